@@ -1,0 +1,40 @@
+# Every target works on a fresh clone: the environment is made first, with ordinary PyTorch from the package index.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test test-all check bench wheel clean
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch torchvision timm
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/pip install --quiet --editable ".[bench]"
+	touch $@
+
+demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is worth
+	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
+
+test: .venv/installed  ## the quick tests
+	$(BIN)/python -m pytest -q
+
+test-all: .venv/installed  ## the slow ones too
+	$(BIN)/python -m pytest -q -m ""
+
+check: .venv/installed  ## lint and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/bench  ## side by side with peers; results to benchmarks/results/
+	for name in augmentation nt_xent simclr_step k_shot; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+wheel: .venv/installed
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist *.egg-info out

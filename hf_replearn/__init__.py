@@ -1,0 +1,27 @@
+"""Representation learning in the Hugging Face ecosystem: train an encoder f with a head g, keep f, throw g away."""
+
+import importlib
+
+__version__ = "0.1.0.dev0"
+
+_HOME = {
+    "SimCLRConfig": "methods.simclr",
+    "SimCLRForPreTraining": "methods.simclr",
+    "SimCLRModel": "methods.simclr",
+    "Features": "representation",
+    "extract": "representation",
+    "PretrainingTrainer": "training.trainer",
+    "load_images": "data.images",
+}
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str):
+    """Imports a public name when it is first used (PEP 562), so that `import hf_replearn` is instant."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

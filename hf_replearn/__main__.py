@@ -1,0 +1,3 @@
+from hf_replearn.cli import main
+
+main()

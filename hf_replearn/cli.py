@@ -1,0 +1,60 @@
+"""`hf-replearn <recipe>`: the same recipes from an installed package. Only argparse until a recipe is chosen."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+
+from hf_replearn import __version__
+
+COMMANDS = {
+    "simclr": ("simclr", "SimCLRSettings", "SimCLR: two views of an image attract, other images repel"),
+    "env": (None, None, "versions and hardware, for a bug report"),
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Starts the recipe named by the first argument with the rest of them."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="hf-replearn",
+        description="Learn an encoder f with a head g, keep f, throw g away.",
+        epilog="`hf-replearn <command> --help` lists a command's settings.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, (_, _, text) in COMMANDS.items():
+        commands.add_parser(name, help=text, add_help=False)
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        nearest = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}"
+        print(f"error: unknown command {argv[0]}: {hint}", file=sys.stderr)
+        sys.exit(2)
+    parser.parse_args(argv[:1])
+    if argv[0] == "env":
+        return env()
+    module, settings, _ = COMMANDS[argv[0]]
+    from hf_replearn.settings import run
+
+    recipe = importlib.import_module(f"hf_replearn.recipes.{module}")
+    run(recipe.main, getattr(recipe, settings), argv[1:], prog=f"hf-replearn {argv[0]}")
+
+
+def env() -> None:
+    """What a bug report needs."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    print(f"hf_replearn {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for package in ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "huggingface-hub"):
+        print(f"{package} {version(package)}")
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"GPUs: {', '.join(gpus) or 'none'}; CPU threads: {torch.get_num_threads()}")
+
+
+if __name__ == "__main__":
+    main()
