@@ -1,0 +1,61 @@
+"""What is watched during pretraining: the log, the representation's health, and its kNN accuracy."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from hf_replearn.evaluation.knn import knn
+from hf_replearn.representation import Features
+
+
+class JSONLines(TrainerCallback):
+    """Writes every log to `log.jsonl`, one JSON object a line; a resumed run goes on where its checkpoint was."""
+
+    def __init__(self, folder: str):
+        self.path = Path(folder, "log.jsonl")
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero and self.path.exists():
+            lines = self.path.read_text().splitlines(keepends=True)
+            self.path.write_text("".join(line for line in lines if json.loads(line)["step"] <= state.global_step))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if state.is_world_process_zero:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
+
+
+class CollapseWarning(TrainerCallback):
+    """Warns, once, when the representations of a batch have nearly become one point (`spread` in the log)."""
+
+    def __init__(self, threshold: float = 0.02):
+        self.threshold, self.warned = threshold, False
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not self.warned and logs.get("spread", 1.0) < self.threshold and state.is_world_process_zero:
+            self.warned = True
+            warnings.warn(
+                f"step {state.global_step}: the representation has collapsed (spread {logs['spread']}): every input "
+                "gets nearly the same features. Lower the learning rate or raise the temperature.",
+                stacklevel=2,
+            )
+
+
+class OnlineKNN(TrainerCallback):
+    """kNN accuracy on labelled data every `steps` steps. It only watches: the labels never reach the loss.
+
+    features: () -> (train, test) Features of the encoder as it is now.
+    """
+
+    def __init__(self, features: Callable[[], tuple[Features, Features]], *, steps: int, log: Callable[[dict], None]):
+        self.features, self.steps, self.log = features, steps, log
+
+    def on_step_end(self, args, state, control, **kwargs):
+        due = state.global_step % self.steps == 0 or state.global_step == state.max_steps
+        if due and state.is_world_process_zero:
+            self.log({"knn@20": round(knn(*self.features(), k=20)["knn@20"], 4)})

@@ -1,0 +1,129 @@
+"""PretrainingTrainer: what transformers.Trainer lacks for representation learning."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import struct
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from hf_replearn.training.cached_gradients import cached_gradient_step
+
+Batch = dict[str, Tensor]
+
+
+def step_generator(seed: int, step: int, micro_step: int, rank: int) -> torch.Generator:
+    """The random numbers of one micro-batch, a function of its place in the run: a resumed run draws them again."""
+    key = hashlib.blake2b(struct.pack("<4q", seed, step, micro_step, rank), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+
+
+class PretrainingTrainer(Trainer):
+    """Trainer whose collator has a second half on the training device, and whose loss may span a cached batch.
+
+    make_optimizer: the optimizer of a model.
+    views:          the collator's second half, (batch of the collator, generator) -> arguments of `model.forward`;
+                    None: the collator's batch goes to the model as it is.
+    micro_batch:    examples that go through the network at once. None: all of a batch. Otherwise the model's
+                    `objective` sees the projections of the whole batch and its gradients are cached.
+    """
+
+    def __init__(
+        self,
+        *args,
+        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        views: Callable[[Batch, torch.Generator], Batch] | None = None,
+        micro_batch: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, **kwargs)
+        self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
+        self.place = (-1, 0)  # optimizer step and micro-step within it
+        self.since = None  # step and time of the last log
+        self.representations = None  # of the last batch
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = self.make_optimizer(self.model if model is None else model)
+        return self.optimizer
+
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        inputs = super()._prepare_inputs(inputs)
+        if self.micro_batch is None and self.views is not None:
+            step, micro_step = self.place
+            self.place = (self.state.global_step, micro_step + 1 if step == self.state.global_step else 0)
+            inputs = self.views(inputs, self._generator(self.place[1]))
+        return inputs
+
+    def _generator(self, micro_step: int) -> torch.Generator:
+        return step_generator(self.args.seed, self.state.global_step, micro_step, self.args.process_index)
+
+    def compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool = False, **kwargs):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        self.representations = outputs.get("pooler_output")
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch=None) -> Tensor:
+        if self.micro_batch is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+
+        def project(batch: int) -> Tensor:
+            part = {
+                name: value[batch * self.micro_batch : (batch + 1) * self.micro_batch] for name, value in inputs.items()
+            }
+            with self.compute_loss_context_manager():
+                outputs = model(**self.views(part, self._generator(batch)), return_loss=False)
+            self.representations = outputs.pooler_output
+            return outputs.projections
+
+        return cached_gradient_step(
+            project,
+            self.accelerator.unwrap_model(model).objective,
+            batches=self.args.per_device_train_batch_size // self.micro_batch,
+            model=model,
+            backward=self.accelerator.backward,
+        )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds examples per second since the last log, and the spread of the representations of the last batch."""
+        if "loss" in logs:
+            now = (self.state.global_step, time.perf_counter())
+            if self.since is not None:
+                examples = (now[0] - self.since[0]) * self.args.train_batch_size * self.args.world_size
+                logs["examples_per_second"] = round(examples / (now[1] - self.since[1]), 1)
+            if self.representations is not None:
+                logs["spread"] = round(spread(self.representations.detach()), 4)
+            self.since = now
+        super().log(logs, start_time)
+
+    def summary(self) -> dict[str, int | float | str | None]:
+        """What the training took, for a report."""
+        logs = self.state.log_history
+        losses = [log["loss"] for log in logs if "loss" in log]
+        speeds = [log["examples_per_second"] for log in logs if "examples_per_second" in log]
+        device, world = self.args.device, self.args.world_size
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+        return {
+            "steps": self.state.global_step,
+            "examples": self.state.global_step * self.args.train_batch_size * world,
+            "seconds": round(sum(log["train_runtime"] for log in logs if "train_runtime" in log), 1),
+            "examples_per_second": statistics.median(speeds) if speeds else None,
+            "final_loss": losses[-1] if losses else None,
+            "hardware": name if world == 1 else f"{world} processes, each {name}",
+        }
+
+
+def spread(representations: Tensor) -> float:
+    """Mean distance of the normalised representations (..., D) from their centre: 0 when all of them are one point.
+
+    A representation that has collapsed gives every input the same features; its loss may look fine for long.
+    """
+    x = nn.functional.normalize(representations.float().flatten(0, -2), dim=-1)
+    return (x - x.mean(0)).norm(dim=-1).mean().item()

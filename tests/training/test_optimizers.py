@@ -1,0 +1,45 @@
+"""Learning-rate rules and LARS against the paper's numbers and a hand-written step."""
+
+import pytest
+import torch
+from torch import nn
+
+from hf_replearn.training.optimizers import adamw, lars, learning_rate, parameter_groups
+
+
+def test_both_rules_agree_at_4096_as_the_paper_says():
+    assert learning_rate("linear", 4096) == pytest.approx(4.8)
+    assert learning_rate("sqrt", 4096) == pytest.approx(4.8)
+    assert learning_rate("linear", 256) == pytest.approx(0.3)
+    assert learning_rate("sqrt", 256) == pytest.approx(1.2)
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_norms_and_biases_have_no_decay():
+    model = small()
+    matrices, vectors = parameter_groups(model, 0.1)
+    assert {p.shape for p in matrices["params"]} == {model[0].weight.shape, model[3].weight.shape}
+    assert len(vectors["params"]) == 4
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.1, 0.0)
+    assert adamw(model, 1e-3, weight_decay=0.1).param_groups[1]["weight_decay"] == 0
+
+
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+def test_lars_by_hand(decay):
+    """You et al. 2017: the step of a matrix is lr * 0.001 |w| / (|g| + decay |w|) * (g + decay w); of a vector, lr * g."""
+    model = small()
+    optimizer = lars(model, 0.5, weight_decay=decay)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    for old, new in zip(before, model.parameters(), strict=True):
+        step = 0.5 * new.grad
+        if new.ndim > 1:
+            ratio = 0.001 * old.norm() / (new.grad.norm() + decay * old.norm())
+            step = 0.5 * ratio * (new.grad + decay * old)
+        torch.testing.assert_close(new.detach(), old - step, rtol=1e-5, atol=1e-7)

@@ -1,0 +1,153 @@
+"""PretrainingTrainer: step-keyed randomness, exact resume through the stock mechanism, the log, the warnings."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers.utils import ModelOutput
+
+from hf_replearn.methods.simclr import nt_xent
+from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
+from hf_replearn.training.optimizers import adamw
+from hf_replearn.training.trainer import PretrainingTrainer, spread, step_generator
+
+
+class Config(PreTrainedConfig):
+    model_type = "trainer-test"
+
+
+class Model(PreTrainedModel):
+    """A network without batch statistics, so that micro-batches can be compared with the whole."""
+
+    config_class = Config
+    accepts_loss_kwargs = False
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.net = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 8))
+        self.post_init()
+
+    def forward(self, x, return_loss=True):
+        z = self.net(x)
+        return ModelOutput(loss=self.objective(z) if return_loss else None, projections=z, pooler_output=z)
+
+    def objective(self, projections):
+        return nt_xent(projections, 0.5)
+
+
+def collate(rows):
+    return {"x": torch.stack(rows)}
+
+
+def noisy_views(batch, generator):
+    x = batch["x"][:, None].expand(-1, 2, -1)
+    return {"x": x + 0.1 * torch.randn(x.shape, generator=generator)}
+
+
+DATA = list(torch.randn(64, 4, generator=torch.Generator().manual_seed(3)))
+
+
+def trainer(folder, *, steps=12, batch=8, callbacks=(), micro_batch=None, **arguments) -> PretrainingTrainer:
+    torch.manual_seed(0)
+    defaults = {"save_steps": 5, "logging_steps": 1, "disable_tqdm": True, "report_to": "none", "use_cpu": True}
+    args = TrainingArguments(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=batch, remove_unused_columns=False,
+        **(defaults | arguments),
+    )  # fmt: skip
+    return PretrainingTrainer(
+        model=Model(Config()), args=args, train_dataset=DATA, data_collator=collate, views=noisy_views,
+        make_optimizer=partial(adamw, lr=1e-2, weight_decay=0.0), micro_batch=micro_batch, callbacks=list(callbacks),
+    )  # fmt: skip
+
+
+def weights(trained: PretrainingTrainer) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in trained.model.parameters()])
+
+
+def test_random_numbers_are_a_function_of_the_place_in_the_run():
+    draw = lambda *key: torch.rand(3, generator=step_generator(*key)).tolist()  # noqa: E731
+    assert draw(1, 2, 3, 0) == draw(1, 2, 3, 0)
+    assert (
+        len({tuple(draw(*key)) for key in [(1, 2, 3, 0), (2, 2, 3, 0), (1, 3, 3, 0), (1, 2, 4, 0), (1, 2, 3, 1)]}) == 5
+    )
+
+
+def test_a_run_resumed_in_mid_epoch_ends_with_the_same_bits(tmp_path):
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == 7
+
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    trainer(tmp_path / "part", callbacks=[Stop()]).train()
+    resumed = trainer(tmp_path / "part")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "part" / "checkpoint-5"))
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_accumulated_micro_steps_draw_different_noise(tmp_path):
+    keys = []
+
+    class Recording(PretrainingTrainer):
+        def _generator(self, micro_step):
+            keys.append((self.state.global_step, micro_step))
+            return super()._generator(micro_step)
+
+    run = trainer(tmp_path, steps=2, gradient_accumulation_steps=2)
+    run.__class__ = Recording
+    run.train()
+    assert keys == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_cached_gradients_train_as_the_big_batch_does(tmp_path):
+    """The same images and, as their noise is drawn batch by batch, the same noise only without any: switch it off."""
+    runs = [trainer(tmp_path / "a", batch=16), trainer(tmp_path / "b", batch=16, micro_batch=4)]
+    for run in runs:
+        run.views = lambda batch, generator: {"x": torch.stack([batch["x"], batch["x"] * 1.1 + 0.1], dim=1)}
+        run.train()
+    torch.testing.assert_close(weights(runs[1]), weights(runs[0]), rtol=1e-4, atol=1e-6)
+
+
+def test_the_log_has_a_line_a_step_and_goes_on_where_the_checkpoint_was(tmp_path):
+    trainer(tmp_path, callbacks=[JSONLines(tmp_path)]).train()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(1, 13))
+    assert all(line["examples_per_second"] > 0 for line in lines[1:12])
+    assert all(line["learning_rate"] >= 0 and 0 < line["spread"] < 2 for line in lines[:12])
+    trainer(tmp_path, callbacks=[JSONLines(tmp_path)]).train(resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == steps
+
+
+def test_spread_by_hand():
+    assert spread(torch.ones(5, 3)) == 0
+    assert spread(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(1)  # opposite points, their centre at 0
+    assert spread(torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]])) == pytest.approx(2**-0.5)
+
+
+def test_collapse_is_warned_of_once(tmp_path):
+    run = trainer(tmp_path, steps=3, callbacks=[CollapseWarning()])
+    for parameter in run.model.net[2].parameters():
+        nn.init.constant_(parameter, 1.0)
+        parameter.requires_grad_(False)
+    with pytest.warns(UserWarning, match="collapsed") as warned:
+        run.train()
+    assert sum("collapsed" in str(warning.message) for warning in warned) == 1
+
+
+def test_online_knn_only_watches(tmp_path):
+    from hf_replearn.representation import Features
+
+    labels = torch.arange(64) % 2
+    plain = trainer(tmp_path / "plain", steps=6)
+    plain.train()
+    watched = trainer(tmp_path / "watched", steps=6)
+    features = lambda: (Features(torch.stack(DATA), labels), Features(torch.stack(DATA[:16]), labels[:16]))  # noqa: E731
+    watched.add_callback(OnlineKNN(features, steps=3, log=watched.log))
+    watched.train()
+    assert [log["step"] for log in watched.state.log_history if "knn@20" in log] == [3, 6]
+    assert torch.equal(weights(plain), weights(watched))
