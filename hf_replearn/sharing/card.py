@@ -1,0 +1,106 @@
+"""The model card: a `Report` in Markdown, with the front matter that the Hub reads."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from hf_replearn.sharing.report import INTERVAL, Report, finite
+
+
+class Markdown(str):
+    """Text that is Markdown already. Whatever else the template prints is escaped."""
+
+
+def escape(value: Any) -> str:
+    """Data text on one line, in which no character means anything to Markdown or HTML."""
+    if isinstance(value, Markdown):
+        return value
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", " ".join(str(value).split()))
+
+
+def code_block(text: str, language: str) -> Markdown:
+    """Data text as a fenced code block, the fence longer than any run of backticks in the text."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return Markdown(f"{fence}{language}\n{text.strip()}\n{fence}")
+
+
+def score_table(report: Report) -> Markdown:
+    """As `Report.table`, the best of a line in bold."""
+    lines = [["", *map(escape, report.rows)], ["---"] * (1 + len(report.rows))]
+    for metric in report.metrics:
+        best = report.best(metric)
+        cells = (f"**{report.cell(row, metric)}**" if row in best else report.cell(row, metric) for row in report.rows)
+        lines.append([escape(metric), *cells])
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def front_matter(report: Report, name: str, license: str | None) -> Markdown:
+    """The metadata of the Hub; `model-index` holds the scores of the first row, the encoder itself."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    encoder, data = report.encoder, report.data
+    dataset = " ".join(data.name.split())
+    scores = finite(next(iter(report.rows.values()), {}))
+    results = [
+        EvalResult(
+            task_type=encoder.pipeline_tag,
+            dataset_type=data.hub_id or dataset,
+            dataset_name=dataset,
+            dataset_revision=data.revision,
+            metric_type=metric,
+            metric_value=scores[metric],
+            metric_args={"ci95": scores[metric + INTERVAL]} if scores.get(metric + INTERVAL) is not None else None,
+        )
+        for metric in report.metrics
+        if scores.get(metric) is not None
+    ]
+    metadata = ModelCardData(
+        library_name=encoder.library,
+        pipeline_tag=encoder.pipeline_tag,
+        license=license,
+        base_model=encoder.base_model,
+        datasets=data.hub_id,
+        tags=["hf_replearn", "representation-learning", re.sub(r"\W+", "-", report.method.name.lower())],
+        model_name=name,
+        eval_results=results or None,
+    )
+    return Markdown(metadata.to_yaml())
+
+
+def card(report: Report, folder: str | Path, *, repo_id: str | None = None, license: str | None = None) -> str:
+    """The text of README.md for the encoder in `folder`.
+
+    repo_id: the repository it will be pushed to, "owner/name"; without one the card shows how to load the folder.
+    license: the Hub's name of the license that you give the weights, e.g. "apache-2.0".
+    Data text is escaped, so that a class or a folder named `<script>` or `{{ x }}` is shown as such.
+    """
+    import yaml
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    name = repo_id.split("/")[-1] if repo_id else Path(folder).resolve().name
+    module, _, model_class = report.method.model_class.rpartition(".")
+    environment = Environment(  # Markdown, not HTML: `finalize` escapes whatever is printed
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        finalize=escape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["code_block"] = code_block
+    environment.filters["python"] = lambda text: Markdown(json.dumps(text, ensure_ascii=False))
+    environment.filters["yaml"] = lambda settings: yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
+    environment.filters["count"] = lambda number: f"{number:,}"
+    return environment.get_template("card_template.md").render(
+        report=report,
+        title=name,
+        metadata=front_matter(report, name, license),
+        scores=score_table(report),
+        protocols={name: report.protocols[name] for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)},
+        changed={name: value for name, value in report.settings.items() if name in report.changed},
+        module=Markdown(module),
+        model_class=Markdown(model_class),
+        location=repo_id or str(folder),
+        timm_location=f"hf-hub:{repo_id}" if repo_id else f"local-dir:{folder}",
+    )

@@ -1,0 +1,121 @@
+"""The encoder in timm's own format: one folder that plain timm and plain transformers load without our code."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save
+from timm.models.resnet import ResNet
+from torch import nn
+
+UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
+
+
+def export_timm(
+    encoder: nn.Module,
+    folder: str | Path,
+    *,
+    architecture: str,
+    arguments: dict | None = None,
+    image_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    crop_pct: float = 1.0,
+) -> nn.Module:
+    """Writes `config.json` and `model.safetensors`; returns the network that was written.
+
+    timm.create_model(f"local-dir:{folder}", pretrained=True), AutoModel.from_pretrained(folder) and
+    AutoImageProcessor.from_pretrained(folder) read them, and timm's "hf-hub:" once pushed. The configuration is written
+    by hand because timm's own writer records arguments that transformers then passes twice, and puts the input's size
+    and normalisation where neither library looks.
+
+    A ResNet with a CIFAR stem, which neither library can describe, is written as a ResNet they can (`fold_cifar_stem`);
+    its input is then `UPSAMPLING` times larger, pixels repeated, which the folder's image processor does.
+    """
+    arguments, interpolation = dict(arguments or {}), "bilinear"
+    if isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity):
+        encoder = fold_cifar_stem(encoder, architecture, arguments)
+        arguments |= {"replace_stem_pool": True}
+        image_size, interpolation = image_size * UPSAMPLING, "nearest"
+    channels = arguments.get("in_chans", 3)
+    pretrained_cfg = {
+        "input_size": [channels, image_size, image_size],
+        "fixed_input_size": "img_size" in arguments,
+        "mean": list(mean),
+        "std": list(std),
+        "interpolation": interpolation,
+        "crop_pct": crop_pct,
+        "crop_mode": "center",
+        "num_classes": 0,
+        "first_conv": encoder.pretrained_cfg["first_conv"],
+        "classifier": encoder.pretrained_cfg["classifier"],
+    }
+    config = {
+        "architecture": architecture,
+        "num_classes": 0,
+        "num_features": encoder.num_features,
+        "pretrained_cfg": pretrained_cfg,
+    } | ({"model_args": arguments} if arguments else {})
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    (folder / "model.safetensors").write_bytes(_aligned(save(weights, metadata={"format": "pt"})))
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    return encoder
+
+
+def _aligned(file: bytes) -> bytes:
+    """The safetensors file with spaces after its header, so that its first float32 tensor starts at a multiple of 64.
+
+    transformers leaves weights where the file is mapped into memory, and PyTorch's convolutions take another path, with
+    another rounding, for weights off such a boundary.
+    """
+    size = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + size])
+    first = min(tensor["data_offsets"][0] for tensor in header.values() if tensor.get("dtype") == "F32")
+    padding = -(8 + size + first) % 64
+    return (size + padding).to_bytes(8, "little") + file[8 : 8 + size] + b" " * padding + file[8 + size :]
+
+
+@torch.no_grad()
+def fold_cifar_stem(encoder: nn.Module, architecture: str, arguments: dict) -> nn.Module:
+    """The same function as a ResNet with a CIFAR stem, by a ResNet whose stem timm can describe.
+
+    The CIFAR stem is one 3x3 convolution of stride 1. timm's `replace_stem_pool` stem has two convolutions of stride 2,
+    7x7 and 3x3, each with batch normalisation and ReLU. Given the image with every pixel repeated 4 x 4 times:
+
+    - the first convolution copies pixels: output p of a dimension reads input 2p, or 2p + 2. It does so for each colour
+      as +x and as -x, because ReLU keeps only one of the two: 2 * 2 offsets, 2 signs, C colours = 8 C of its channels;
+    - the second, whose output i sees p = 2i - 1, 2i, 2i + 1, finds pixel i - 1 at (2i - 1, offset 0), pixel i at
+      (2i, offset 0) and pixel i + 1 at (2i + 1, offset 2), and applies the 3x3 filter to them.
+
+    Zero padding falls where the CIFAR stem has it, and the first batch normalisation is the identity, so both networks
+    are equal up to the rounding of float32.
+    """
+    filters = encoder.conv1.weight  # (width, C, 3, 3)
+    width, colours = filters.shape[:2]
+    folded = timm.create_model(architecture, num_classes=0, **arguments, replace_stem_pool=True)
+    copies = torch.zeros_like(folded.conv1.weight)  # (64, C, 7, 7)
+    combine = torch.zeros_like(folded.maxpool[0].weight)  # (width, 64, 3, 3)
+    channel = 0
+    for below in (0, 1):
+        for right in (0, 1):
+            rows, columns = ([2] if below else [0, 1]), ([2] if right else [0, 1])
+            for colour in range(colours):
+                for sign in (1.0, -1.0):
+                    copies[channel, colour, 3 + 2 * below, 3 + 2 * right] = sign
+                    for row in rows:
+                        combine[:, channel, row, columns] = sign * filters[:, colour, row, columns]
+                    channel += 1
+    state = {name: value for name, value in encoder.state_dict().items() if not name.startswith(("conv1.", "bn1."))}
+    identity = copy.deepcopy(folded.bn1.state_dict())
+    identity["weight"].fill_((1 + folded.bn1.eps) ** 0.5)
+    state |= {f"bn1.{name}": value for name, value in identity.items()}
+    state |= {f"maxpool.1.{name}": value for name, value in encoder.bn1.state_dict().items()}
+    state |= {"conv1.weight": copies, "maxpool.0.weight": combine}
+    folded.load_state_dict(state)
+    return folded.train(encoder.training)

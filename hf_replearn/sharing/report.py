@@ -1,0 +1,177 @@
+"""The facts and scores of one run: `Report` <-> `report.json`, and the table printed when a run ends."""
+
+import datetime
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hf_replearn import __version__
+
+FILE = "report.json"
+INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % interval around scores["k_shot@1"]
+PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "scikit-learn")
+
+
+@dataclass(kw_only=True)
+class Method:
+    """The paper behind the run.
+
+    summary: one sentence: what is hidden or changed, what undoes it, and whether labels are used.
+    model_class: dotted import path of the class that loads `pretraining/` to go on training.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    arxiv: str | None
+    bibtex: str
+    model_class: str
+
+
+@dataclass(kw_only=True)
+class Encoder:
+    """The encoder f that is kept.
+
+    library, pipeline_tag: the Hub's names, e.g. "timm" and "image-feature-extraction".
+    parameters: their number. features: D of the (B, D) output.
+    input_size: (C, H, W) of an image, (T,) of a sequence of tokens.
+    initialized_from: "random weights", or the checkpoint as the user named it.
+    base_model, base_revision: that checkpoint's Hub id and commit, if it has them.
+    """
+
+    library: str
+    pipeline_tag: str
+    architecture: str
+    parameters: int
+    features: int
+    input_size: list[int]
+    initialized_from: str = "random weights"
+    base_model: str | None = None
+    base_revision: str | None = None
+
+
+@dataclass(kw_only=True)
+class Data:
+    """What the encoder saw.
+
+    unit: what one example is called, e.g. "image". hub_id, revision: None for local data.
+    train, test: examples trained on and held out. skipped: examples that could not be decoded.
+    classes: None without labels. held_out: where the test examples come from, in words.
+    """
+
+    name: str
+    unit: str
+    train: int
+    test: int
+    skipped: int
+    classes: int | None
+    held_out: str
+    hub_id: str | None = None
+    revision: str | None = None
+
+
+@dataclass(kw_only=True)
+class Training:
+    """What the training took. examples: seen, repeats included. examples_per_second: measured by the trainer."""
+
+    steps: int
+    examples: int
+    seconds: float
+    examples_per_second: float
+    final_loss: float | None
+    hardware: str
+
+
+def software_versions() -> dict[str, str]:
+    """Package -> installed version, for those that a result may depend on."""
+    return {"hf_replearn": __version__} | {package: version(package) for package in PACKAGES}
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Everything the card says about a run, and nothing that was not measured.
+
+    settings: every resolved setting; changed: the names of those that differ from the defaults.
+    rows: name -> {metric: value}; the first row is the kept encoder, the others are its baselines. A metric is
+        `protocol` or `protocol@parameter`, e.g. "linear" or "k_shot@4", the larger the better, and may have a
+        companion "k_shot@4_ci95". Empty when nothing could be measured.
+    protocols: protocol -> one sentence that defines it.
+    Raises ValueError for a metric without a protocol.
+    """
+
+    method: Method
+    encoder: Encoder
+    data: Data
+    training: Training
+    command: str
+    settings: dict[str, Any]
+    changed: list[str]
+    rows: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    protocols: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=software_versions)
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
+
+    def __post_init__(self):
+        for metric in self.metrics:
+            if metric.split("@")[0] not in self.protocols:
+                raise ValueError(f"score {metric!r} has no protocol: add a sentence to protocols[...] that defines it")
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics of all rows, in the order in which they were measured."""
+        keys = (key for scores in self.rows.values() for key in scores)
+        return list(dict.fromkeys(key for key in keys if not key.endswith(INTERVAL)))
+
+    def cell(self, row: str, metric: str) -> str:
+        """`0.781 ± 0.012`, or a dash for what was not measured."""
+        scores = self.rows[row]
+        value, interval = finite(scores.get(metric)), finite(scores.get(metric + INTERVAL))
+        if value is None:
+            return "–"
+        return f"{value:.3f}" if interval is None else f"{value:.3f} ± {interval:.3f}"
+
+    def best(self, metric: str) -> set[str]:
+        """The rows whose value, as printed, no other row exceeds; none when there is nothing to compare."""
+        values = {row: finite(scores.get(metric)) for row, scores in self.rows.items()}
+        printed = {row: round(value, 3) for row, value in values.items() if value is not None}
+        return {row for row, value in printed.items() if len(self.rows) > 1 and value == max(printed.values())}
+
+    def misses(self) -> list[str]:
+        """The metrics in which the encoder, the first row, is not above all other rows."""
+        return [metric for metric in self.metrics if self.best(metric) != {next(iter(self.rows))}]
+
+    def table(self) -> str:
+        """The scores as plain text: a line for each metric, a column for each row, `*` at the best of a line."""
+        if not self.rows:
+            return "No score was measured."
+        lines = [["", *self.rows]]
+        for metric in self.metrics:
+            best = self.best(metric)
+            lines.append([metric, *(self.cell(row, metric) + "*" * (row in best) for row in self.rows)])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return f"{text}\n* best of its line, ± 95 % interval"
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
+        text = json.dumps(finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
+        Path(folder, FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Report":
+        """Reads what `save` wrote."""
+        facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
+        parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training}
+        return cls(**facts | {name: part(**facts[name]) for name, part in parts.items()})
+
+
+def finite(value: Any) -> Any:
+    """`value` with None in the place of every NaN and infinity in it."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

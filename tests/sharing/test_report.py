@@ -1,0 +1,50 @@
+import dataclasses
+import json
+
+import pytest
+
+from hf_replearn.sharing.report import Report
+
+
+def test_a_report_survives_its_file_and_keeps_the_order_of_its_rows(report, tmp_path):
+    report.rows["random weights"]["linear"] = None  # a NaN would not equal itself
+    report.save(tmp_path)
+    loaded = Report.load(tmp_path)
+    assert loaded == report
+    assert list(loaded.rows) == ["SimCLR", "raw pixels", "random weights"]
+    assert loaded.table() == report.table()
+
+
+def test_the_file_is_strict_json_and_the_same_each_time(report, tmp_path):
+    report.training.final_loss = float("inf")
+    report.save(tmp_path)
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    facts = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert facts["rows"]["random weights"]["linear"] is None and facts["training"]["final_loss"] is None
+    Report.load(tmp_path).save(tmp_path)
+    assert (tmp_path / "report.json").read_text(encoding="utf-8") == text
+
+
+def test_the_table_is_aligned_and_marks_the_best_of_each_line(report):
+    header, knn, linear, k_shot, _ = report.table().splitlines()
+    starts = [header.index(row) for row in report.rows]
+
+    def cells(line):
+        return [line[start:end].strip() for start, end in zip(starts, [*starts[1:], None], strict=True)]
+
+    assert cells(header) == list(report.rows)
+    assert cells(knn) == ["0.900", "0.950*", "0.500"]
+    assert cells(linear) == ["0.950*", "0.950*", "–"]  # 0.9501 and 0.9499 are equal as printed; NaN is no score
+    assert cells(k_shot) == ["0.781 ± 0.012*", "0.680 ± 0.020", "–"]
+    assert report.misses() == ["knn@20", "linear"]
+
+
+def test_nothing_is_best_where_nothing_is_compared(report):
+    alone = dataclasses.replace(report, rows={"SimCLR": {"linear": 0.9}})
+    assert "0.900*" not in alone.table() and "0.900" in alone.table()
+    assert dataclasses.replace(report, rows={}).table() == "No score was measured."
+
+
+def test_a_score_must_name_its_protocol(report):
+    with pytest.raises(ValueError, match="'nmi@10' has no protocol"):
+        dataclasses.replace(report, rows={"SimCLR": {"nmi@10": 0.5}})
