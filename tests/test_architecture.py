@@ -1,0 +1,91 @@
+"""The drawing of the house, enforced: who may import whom, and that a method can be taken out."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hf_replearn"
+EVERYWHERE = {"errors", "__version__"}
+MAY_IMPORT = {
+    "errors": set(),
+    "settings": set(),
+    "data": {"data"},
+    "augmentation": set(),
+    "backbones": set(),
+    "representation": {"data"},
+    "evaluation": {"representation", "evaluation"},
+    "training": {"training", "representation", "evaluation", "settings"},
+    "sharing": {"sharing", "evaluation"},
+    "methods": {"methods"},
+    "cli": {"recipes", "settings"},
+}
+COLLATORS_MAY_IMPORT = {"augmentation", "data"}
+FILES = [path for path in PACKAGE.rglob("*.py") if "recipes" not in path.parts and path.name[0] != "_"]
+
+
+def imports_of_ours(path: Path) -> set[str]:
+    """The rooms of hf_replearn that a file imports, anywhere in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            if node.level:
+                folder = path.parent.joinpath(*[".."] * (node.level - 1)).resolve()
+                module = [*folder.relative_to(PACKAGE).parts, *(node.module or "").split(".")]
+            elif (node.module or "").split(".")[0] == "hf_replearn":
+                module = node.module.split(".")[1:] or [alias.name for alias in node.names]
+            else:
+                continue
+            rooms.add(module[0] if module[0] else "hf_replearn")
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            rooms |= {name[1] if len(name) > 1 else "hf_replearn" for name in names if name[0] == "hf_replearn"}
+    return rooms - EVERYWHERE
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = MAY_IMPORT[room]
+    if path.name.startswith("collating_"):
+        allowed = allowed | COLLATORS_MAY_IMPORT
+    assert imports_of_ours(path) <= allowed
+
+
+@pytest.mark.parametrize("path", PACKAGE.glob("methods/*/modeling_*.py"), ids=lambda path: path.name)
+def test_modeling_files_travel_alone(path):
+    """As remote code they reach only torch, transformers, timm and files beside them."""
+    for file in (path, path.with_name(path.name.replace("modeling_", "configuration_"))):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                assert node.level == 1 and node.module and "." not in node.module, f"{file.name}: from {node.module}"
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            if not getattr(node, "level", 0):
+                allowed = {"torch", "transformers", "timm", "huggingface_hub", "dataclasses", "typing", "math"}
+                assert {name.split(".")[0] for name in names} <= allowed, file.name
+
+
+@pytest.mark.parametrize(
+    "method", [path.name for path in PACKAGE.glob("methods/*/") if path.is_dir() and path.name[0] != "_"]
+)
+def test_a_method_can_be_taken_out(method):
+    """Nothing but its folder, its line in the public names, its command, its recipe and its tests knows a method."""
+    knowing = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if f"methods/{method}/" not in path.as_posix() and f"methods.{method}" in path.read_text()
+    ]
+    assert knowing == []
+
+
+def test_nothing_unsafe_is_loaded():
+    """No pickle, no eval, no remote code of others, no unsafe YAML anywhere in the package or the recipes."""
+    forbidden = r"import pickle|pickle\.|weights_only=False|trust_remote_code=True|unsafe_load|full_load|(?<![.\w])(eval|exec)\("
+    for path in [*FILES, *(PACKAGE.parent / "recipes").glob("*.py")]:
+        assert not re.search(forbidden, path.read_text()), path
