@@ -1,0 +1,1 @@
+"""Where raw examples come from: every source becomes datasets with the same column names."""

@@ -1,0 +1,165 @@
+"""From the name of a dataset to splits with the columns `image` and `label`."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from pathlib import Path
+
+import datasets
+from datasets import ClassLabel, Dataset, Value
+from PIL import Image
+
+from hf_replearn.data import toy
+from hf_replearn.errors import InputError
+
+# Raster formats only: Pillow would start Ghostscript for PostScript that calls itself .png.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+
+
+def load_splits(dataset: str) -> dict[str, Dataset]:
+    """All splits and columns of `dataset`: toy, a path, or a Hub id."""
+    path = Path(dataset)
+    if dataset == "toy":
+        return toy.digits()
+    if not path.exists():
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
+            raise InputError(f"there is no folder or file {dataset!r}")
+        return _read(f"{dataset!r} is no folder or file here, and no Hub id that loads", datasets.load_dataset, dataset)
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        saved = _read(f"{dataset!r} cannot be read", datasets.load_from_disk, dataset)
+        return saved if isinstance(saved, dict) else {"train": saved}
+    for builder in ("parquet", "arrow"):
+        tables = sorted([*path.glob(f"*.{builder}"), *path.glob(f"data/*.{builder}")])
+        words = {str(table): re.split(r"[-_.]", table.name)[0] for table in tables}
+        if path.is_file() and path.suffix == f".{builder}":
+            words = {dataset: "train"}
+        if words:
+            files = {split: [glob.escape(file) for file in files] for split, files in _by_split(words).items()}
+            return _read(f"{dataset!r} cannot be read", datasets.load_dataset, builder, data_files=files)
+    if path.is_file():
+        raise InputError(f"{dataset!r} is neither a folder nor a .parquet or .arrow file")
+    return _load_folder(os.path.abspath(dataset))
+
+
+def _read(complaint: str, load, *args, **kwargs) -> dict[str, Dataset]:
+    """load(...), whose failures datasets puts into many classes; all are the user's to mend."""
+    try:
+        return load(*args, **kwargs)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise InputError(f"{complaint}: {' '.join(str(error).split())}") from error
+
+
+def _load_folder(root: str) -> dict[str, Dataset]:
+    """The class of an image is its first folder, as for torchvision's ImageFolder; without folders there are no labels.
+
+    datasets' own "imagefolder" does not fit: it finds splits in file names (cat/test_1.png leaves train), takes flat
+    train/ and test/ for two classes, and passes over a class folder that is a symbolic link.
+    """
+    suffixes = {suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS}
+    files = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
+        names = [name for name in names if os.path.splitext(name)[1].lower() in suffixes and name[0] != "."]
+        files += [os.path.relpath(os.path.join(folder, name), root) for name in names]
+    if not files:
+        raise InputError(f"there are no images in {root!r}")
+
+    splits = _by_split({file: file.split(os.sep)[0] for file in sorted(files)})
+    level = int(files[0].split(os.sep)[0] in SPLITS)  # of the class folders, counted from root
+    labels = {split: [next(iter(f.split(os.sep)[level:-1]), None) for f in files] for split, files in splits.items()}
+    classes = set(labels["train"]) - {None}
+    loaded = {}
+    for split, files in splits.items():
+        columns = {"image": [os.path.join(root, file) for file in files]}
+        features = {"image": datasets.Image(decode=False)}
+        if len(classes) > 1:
+            if strange := set(labels[split]) - classes - {None}:
+                raise InputError(f"{root!r} has a class {min(strange)!r} in {split!r} that is not in 'train'")
+            columns["label"], features["label"] = labels[split], ClassLabel(names=sorted(classes))
+        loaded[split] = Dataset.from_dict(columns, features=datasets.Features(features))
+    return loaded
+
+
+def _by_split(words: dict[str, str]) -> dict[str, list[str]]:
+    """Files by split, from the word of each file's name that would name a split; all are train where none does."""
+    found = set(words.values())
+    if not found & SPLITS.keys():
+        return {"train": list(words)}
+    if "train" not in found or found - SPLITS.keys():
+        raise InputError(
+            f"are these splits or classes? {', '.join(sorted(found)[:6])}: call splits train, test and validation, "
+            "with nothing else beside them, and classes otherwise"
+        )
+    splits = {}
+    for file, word in words.items():
+        splits.setdefault(SPLITS[word], []).append(file)
+    return splits
+
+
+def choose_columns(splits: dict, image_column: str | None, label_column: str | None) -> dict[str, Dataset]:
+    """`train`, then the split to test on, if any; with the columns `image` and, if there are labels, `label`."""
+    if "train" not in splits:
+        raise InputError(f"the data has no split 'train', only {', '.join(splits)}")
+    features = splits["train"].features
+    pictures = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    packed = [name for name, kind in features.items() if _is_bytes(kind)]
+    image = _one_column(pictures or packed, image_column, "image", allowed=pictures + packed, features=features)
+    if image is None:
+        raise InputError(f"no column holds images; the columns are {', '.join(features)} (see --image_column)")
+    classes = [name for name, kind in features.items() if isinstance(element(kind), ClassLabel)]
+    plain = [name for name, kind in features.items() if isinstance(kind, Value) and re.search("int|string", kind.dtype)]
+    usual = [name for name in ("label", "labels") if name in plain]
+    label = _one_column(classes or usual, label_column, "label", allowed=classes + plain, features=features)
+
+    names = None
+    if label in plain:
+        columns = [rows.unique(label) for split, rows in splits.items() if split in SPLITS and label in rows.features]
+        names = sorted(set().union(*columns) - {None, -1})
+    train = _standard_columns("train", splits["train"], image, label, names)
+    for split in list(SPLITS)[1:]:
+        if len(splits.get(split, [])):
+            test = _standard_columns(split, splits[split], image, label, names)
+            if set(train.features) <= set(test.features):
+                return {"train": train, split: test.select_columns(list(train.features))}
+    return {"train": train}
+
+
+def _one_column(candidates: list, asked: str | None, what: str, *, allowed: list, features: dict) -> str | None:
+    if asked is not None and asked not in allowed:
+        raise InputError(f"--{what}_column {asked!r} is no {what} column; the columns are {', '.join(features)}")
+    if asked is None and len(candidates) > 1:
+        raise InputError(f"several columns may be the {what}: {', '.join(candidates)}; choose with --{what}_column")
+    return asked or next(iter(candidates), None)
+
+
+def _standard_columns(split: str, rows: Dataset, image: str, label: str | None, names: list | None) -> Dataset:
+    """`image` and `label`; names: the classes of a plain column. A label of -1 or null means, as on the Hub, none."""
+    labels, kind = (rows[label][:], rows.features[label]) if label in rows.features else ([], None)
+    rows = rows.select_columns(image).rename_columns({image: "image"})
+    rows = rows.cast_column("image", datasets.Image(decode=False))
+    if names is not None:
+        kind, number = ClassLabel(names=list(map(str, names))), {name: i for i, name in enumerate(names)}
+        labels = [number.get(name) for name in labels]
+    without = [row for row, value in enumerate(labels) if value is None or value == -1]
+    if len(without) == len(labels):
+        return rows
+    if without:
+        file = (rows[without[0]]["image"] or {}).get("path") or "image"
+        raise InputError(
+            f"{len(without)} of {len(rows)} images of {split!r} have no label, the first is {file} "
+            f"(row {without[0]}): label all of them or none"
+        )
+    return rows.add_column("label", labels, feature=kind)
+
+
+def _is_bytes(kind) -> bool:
+    kind = kind.get("bytes") if isinstance(kind, dict) else kind
+    return isinstance(kind, Value) and "binary" in kind.dtype
+
+
+def element(kind):
+    """The type of one label, also where a row has a list of them."""
+    return kind.feature if isinstance(kind, datasets.List) else kind

@@ -1,0 +1,273 @@
+"""Where the images, classes and splits are found, and what is said when they are not."""
+
+import io
+import shutil
+
+import datasets
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from PIL import Image
+
+from hf_replearn.data.images import load_images
+from hf_replearn.errors import InputError
+
+
+def table(n, *, features=None, **columns) -> Dataset:
+    """n one-colour PNG images, and what other columns are given."""
+    images = []
+    for level in range(n):
+        file = io.BytesIO()
+        Image.new("L", (6, 4), level).save(file, "PNG")
+        images.append({"bytes": file.getvalue(), "path": f"{level}.png"})
+    rows = Dataset.from_dict({"image": images}, features=Features(image=datasets.Image(decode=False)))
+    for name, values in columns.items():
+        rows = rows.add_column(name, values, feature=(features or {}).get(name))
+    return rows
+
+
+def said(dataset, **kwargs) -> str:
+    with pytest.raises(InputError) as error:
+        load_images(str(dataset), **kwargs)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def names(rows) -> list[str]:
+    return sorted(row["image"]["path"].rpartition("images/")[2] for row in rows)
+
+
+# ---- folders
+
+
+def test_class_folders_take_every_image_and_nothing_else(put):
+    for name in ("cat/test_1.png", "cat/train_1.PNG", "cat/x [1].jpeg", "dog/a.JPG", "dog/b.bmp", "dog/.hidden.png"):
+        root = put(name)
+    (root / "cat" / "notes.txt").write_text("not an image")
+    (root / "dog" / "Thumbs.db").write_text("not an image")
+    (root / "empty").mkdir()
+    data = load_images(str(root))
+    assert data.label_names == ["cat", "dog"] and data.name == "images" and data.hub_id is None
+    assert names([*data.train, *data.test]) == [
+        "cat/test_1.png",
+        "cat/train_1.PNG",
+        "cat/x [1].jpeg",
+        "dog/a.JPG",
+        "dog/b.bmp",
+    ]
+    for row in [*data.train, *data.test]:
+        assert data.label_names[row["label"]] == names([row])[0].split("/")[0]
+
+
+def test_class_folder_with_a_single_image_keeps_it_for_training(put):
+    for name in ("cat/0.png", *(f"dog/{i}.png" for i in range(9))):
+        root = put(name)
+    data = load_images(str(root))
+    assert data.train["label"][:].count(0) == 1 and set(data.test["label"][:]) == {1}
+
+
+def test_class_folder_may_be_a_symbolic_link(put, tmp_path):
+    put("elsewhere/0.png"), put("elsewhere/1.png")
+    root = put("root/dog/0.png") / "root"
+    (root / "cat").symlink_to(tmp_path / "images" / "elsewhere")
+    data = load_images(str(root))
+    assert data.label_names == ["cat", "dog"] and len(data.train) + len(data.test) == 3
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "val"])
+def test_split_folders_with_classes(put, name):
+    for file in ("train/cat/0.png", "train/dog/1.png", f"{name}/cat/2.png"):
+        root = put(file)
+    data = load_images(str(root))
+    assert data.label_names == ["cat", "dog"]
+    assert names(data.train) == ["train/cat/0.png", "train/dog/1.png"] and names(data.test) == [f"{name}/cat/2.png"]
+    assert data.test_source == f"split `{'test' if name == 'test' else 'validation'}`"
+
+
+def test_flat_folders_have_no_labels(put):
+    for name in ("0.png", "1.png", "2.png"):
+        root = put(name)
+    data = load_images(str(root))
+    assert data.train.column_names == ["image"] and len(data.train) == 3
+    assert data.label_names is None and data.test is None and not data.single_label
+
+
+def test_flat_split_folders_are_no_classes(put):
+    for name in ("train/0.png", "train/1.png", "test/2.png"):
+        root = put(name)
+    data = load_images(str(root))
+    assert data.label_names is None and names(data.test) == ["test/2.png"]
+
+
+def test_class_that_only_the_test_split_has(put):
+    for name in ("train/cat/0.png", "train/dog/1.png", "val/images/2.png"):
+        root = put(name)
+    assert "'images'" in said(root) and "'validation'" in said(root)
+
+
+def test_split_or_class(put):
+    for name in ("train/0.png", "car/1.png", "bus/2.png"):
+        root = put(name)
+    assert "bus, car, train" in said(root)
+
+
+def test_image_beside_the_class_folders(put):
+    for name in ("cat/0.png", "dog/1.png", "logo.png"):
+        root = put(name)
+    assert "logo.png" in said(root) and "1 of 3" in said(root)
+
+
+def test_too_little(put, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no images" in said(tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("text")
+    assert "no images" in said(tmp_path / "empty")
+    assert "no folder or file" in said(tmp_path / "missing")
+    assert "1 image" in said(put("cat/0.png"))
+    assert ".parquet" in said(tmp_path / "empty" / "notes.txt")
+
+
+def test_missing_name_may_have_been_a_hub_id(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in ("missing", "somebody/missing"):
+        assert name in said(name) and "folder" in said(name) and "Hub" in said(name)
+
+
+# ---- tables
+
+
+@pytest.mark.parametrize("test_name", ["test", "validation"])
+def test_parquet_folder(tmp_path, test_name):
+    table(8, label=[0, 1] * 4).to_parquet(tmp_path / "train.parquet")
+    table(3, label=[0, 1, 1]).to_parquet(tmp_path / f"{test_name}.parquet")
+    data = load_images(str(tmp_path))
+    assert (len(data.train), len(data.test), data.test_source) == (8, 3, f"split `{test_name}`")
+    assert data.label_names == ["0", "1"] and data.single_label
+    assert data.common_size == (4, 6)
+
+
+def test_copy_of_a_hub_repository(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "test-00000-of-00001"):
+        table(2).to_parquet(tmp_path / "data" / f"{name}.parquet")
+    data = load_images(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (4, 2)
+
+
+def test_arrow_file_and_parquet_file_and_saved_folder_are_the_same_data(tmp_path):
+    rows = table(10, label=[0, 1] * 5, features={"label": ClassLabel(names=["even", "odd"])})
+    rows.to_parquet(tmp_path / "some [1].parquet")
+    rows.save_to_disk(tmp_path / "saved")
+    DatasetDict(train=rows).save_to_disk(tmp_path / "saved_dict")
+    [arrow] = (tmp_path / "saved").glob("*.arrow")
+    shutil.copy(arrow, tmp_path / "some.arrow")
+    found = [load_images(str(tmp_path / name)) for name in ("some [1].parquet", "some.arrow", "saved", "saved_dict")]
+    assert {data.fingerprint for data in found} == {found[0].fingerprint}
+    assert all(data.label_names == ["even", "odd"] and len(data.train) == 8 for data in found)
+    assert found[0].train[:] == found[2].train[:]
+
+
+def test_saved_dictionary_of_splits(tmp_path):
+    DatasetDict(train=table(4), test=table(2)).save_to_disk(tmp_path)
+    data = load_images(str(tmp_path))
+    assert (len(data.train), len(data.test)) == (4, 2)
+    DatasetDict(all=table(4)).save_to_disk(tmp_path / "unnamed")
+    assert "'train'" in said(tmp_path / "unnamed") and "all" in said(tmp_path / "unnamed")
+
+
+def test_nothing_is_written_into_the_users_folder(tmp_path):
+    table(4).save_to_disk(tmp_path / "saved")
+    before = sorted((tmp_path / "saved").iterdir())
+    load_images(str(tmp_path / "saved"))
+    assert sorted((tmp_path / "saved").iterdir()) == before
+
+
+def test_damaged_table(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 or not")
+    assert "cannot be read" in said(tmp_path)
+
+
+# ---- columns
+
+
+def save(tmp_path, rows):
+    rows.to_parquet(tmp_path / "train.parquet")
+    return tmp_path
+
+
+def test_image_column_by_type(tmp_path):
+    plain = table(4).cast(Features(image={"bytes": Value("binary"), "path": Value("string")}))
+    for rows in (
+        table(4, caption=list("abcd")).rename_column("image", "picture"),
+        plain.rename_column("image", "picture"),
+        Dataset.from_dict({"picture": [image["bytes"] for image in table(4)["image"]]}),
+    ):
+        data = load_images(str(save(tmp_path, rows)))
+        assert data.train.features == Features(image=datasets.Image(decode=False))
+        assert [row["image"]["bytes"] for row in data.train] == [image["bytes"] for image in table(4)["image"]]
+
+
+def test_image_column_missing_or_ambiguous(tmp_path):
+    one = table(4)
+    two = one.add_column("mask", one["image"][:], feature=datasets.Image(decode=False))
+    assert "image, mask" in said(save(tmp_path, two)) and "--image_column" in said(tmp_path)
+    assert load_images(str(tmp_path), image_column="mask").train.column_names == ["image"]
+    assert "'masks'" in said(tmp_path, image_column="masks") and "image, mask" in said(tmp_path, image_column="masks")
+    message = said(save(tmp_path, Dataset.from_dict({"text": ["a", "b"], "score": [1, 2]})))
+    assert "text, score" in message and "--image_column" in message
+
+
+@pytest.mark.parametrize(
+    "labels, expected", [(["b", "a", "b", "a"], ["a", "b"]), ([10, 9, 10, 9], ["9", "10"]), ([3, 3, 7, 7], ["3", "7"])]
+)
+def test_plain_labels_become_classes_in_order(tmp_path, labels, expected):
+    data = load_images(str(save(tmp_path, table(4, label=labels))))
+    assert data.label_names == expected
+    images = {row["image"]["path"]: data.label_names[row["label"]] for row in [*data.train, *data.test]}
+    assert images == {f"{i}.png": str(label) for i, label in enumerate(labels)}
+
+
+def test_plain_labels_are_numbered_alike_in_both_splits(tmp_path):
+    table(3, label=["b", "c", "b"]).to_parquet(tmp_path / "train.parquet")
+    table(2, label=["a", "c"]).to_parquet(tmp_path / "test.parquet")
+    data = load_images(str(tmp_path))
+    assert data.label_names == ["a", "b", "c"]
+    assert data.train["label"][:] == [1, 2, 1] and data.test["label"][:] == [0, 2]
+
+
+def test_label_column_by_type(tmp_path):
+    kind = ClassLabel(names=["x", "y"])
+    fine = {"fine": [0, 1, 0, 1]}
+    data = load_images(str(save(tmp_path, table(4, **fine, caption=list("abcd"), features={"fine": kind}))))
+    assert data.label_names == ["x", "y"]
+    both = table(4, **fine, coarse=[0, 0, 1, 1], features={"fine": kind, "coarse": kind})
+    message = said(save(tmp_path, both))
+    assert "fine, coarse" in message and "--label_column" in message
+    data = load_images(str(tmp_path), label_column="coarse")
+    assert [row["label"] for row in sorted([*data.train, *data.test], key=lambda r: r["image"]["path"])] == [0, 0, 1, 1]
+    assert "'caption'" in said(save(tmp_path, table(4)), label_column="caption")
+    assert load_images(str(save(tmp_path, table(4, score=[0.5] * 4)))).label_names is None
+
+
+def test_multi_label(tmp_path):
+    kind = List(ClassLabel(names=["car", "dog", "sky"]))
+    rows = table(10, objects=[[0, 2], []] * 5, features={"objects": kind})
+    data = load_images(str(save(tmp_path, rows)))
+    assert data.label_names == ["car", "dog", "sky"] and not data.single_label
+    assert (len(data.train), len(data.test)) == (8, 2)
+    assert all(row["label"] == [[0, 2], []][int(row["image"]["path"][0]) % 2] for row in [*data.train, *data.test])
+
+
+def test_split_without_labels_is_no_test_split(tmp_path):
+    """As ImageNet on the Hub: the labels of test are all -1."""
+    kind = {"label": ClassLabel(names=["x", "y"])}
+    table(4, label=[0, 1, 0, 1], features=kind).to_parquet(tmp_path / "train.parquet")
+    table(3, label=[-1] * 3, features=kind).to_parquet(tmp_path / "test.parquet")
+    table(2, label=[0, 1], features=kind).to_parquet(tmp_path / "validation.parquet")
+    assert load_images(str(tmp_path)).test_source == "split `validation`"
+    (tmp_path / "validation.parquet").unlink()
+    assert "of the 4 images of `train`" in load_images(str(tmp_path)).test_source
+
+
+def test_some_labels_missing(tmp_path):
+    message = said(save(tmp_path, table(4, label=[0, 1, -1, 1], features={"label": ClassLabel(names=["x", "y"])})))
+    assert "1 of 4" in message and "2.png" in message and "row 2" in message
