@@ -97,7 +97,7 @@ def labels_of(dataset) -> Tensor | None:
 
 
 def pca(train: Features, test: Features, *, components: int) -> tuple[Features, Features]:
-    """Principal components of the training features, fewer where the data has fewer; the linear autoencoder's optimum."""
+    """The first principal components of the training features, or all there are: the best linear autoencoder."""
     components = min(components, *train.x.shape)
     centre = train.x.mean(0)
     eigenvectors = torch.linalg.eigh(torch.cov(train.x.T)).eigenvectors.flip(-1)[:, :components]  # (D, components)

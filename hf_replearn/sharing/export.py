@@ -65,6 +65,7 @@ def export_timm(
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     (folder / "model.safetensors").write_bytes(_aligned(save(weights, metadata={"format": "pt"})))
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    encoder.pretrained_cfg = encoder.pretrained_cfg | pretrained_cfg
     return encoder
 
 

@@ -14,8 +14,8 @@ from hf_replearn.settings import RunSettings, as_dict, to_yaml
 FILE = "recipe.yaml"
 # How a run is carried out; all other settings decide what comes out of it.
 INCIDENTAL = {
-    "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo", "logging_steps", "save_steps",
-    "save_total_limit", "dataloader_num_workers",
+    "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
+    "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
 }  # fmt: skip
 
 

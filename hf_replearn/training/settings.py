@@ -1,4 +1,4 @@
-"""Settings that every pretraining recipe shares; names are those of transformers.TrainingArguments where it has them."""
+"""Settings that every pretraining recipe shares, named as in transformers.TrainingArguments where it has them."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ class PretrainingSettings(RunSettings):
 
     def training_arguments(self) -> TrainingArguments:
         """What transformers.Trainer is told."""
+        import torch
         from transformers import TrainingArguments
 
+        use_cpu = self.use_cpu or not torch.accelerator.is_available()
         return TrainingArguments(
             output_dir=self.output_dir,
             num_train_epochs=self.num_train_epochs,
@@ -58,17 +60,18 @@ class PretrainingSettings(RunSettings):
             lr_scheduler_type="cosine",
             warmup_steps=self.warmup_steps,
             max_grad_norm=0.0,
-            bf16=self.bf16 if self.bf16 is not None else _has_bf16(self.use_cpu),
+            bf16=self.bf16 if self.bf16 is not None else _has_bf16(use_cpu),
             torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
             dataloader_drop_last=True,  # the same number of examples in every process and step
             remove_unused_columns=False,  # the collator needs the raw columns
             logging_steps=self.logging_steps,
+            logging_first_step=True,
             logging_nan_inf_filter=False,  # a loss that is not finite must be seen
             save_steps=self.save_steps,
             save_total_limit=self.save_total_limit,
             seed=self.seed,
-            use_cpu=self.use_cpu,
+            use_cpu=use_cpu,
             report_to=self.report_to,
         )
 
@@ -76,6 +79,6 @@ class PretrainingSettings(RunSettings):
 def _has_bf16(use_cpu: bool) -> bool:
     import torch
 
-    if torch.cuda.is_available() and not use_cpu:
-        return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported()
+    if use_cpu:
+        return torch.cpu._is_avx512_bf16_supported()
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()

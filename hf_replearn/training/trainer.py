@@ -7,10 +7,11 @@ import statistics
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
 from hf_replearn.training.cached_gradients import cached_gradient_step
 
@@ -44,8 +45,18 @@ class PretrainingTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
         self.place = (-1, 0)  # optimizer step and micro-step within it
-        self.since = None  # step and time of the last log
+        self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
+
+    def train(self, resume_from_checkpoint: str | None = None, **kwargs):
+        """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more."""
+        if resume_from_checkpoint is not None:
+            state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, "trainer_state.json")))
+            if state.global_step >= state.max_steps:
+                self._load_from_checkpoint(resume_from_checkpoint)
+                self.state = state
+                return None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -69,6 +80,7 @@ class PretrainingTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch=None) -> Tensor:
+        self.since = self.since or (self.state.global_step, time.perf_counter())
         if self.micro_batch is None:
             return super().training_step(model, inputs, num_items_in_batch)
         model.train()
@@ -92,12 +104,14 @@ class PretrainingTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds examples per second since the last log, and the spread of the representations of the last batch."""
+        """Adds the seconds trained (in all parts of a resumed run), the speed, and the spread of the last batch."""
         if "loss" in logs:
             now = (self.state.global_step, time.perf_counter())
-            if self.since is not None:
-                examples = (now[0] - self.since[0]) * self.args.train_batch_size * self.args.world_size
-                logs["examples_per_second"] = round(examples / (now[1] - self.since[1]), 1)
+            seconds = now[1] - self.since[1]
+            examples = (now[0] - self.since[0]) * self.args.train_batch_size * self.args.world_size
+            earlier = next((log["seconds"] for log in reversed(self.state.log_history) if "seconds" in log), 0.0)
+            logs["examples_per_second"] = round(examples / seconds, 1)
+            logs["seconds"] = round(earlier + seconds, 2)
             if self.representations is not None:
                 logs["spread"] = round(spread(self.representations.detach()), 4)
             self.since = now
@@ -113,7 +127,7 @@ class PretrainingTrainer(Trainer):
         return {
             "steps": self.state.global_step,
             "examples": self.state.global_step * self.args.train_batch_size * world,
-            "seconds": round(sum(log["train_runtime"] for log in logs if "train_runtime" in log), 1),
+            "seconds": max((log["seconds"] for log in logs if "seconds" in log), default=0.0),
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "final_loss": losses[-1] if losses else None,
             "hardware": name if world == 1 else f"{world} processes, each {name}",

@@ -30,7 +30,7 @@ def test_norms_and_biases_have_no_decay():
 
 @pytest.mark.parametrize("decay", [0.0, 1e-2])
 def test_lars_by_hand(decay):
-    """You et al. 2017: the step of a matrix is lr * 0.001 |w| / (|g| + decay |w|) * (g + decay w); of a vector, lr * g."""
+    """You et al. 2017: a matrix moves by lr * 0.001 |w| / (|g| + decay |w|) * (g + decay w), a vector by lr * g."""
     model = small()
     optimizer = lars(model, 0.5, weight_decay=decay)
     before = [parameter.detach().clone() for parameter in model.parameters()]

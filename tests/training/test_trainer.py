@@ -88,6 +88,15 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_bits(tmp_path):
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_a_finished_run_is_not_trained_any_further(tmp_path):
+    whole = trainer(tmp_path, steps=5)
+    whole.train()
+    again = trainer(tmp_path, steps=5)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert torch.equal(weights(again), weights(whole))
+    assert again.summary()["steps"] == 5
+
+
 def test_accumulated_micro_steps_draw_different_noise(tmp_path):
     keys = []
 
@@ -149,5 +158,7 @@ def test_online_knn_only_watches(tmp_path):
     features = lambda: (Features(torch.stack(DATA), labels), Features(torch.stack(DATA[:16]), labels[:16]))  # noqa: E731
     watched.add_callback(OnlineKNN(features, steps=3, log=watched.log))
     watched.train()
-    assert [log["step"] for log in watched.state.log_history if "knn@20" in log] == [3, 6]
+    logs = watched.state.log_history
+    assert [log["step"] for log in logs if "knn@20" in log] == [3, 6]
+    assert [log["step"] for log in logs if "loss" in log] == [1, 2, 3, 4, 5, 6]  # no line of the loss is lost for it
     assert torch.equal(weights(plain), weights(watched))

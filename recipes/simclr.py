@@ -1,0 +1,277 @@
+"""SimCLR (Chen et al. 2020, arXiv:2002.05709): from unlabelled images to an encoder that anyone can load.
+
+    accelerate launch recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
+    accelerate launch recipes/simclr.py --dataset PATH_OR_HUB_ID --backbone resnet18 --output_dir out/mine
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/simclr.py \\
+        --config recipes/configs/simclr/imagenet_resnet50.yaml --output_dir out/imagenet
+
+The digits take two minutes on two CPU cores. What was measured, on which hardware and for how long: model_cards/.
+"""
+
+from __future__ import annotations
+
+import copy
+import shlex
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import as_dict, changed, run, setting
+from hf_replearn.training.settings import PretrainingSettings
+
+
+@dataclass(kw_only=True)
+class SimCLRSettings(PretrainingSettings):
+    dataset: str = setting(..., "Hub id, folder of images, parquet or arrow files, or toy (digits)", section="data")
+    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
+    label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")
+    max_undecodable: float = setting(
+        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    augmentation: Literal["imagenet", "cifar"] = setting(
+        "imagenet", "imagenet: with blur; cifar: without", section="data"
+    )
+    image_size: int = setting(224, "pixels of a view", section="data", at_least=8)
+    strength: float = setting(
+        1.0, "of the colour jitter (paper: 1 on ImageNet, 0.5 on CIFAR-10)", section="data", at_least=0
+    )
+    min_scale: float = setting(
+        0.08, "smallest crop, as a share of the image's area", section="data", at_least=0.01, at_most=1
+    )
+    flip: float = setting(
+        0.5, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
+    )
+    crop_pct: float = setting(
+        1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
+    )
+    backbone: str = setting("resnet50", "timm architecture, or a timm checkpoint: Hub id or folder", section="model")
+    backbone_args: dict | None = setting(None, "further arguments of timm.create_model", section="model")
+    stem: Literal["imagenet", "cifar"] = setting("imagenet", "cifar: a ResNet's stem for small images", section="model")
+    projection_dim: int = setting(128, "width of z = g(h)", section="model", at_least=2)
+    projection_layers: int = setting(2, "of g; 3 in SimCLR v2", section="model", at_least=1)
+    temperature: float = setting(
+        0.1, "of the loss (paper: 0.1 on ImageNet, 0.5 on CIFAR-10)", section="model", at_least=0.025
+    )
+    negatives: int | None = setting(
+        None,
+        "images in one loss, over all processes; more than their batches: cached gradients",
+        section="training",
+        at_least=2,
+    )
+    knn_steps: int = setting(
+        500, "steps between two kNN accuracies, if there are labels; 0: none", section="evaluation", at_least=0
+    )
+    shots: tuple[int, ...] | None = setting(
+        None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
+    )
+    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2)
+
+
+def main(settings: SimCLRSettings) -> None:
+    """SimCLR: learn an encoder from unlabelled images by contrasting two views of each (arXiv:2002.05709)."""
+    import torch
+    from transformers import set_seed
+
+    from hf_replearn import augmentation
+    from hf_replearn.backbones import find_backbone
+    from hf_replearn.data.images import load_images, stack_images
+    from hf_replearn.evaluation.suite import suite
+    from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
+    from hf_replearn.representation import ImagePreprocessor, extract, pca
+    from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.export import export_timm
+    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.training import optimizers
+    from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
+    from hf_replearn.training.folder import claim_folder, find_checkpoint
+    from hf_replearn.training.trainer import PretrainingTrainer
+
+    # 1. Data. What can be wrong with the input is found out here, before anything is trained.
+    out = Path(settings.output_dir)
+    backbone = find_backbone(
+        settings.backbone, image_size=settings.image_size, arguments=settings.backbone_args, stem=settings.stem
+    )
+    args = settings.training_arguments()
+    with args.main_process_first(desc="reading the images"):
+        if args.process_index == 0:
+            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
+            claim_folder(settings)
+        data = load_images(
+            settings.dataset,
+            image_column=settings.image_column,
+            label_column=settings.label_column,
+            max_undecodable=settings.max_undecodable,
+        )
+    batch = images_per_step(settings, args.world_size, images=len(data.train)) // args.world_size
+
+    # 2. Views
+    policy = partial(
+        {"imagenet": augmentation.simclr_imagenet, "cifar": augmentation.simclr_cifar}[settings.augmentation],
+        size=settings.image_size,
+        strength=settings.strength,
+        min_scale=settings.min_scale,
+        flip=settings.flip,
+    )
+    collator = DataCollatorForSimCLR(policy, backbone.mean, backbone.std, canvas=data.canvas(settings.image_size))
+
+    # 3. Encoder f, projection head g, objective
+    set_seed(settings.seed)
+    config = SimCLRConfig(
+        backbone=backbone.architecture,
+        backbone_args=backbone.arguments,
+        stem=settings.stem,
+        projection_dim=settings.projection_dim,
+        projection_layers=settings.projection_layers,
+        temperature=settings.temperature,
+    )
+    model = SimCLRForPreTraining(config).to(memory_format=torch.channels_last)
+    encoder, untrained = model.model.encoder, copy.deepcopy(model.model.encoder)
+    if backbone.weights is not None:
+        encoder.load_state_dict(backbone.weights)
+    if args.world_size > 1 and args.device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
+
+    # 4. Train
+    lr = settings.learning_rate or optimizers.learning_rate(settings.learning_rate_rule, batch * args.world_size)
+    args.per_device_train_batch_size = batch
+    trainer = PretrainingTrainer(
+        model=model,
+        args=args,
+        train_dataset=data.train,
+        data_collator=collator,
+        views=collator.views,
+        micro_batch=settings.per_device_train_batch_size if batch > settings.per_device_train_batch_size else None,
+        make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=lr, weight_decay=settings.weight_decay),
+        callbacks=[JSONLines(out), CollapseWarning()],
+    )
+    preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
+    if settings.knn_steps and data.single_label:
+        few = [
+            part.shuffle(seed=0).select(range(min(len(part), n))) for part, n in ((data.train, 4000), (data.test, 1000))
+        ]
+        features = lambda: [extract(encoder, part, preprocess=preprocess) for part in few]  # noqa: E731
+        trainer.add_callback(OnlineKNN(features, steps=settings.knn_steps, log=trainer.log))
+    if trainer.is_world_process_zero():
+        print(
+            f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out / 'log.jsonl'}"
+        )
+        (out / "skipped_images.txt").write_text("".join(f"{image}\n" for image in data.skipped))
+        augmentation.picture(stack_images([data.train[0]], canvas=None)[0][0], out / "augmentations.png")
+    trainer.train(resume_from_checkpoint=find_checkpoint(settings.resume, settings.output_dir))
+    if not trainer.is_world_process_zero():
+        return
+
+    # 5. Represent: the encoder, and what it must beat
+    rows = {}
+    if data.test is not None and data.label_names:
+        parts = (data.train, data.test)
+        represent = partial(extract, preprocess=preprocess, num_workers=settings.dataloader_num_workers)
+        small = ImagePreprocessor(min(settings.image_size, 32), backbone.mean, backbone.std)
+        pixels = [extract(torch.nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
+        features = {
+            "SimCLR": [represent(encoder, part, progress="SimCLR") for part in parts],
+            "raw pixels": pixels,
+            "PCA of pixels": pca(*pixels, components=64),
+            "random weights": [represent(untrained.to(args.device), part, progress="random weights") for part in parts],
+        }
+
+        # 6. Evaluate
+        judge = partial(suite, shots=settings.shots, draws=settings.draws, seed=settings.seed)
+        rows = {name: judge(train, test) for name, (train, test) in features.items()}
+
+    # 7. Share: f in timm's format, f and g to go on training, the report and its card
+    exported = export_timm(
+        encoder,
+        out,
+        architecture=backbone.architecture,
+        arguments=backbone.arguments,
+        image_size=settings.image_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        crop_pct=settings.crop_pct,
+    )
+    model.save_pretrained(out / "pretraining")
+    report = describe(settings, trainer, data, backbone, exported, rows)
+    report.save(out)
+    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
+    print(f"\n{report.table()}\n\nencoder and card: {out}\nto go on training: {out / 'pretraining'}")
+    if repo_id:
+        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+
+
+def images_per_step(settings: SimCLRSettings, processes: int, *, images: int) -> int:
+    """The images contrasted in one loss, over all processes. Raises InputError for a size that cannot be had."""
+    together = settings.per_device_train_batch_size * processes
+    negatives = settings.negatives or together
+    if negatives < together or negatives % together:
+        raise InputError(
+            f"--negatives {negatives} must be a multiple of {together}, the images that {processes} process(es) hold "
+            f"with --per_device_train_batch_size {settings.per_device_train_batch_size}"
+        )
+    if negatives < 2:
+        raise InputError("a batch of one image has no negatives: raise --per_device_train_batch_size")
+    if negatives > images:
+        raise InputError(
+            f"a batch of {negatives} images is larger than the data, {images}: lower --per_device_train_batch_size"
+        )
+    return negatives
+
+
+def describe(settings: SimCLRSettings, trainer, data, backbone, exported, rows: dict[str, dict[str, float]]):
+    """The facts of this run for its report and card."""
+    from hf_replearn.backbones import count_parameters
+    from hf_replearn.evaluation.suite import protocols
+    from hf_replearn.sharing import report as facts
+
+    return facts.Report(
+        method=facts.Method(
+            name="SimCLR",
+            summary="Two augmented views of an image attract in the space of a projection head, and views of other "
+            "images repel; no labels are used, and the head is thrown away.",
+            paper="A Simple Framework for Contrastive Learning of Visual Representations",
+            arxiv="2002.05709",
+            bibtex=BIBTEX,
+            model_class="hf_replearn.methods.simclr.SimCLRForPreTraining",
+        ),
+        encoder=facts.Encoder(
+            library="timm",
+            pipeline_tag="image-feature-extraction",
+            architecture=backbone.architecture,
+            parameters=count_parameters(exported),
+            features=exported.num_features,
+            input_size=list(exported.pretrained_cfg["input_size"]),
+            initialized_from="random weights" if backbone.source is None else backbone.source,
+            base_model=backbone.hub_id,
+        ),
+        data=facts.Data(
+            name=data.name,
+            hub_id=data.hub_id,
+            unit="image",
+            train=len(data.train),
+            test=len(data.test) if data.test is not None else 0,
+            skipped=len(data.skipped),
+            classes=len(data.label_names) if data.label_names else None,
+            held_out=data.test_source,
+        ),
+        training=facts.Training(**trainer.summary()),
+        command=shlex.join(["hf-replearn", "simclr", *sys.argv[1:]]),
+        settings=as_dict(settings),
+        changed=changed(settings),
+        rows=rows,
+        protocols=protocols([metric for scores in rows.values() for metric in scores]),
+    )
+
+
+BIBTEX = """\
+@inproceedings{chen2020simple,
+  title     = {A Simple Framework for Contrastive Learning of Visual Representations},
+  author    = {Chen, Ting and Kornblith, Simon and Norouzi, Mohammad and Hinton, Geoffrey},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2020}
+}"""
+
+if __name__ == "__main__":
+    run(main, SimCLRSettings, prog="simclr")

@@ -1,0 +1,203 @@
+"""Every recipe: its configs and documented commands are valid, it runs, goes on, trains on two processes, and says
+clearly what is wrong with its input. Recipes are found by themselves."""
+
+import importlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from PIL import Image
+
+from hf_replearn.cli import COMMANDS
+from hf_replearn.settings import parse, run
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
+SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
+SMALL += ["--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--per_device_train_batch_size", "32"]
+SMALL += ["--knn_steps", "0", "--optimizer", "adamw", "--learning_rate", "1e-3", "--use_cpu", "--draws", "2"]
+
+
+def settings_of(recipe: str) -> type:
+    module = importlib.import_module(f"hf_replearn.recipes.{recipe}")
+    return next(getattr(module, settings) for name, settings, _ in COMMANDS.values() if name == recipe)
+
+
+def simclr(*arguments: str) -> int:
+    """Runs the recipe in this process; returns its exit code."""
+    recipe = importlib.import_module("hf_replearn.recipes.simclr")
+    try:
+        run(recipe.main, recipe.SimCLRSettings, [*SMALL, *arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_every_recipe_is_a_command():
+    assert RECIPES == sorted(module for module, _, _ in COMMANDS.values() if module)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "configs").glob("*/*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_valid(config):
+    assert parse(settings_of(config.parent.name), ["--config", str(config), "--output_dir", "out"]).output_dir == "out"
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_documented_command_is_valid(recipe, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = importlib.import_module(f"hf_replearn.recipes.{recipe}").__doc__ + (ROOT / "README.md").read_text()
+    text = text.replace("\\\n", " ")
+    commands = re.findall(rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {recipe} (.*)", text)
+    assert commands
+    for arguments in commands:
+        parse(settings_of(recipe), shlex.split("".join(arguments), comments=True))
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_accelerate_config_is_understood(config):
+    assert load_config_from_file(str(config)).num_processes >= 1
+
+
+def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, capsys):
+    out = tmp_path / "digits"
+    arguments = ["--dataset", "toy", "--max_steps", "3", "--save_steps", "2", "--output_dir", str(out)]
+    assert simclr(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "random weights" in printed and "k_shot@1" in printed
+    left = {path.name for path in out.iterdir()}
+    assert left >= {
+        "config.json", "model.safetensors", "pretraining", "README.md", "report.json", "log.jsonl", "recipe.yaml",
+        "augmentations.png", "checkpoint-3",
+    }  # fmt: skip
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["rows"]) == ["SimCLR", "raw pixels", "PCA of pixels", "random weights"]
+    assert set(report["rows"]["SimCLR"]) >= {"k_shot@1", "k_shot@1_ci95", "knn@20", "knn@200", "linear"}
+    weights = (out / "model.safetensors").read_bytes()
+    (out / "model.safetensors").unlink()
+    assert simclr(*arguments) == 0  # nothing left to train: the last checkpoint is exported again
+    assert (out / "model.safetensors").read_bytes() == weights
+    assert simclr(*arguments, "--seed", "1") == 2
+    assert "belongs to another run, with seed 42 instead of 1" in capsys.readouterr().err
+
+
+def test_the_export_is_the_encoder_that_was_measured(tmp_path):
+    """Features of the exported folder by plain timm, with its own preprocessing, against those of the trained f."""
+    import timm
+
+    from hf_replearn import SimCLRForPreTraining
+    from hf_replearn.data.images import decode_rgb, load_images
+    from hf_replearn.representation import ImagePreprocessor, extract
+
+    assert simclr("--dataset", "toy", "--max_steps", "2", "--output_dir", str(tmp_path)) == 0
+    trained = SimCLRForPreTraining.from_pretrained(tmp_path, subfolder="pretraining").model.encoder
+    plain = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    config = timm.data.resolve_model_data_config(plain)
+    transform = timm.data.create_transform(**config)
+    rows = load_images("toy").test.select(range(8))
+    # timm enlarges 8-pixel digits straight to its input size, we enlarge them to the size trained on: give both that.
+    enlarged = [decode_rgb(row["image"]).resize((16, 16), Image.Resampling.BILINEAR) for row in rows]
+    with torch.no_grad():
+        theirs = plain(torch.stack([transform(image) for image in enlarged]))
+    ours = extract(trained, rows, preprocess=ImagePreprocessor(16, config["mean"], config["std"])).x
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_unlabelled_images_of_many_sizes(tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        height, width = rng.integers(20, 60, 2)
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    assert simclr("--dataset", str(folder), "--max_steps", "2", "--output_dir", str(tmp_path / "out")) == 0
+    assert "No score was measured" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_cached_gradients_and_a_checkpoint_to_start_from(tmp_path):
+    toy = ["--dataset", "toy", "--image_size", "32", "--max_steps", "2"]
+    assert simclr(*toy, "--stem", "imagenet", "--output_dir", str(tmp_path / "a")) == 0
+    recipe = importlib.import_module("hf_replearn.recipes.simclr")
+    run(
+        recipe.main,
+        recipe.SimCLRSettings,
+        [
+            *toy, "--backbone", str(tmp_path / "a"), "--per_device_train_batch_size", "32", "--negatives", "64",
+            "--knn_steps", "2", "--use_cpu", "--draws", "2", "--output_dir", str(tmp_path / "b"),
+        ],
+    )  # fmt: skip
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    assert report["training"]["examples"] == 128
+    assert report["encoder"]["initialized_from"] == str(tmp_path / "a")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders that are wrong in their own ways."""
+    (tmp_path / "empty").mkdir()
+    for name, count in (("one", 1), ("few", 8)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "broken").mkdir()
+    for number in range(20):
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(tmp_path / "broken" / f"{number}.png")
+    (tmp_path / "broken" / "7.png").write_bytes(b"not a picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "{}/missing/folder"], "missing/folder"),
+        (["--dataset", "{}/empty"], "no images"),
+        (["--dataset", "{}/one"], "at least 2"),
+        (["--dataset", "{}/few"], "a batch of 32 images is larger than the data, 8"),
+        (["--dataset", "{}/broken"], "7.png"),
+        (["--dataset", "toy", "--image_column", "picture"], "image"),
+        (["--dataset", "toy", "--backbone", "resnet81"], "resnet18"),
+        (["--dataset", "toy", "--backbone", "{}/empty"], "without a timm checkpoint"),
+        (["--dataset", "toy", "--negatives", "33"], "must be a multiple of 32"),
+        (["--dataset", "toy", "--push_to_hub"], "HF_HUB_OFFLINE"),
+        (["--dataset", "toy", "--output_dir", "{}/one"], "is not empty and holds no run"),
+        (["--dataset", "toy", "--output_dir", "{}/one/0.png/out"], "Not a directory"),
+        (["--dataset", "toy", "--resume", "{}/empty"], "not a checkpoint folder"),
+        (["--dataset", "toy", "--backbone", "vit_tiny_patch16_224", "--backbone_args", "{{}}"], "--stem cifar"),
+        (["--dataset", "toy", "--backbone_args", "{{'layer': 3}}"], "layer"),
+        (["--dataset", "toy", "--shots", "1,5000"], "5000"),
+        (["--dataset", "toy", "--temperature", "0"], "--temperature must be at least 0.025"),
+        (["--data_set", "toy"], "did you mean --dataset?"),
+        ([], "--dataset is required"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, folders, capsys, monkeypatch):
+    """Before anything is trained."""
+    monkeypatch.setattr("hf_replearn.training.trainer.PretrainingTrainer.training_step", None)
+    arguments = [argument.format(folders) for argument in arguments]
+    assert simclr("--output_dir", str(folders / "out"), *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_two_processes_train_and_agree(tmp_path):
+    """accelerate launch with the shipped CPU profile: one encoder, made by both processes."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
+    command += ["--main_process_port", "0", "recipes/simclr.py", *SMALL, "--dataset", "toy", "--max_steps", "3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [*command, "--output_dir", str(tmp_path / "out")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["training"]["examples"] == 3 * 2 * 32
+    assert report["training"]["hardware"].startswith("2 processes")
