@@ -2,9 +2,9 @@
 
     python -m benchmarks.nt_xent [--images 8192] [--rounds 3] [--threads 1]
 
-Every measurement is a process of its own, ours and lightly's in turn, so that the peak of resident memory is that of one
-loss alone. Extra memory is that peak less what the process held, inputs and gradients included, before. Both losses get
-the same inputs; values and gradients are compared once at a smaller size.
+Every measurement is a process of its own, ours and lightly's in turn, so that the peak of resident memory is that of
+one loss alone. Extra memory is that peak less what the process held, inputs and gradients included, before. Both losses
+get the same inputs; values and gradients are compared once at a smaller size.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python -m benchmarks.simclr_quality --dataset cifar10 [--images 10000] [--epochs 6] [--seeds 3]
 
-Both sides train the same network (a ResNet-10 of half the width with the CIFAR stem) from the same initial weights, on
+Both sides train the same network (a ResNet-10 of half the width) from initial weights of the same distribution, on
 the same images in the same order, with the same optimizer, schedule, temperature and strength of augmentation. What
 differs is what the libraries do: lightly's SimCLRTransform on PIL images, a forward pass a view, its NTXentLoss, in
 float32; ours is the batched augmentation, one forward pass, our NT-Xent, channels_last, bfloat16 where the CPU has it.
@@ -45,7 +45,6 @@ class Lightly:
     def __init__(self, seed: int):
         torch.manual_seed(seed)
         self.encoder = timm.create_model("resnet18", num_classes=0, **SMALL)
-        self.encoder.conv1, self.encoder.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
         self.model = nn.Sequential(self.encoder, SimCLRProjectionHead(256, 256, 128))
         self.transform = SimCLRTransform(input_size=32, cj_strength=STRENGTH, gaussian_blur=0.0)
         self.criterion = NTXentLoss(temperature=TEMPERATURE)
@@ -61,7 +60,7 @@ class Ours:
 
     def __init__(self, seed: int):
         torch.manual_seed(seed)
-        config = SimCLRConfig(backbone="resnet18", backbone_args=SMALL, stem="cifar", temperature=TEMPERATURE)
+        config = SimCLRConfig(backbone="resnet18", backbone_args=SMALL, temperature=TEMPERATURE)
         self.model = SimCLRForPreTraining(config).to(memory_format=torch.channels_last)
         self.encoder, self.seed = self.model.model.encoder, seed
         policy = partial(augmentation.simclr_cifar, size=32, strength=STRENGTH)

@@ -4,9 +4,9 @@
 
 ResNet-18 with the CIFAR stem, 32-pixel images, SGD for both. lightly's side is the loop of examples/pytorch/simclr.py
 there (a forward pass for each view, float32) with its transform at CIFAR's settings on PIL images. Ours is what the
-recipe runs: batched augmentation, both views in one pass, channels_last, bfloat16 where the CPU has it, chunked NT-Xent.
-The steps of both are interleaved in one process; the medians of their wall times are compared. A third row is lightly's
-loop under bfloat16 autocast, which its example does not use.
+recipe runs: batched augmentation, both views in one pass, channels_last, bfloat16 where the CPU has it, chunked
+NT-Xent. The steps of both are interleaved in one process; the medians of their wall times are compared. A third row is
+lightly's loop under bfloat16 autocast, which its example does not use.
 """
 
 import argparse

@@ -55,10 +55,10 @@ def find_backbone(name: str, *, image_size: int, arguments: dict | None = None, 
         if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
             raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
         return Backbone(architecture, arguments, default.mean, default.std)
-    if stem == "cifar":
-        raise InputError(f"--stem cifar would throw the stem of the checkpoint {name!r} away: leave it out")
     if Path(name).is_dir() and not Path(name, "config.json").exists():
         raise InputError(f"backbone {name!r} is a folder without a timm checkpoint (config.json and model.safetensors)")
+    if stem == "cifar":
+        raise InputError(f"--stem cifar would throw the stem of the checkpoint {name!r} away: leave it out")
     source = f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}"
     try:
         network = timm.create_model(source, pretrained=True, num_classes=0, **arguments)

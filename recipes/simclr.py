@@ -78,9 +78,10 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn import augmentation
     from hf_replearn.backbones import find_backbone
     from hf_replearn.data.images import load_images, stack_images
+    from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.suite import suite
     from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
-    from hf_replearn.representation import ImagePreprocessor, extract, pca
+    from hf_replearn.representation import ImagePreprocessor, extract, labels_of, pca
     from hf_replearn.sharing.card import card
     from hf_replearn.sharing.export import export_timm
     from hf_replearn.sharing.hub import check_token, push
@@ -105,6 +106,8 @@ def main(settings: SimCLRSettings) -> None:
             label_column=settings.label_column,
             max_undecodable=settings.max_undecodable,
         )
+    if data.single_label and data.test is not None:
+        feasible_shots(labels_of(data.train), settings.shots)
     batch = images_per_step(settings, args.world_size, images=len(data.train)) // args.world_size
 
     # 2. Views

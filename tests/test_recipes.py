@@ -42,7 +42,7 @@ def simclr(*arguments: str) -> int:
 
 
 def test_every_recipe_is_a_command():
-    assert RECIPES == sorted(module for module, _, _ in COMMANDS.values() if module)
+    assert sorted(module for module, _, _ in COMMANDS.values() if module) == RECIPES
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "configs").glob("*/*.yaml")), ids=lambda path: path.stem)
@@ -110,32 +110,48 @@ def test_the_export_is_the_encoder_that_was_measured(tmp_path):
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
 
 
-def test_unlabelled_images_of_many_sizes(tmp_path, capsys):
-    folder = tmp_path / "photos"
+@pytest.fixture
+def photos(tmp_path):
+    """Forty unlabelled images of as many sizes."""
+    folder, rng = tmp_path / "photos", np.random.default_rng(0)
     folder.mkdir()
-    rng = np.random.default_rng(0)
     for number in range(40):
         height, width = rng.integers(20, 60, 2)
         Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    assert simclr("--dataset", str(folder), "--max_steps", "2", "--output_dir", str(tmp_path / "out")) == 0
+    return folder
+
+
+def test_unlabelled_images_of_many_sizes(photos, tmp_path, capsys):
+    assert simclr("--dataset", str(photos), "--max_steps", "2", "--output_dir", str(tmp_path / "out")) == 0
     assert "No score was measured" in capsys.readouterr().out
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_cached_gradients_and_a_checkpoint_to_start_from(tmp_path):
-    toy = ["--dataset", "toy", "--image_size", "32", "--max_steps", "2"]
-    assert simclr(*toy, "--stem", "imagenet", "--output_dir", str(tmp_path / "a")) == 0
-    recipe = importlib.import_module("hf_replearn.recipes.simclr")
-    run(
-        recipe.main,
-        recipe.SimCLRSettings,
-        [
-            *toy, "--backbone", str(tmp_path / "a"), "--per_device_train_batch_size", "32", "--negatives", "64",
-            "--knn_steps", "2", "--use_cpu", "--draws", "2", "--output_dir", str(tmp_path / "b"),
-        ],
-    )  # fmt: skip
+def test_cached_gradients_and_a_checkpoint_to_start_from(photos, tmp_path):
+    settings = [
+        "--dataset",
+        str(photos),
+        "--image_size",
+        "32",
+        "--max_steps",
+        "2",
+        "--per_device_train_batch_size",
+        "16",
+    ]
+    assert simclr(*settings, "--stem", "imagenet", "--output_dir", str(tmp_path / "a")) == 0
+    settings += [
+        "--backbone",
+        str(tmp_path / "a"),
+        "--backbone_args",
+        "none",
+        "--stem",
+        "imagenet",
+        "--negatives",
+        "32",
+    ]
+    assert simclr(*settings, "--output_dir", str(tmp_path / "b")) == 0
     report = json.loads((tmp_path / "b" / "report.json").read_text())
-    assert report["training"]["examples"] == 128
+    assert report["training"]["examples"] == 64
     assert report["encoder"]["initialized_from"] == str(tmp_path / "a")
 
 

@@ -1,0 +1,78 @@
+"""k-shot accuracy: what a frozen representation is worth when only k examples of each class have labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import single_label
+from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.representation import Features
+
+SHOTS = (1, 2, 4, 8, 16, 32, 64)
+COST = 10.0
+
+
+def k_shot(
+    train: Features,
+    test: Features,
+    *,
+    shots: Sequence[int] | None = None,
+    draws: int = 10,
+    cost: float = COST,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Accuracy on the whole test set of a linear classifier trained on k labelled examples a class.
+
+    Each draw picks k rows of every class; within a draw the rows for k contain those for any smaller k. They depend on
+    the labels and (seed, draw) alone, so that all representations of a dataset see the same rows and compare in pairs.
+
+    The labelled examples are centred and divided by one number (mean squared norm 1) and an L2-regularised multinomial
+    logistic regression with one fixed cost is fitted: a few labels leave none to choose a cost with, and 10 was within
+    noise of the best of 0.1 … 1000 for raw pixels, PCA, random and trained encoders alike. No unlabelled row is used.
+
+    shots: values of k; by default those of 1, 2, 4, … 64 that the smallest class has examples for.
+    Returns for each k "k_shot@k", the mean accuracy over draws in 0…1, and "k_shot@k_ci95", the half width of its 95 %
+    t interval over draws.
+    Raises InputError for features with NaN, missing or multi-label labels, a single class, fewer than two draws, or a k
+    larger than the smallest class.
+    """
+    from scipy.special import stdtrit
+
+    classes, train_labels, test_labels = single_label(train, test)
+    if draws < 2:
+        raise InputError(f"draws is {draws}: an interval needs at least 2, and 10 or more to be trusted")
+    shots = feasible_shots(train_labels, shots)
+    samples = _sample(train_labels, max(shots), draws, seed)  # (draws, K, k)
+    scores = {}
+    for k in shots:
+        rows = samples[:, :, :k].flatten(1)  # (draws, K·k)
+        x, test_x = centre_and_scale(train.x[rows], test.x)
+        w, b = softmax_regression(x, train_labels[rows], torch.tensor([cost]), len(classes))
+        predictions = [(t @ w[i, 0].T + b[i, 0]).argmax(dim=1) for i, t in enumerate(test_x)]
+        accuracy = torch.stack([(p == test_labels).double().mean() for p in predictions])
+        scores[f"k_shot@{k}"] = accuracy.mean().item()
+        scores[f"k_shot@{k}_ci95"] = (stdtrit(draws - 1, 0.975) * accuracy.std() / draws**0.5).item()
+    return scores
+
+
+def feasible_shots(labels: torch.Tensor, shots: Sequence[int] | None = None) -> list[int]:
+    """The values of k to run, ascending, for train labels (N,); InputError names the class that cannot fill one."""
+    counts = labels.bincount()
+    most, scarce = torch.where(counts > 0, counts, len(labels) + 1).min(dim=0)
+    if shots is None:
+        shots = [k for k in SHOTS if k <= most]
+    if min(shots) < 1 or max(shots) > most:
+        wrong = min(shots) if min(shots) < 1 else max(shots)
+        raise InputError(f"shots contains {wrong}, class {int(scarce)} has {int(most)} examples: use 1 to {int(most)}")
+    return sorted(set(shots))
+
+
+def _sample(labels: torch.Tensor, k: int, draws: int, seed: int) -> torch.Tensor:
+    """Rows (draws, K, k) of k examples of each class in random order."""
+    by_class = [np.flatnonzero(labels.numpy() == number) for number in range(int(labels.max()) + 1)]
+    generators = [np.random.default_rng([seed, draw]) for draw in range(draws)]
+    return torch.from_numpy(np.stack([[rng.permutation(rows)[:k] for rows in by_class] for rng in generators]))

@@ -1,0 +1,56 @@
+"""The linear probe: how much of the labels a linear classifier reads off a frozen representation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import single_label
+from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.representation import Features
+
+COSTS = tuple(10.0 ** (e / 2) for e in range(-4, 6))  # 0.01 to 316
+VALIDATION = 0.2
+
+
+def linear_probe(
+    train: Features, test: Features, *, costs: Sequence[float] = COSTS, validation: float = VALIDATION, seed: int = 0
+) -> dict[str, float]:
+    """Accuracy of an L2-regularised multinomial logistic regression on frozen features.
+
+    The train features are centred and divided by one number, so that the mean squared norm is 1: costs then mean the
+    same for every encoder, and rotations such as PCA change nothing (scaling each dimension by itself would blow up the
+    least of them). The cost C is the one of best accuracy on a stratified share `validation` of train, the smallest one
+    in a tie; then the classifier is fitted to all of train.
+
+    Returns {"linear": accuracy in 0…1, "linear_cost": C}.
+    Raises InputError for features with NaN, missing or multi-label labels, a single class, or a class of one example.
+    """
+    classes, train_labels, test_labels = single_label(train, test)
+    costs = sorted(costs)
+    x, test_x = centre_and_scale(train.x[None], test.x)
+    fit, held = _split(train_labels, validation, seed)
+    w, b = softmax_regression(x[:, fit], train_labels[None, fit], torch.tensor(costs), len(classes))
+    best = costs[_accuracy(x[0, held], train_labels[held], w[0], b[0]).argmax()]  # the first of equals
+    w, b = softmax_regression(x, train_labels[None], torch.tensor([best]), len(classes))
+    return {"linear": _accuracy(test_x[0], test_labels, w[0], b[0]).item(), "linear_cost": best}
+
+
+def _split(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows to fit and rows held out, with the share of each class rounded, but at least one on either side."""
+    rng = np.random.default_rng(seed)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for number in labels.unique().tolist():
+        rows = rng.permutation((labels == number).nonzero().flatten().numpy())
+        if len(rows) < 2:
+            raise InputError(f"class {number} has one train example: the probe needs two, to fit and to validate")
+        held[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+def _accuracy(x: torch.Tensor, labels: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Of each classifier w (P, K, D), b (P, K) on x (M, D): (P,)."""
+    return torch.stack([((x @ wp.T + bp).argmax(dim=1) == labels).double().mean() for wp, bp in zip(w, b, strict=True)])
