@@ -87,7 +87,7 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training import optimizers
     from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
-    from hf_replearn.training.folder import claim_folder, find_checkpoint
+    from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
     from hf_replearn.training.trainer import PretrainingTrainer
 
     # 1. Data. What can be wrong with the input is found out here, before anything is trained.
@@ -99,15 +99,17 @@ def main(settings: SimCLRSettings) -> None:
     with args.main_process_first(desc="reading the images"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            claim_folder(settings)
+            check_folder(settings)
         data = load_images(
             settings.dataset,
             image_column=settings.image_column,
             label_column=settings.label_column,
             max_undecodable=settings.max_undecodable,
         )
-    if data.single_label and data.test is not None:
+    labelled = data.test is not None and data.label_names is not None and len(data.label_names) > 1
+    if labelled and data.single_label:
         feasible_shots(labels_of(data.train), settings.shots)
+    checkpoint = find_checkpoint(settings.resume, settings.output_dir)
     batch = images_per_step(settings, args.world_size, images=len(data.train)) // args.world_size
 
     # 2. Views
@@ -151,25 +153,24 @@ def main(settings: SimCLRSettings) -> None:
         callbacks=[JSONLines(out), CollapseWarning()],
     )
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
-    if settings.knn_steps and data.single_label:
+    if settings.knn_steps and labelled and data.single_label:
         few = [
-            part.shuffle(seed=0).select(range(min(len(part), n))) for part, n in ((data.train, 4000), (data.test, 1000))
+            part.shuffle(seed=0).select(range(min(n, len(part)))) for part, n in ((data.train, 4000), (data.test, 1000))
         ]
-        features = lambda: [extract(encoder, part, preprocess=preprocess) for part in few]  # noqa: E731
-        trainer.add_callback(OnlineKNN(features, steps=settings.knn_steps, log=trainer.log))
+        now = partial(map, partial(extract, encoder, preprocess=preprocess), few)
+        trainer.add_callback(OnlineKNN(now, steps=settings.knn_steps, log=trainer.log))
     if trainer.is_world_process_zero():
-        print(
-            f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out / 'log.jsonl'}"
-        )
+        claim_folder(settings)
         (out / "skipped_images.txt").write_text("".join(f"{image}\n" for image in data.skipped))
         augmentation.picture(stack_images([data.train[0]], canvas=None)[0][0], out / "augmentations.png")
-    trainer.train(resume_from_checkpoint=find_checkpoint(settings.resume, settings.output_dir))
+        print(f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out}/log.jsonl")
+    trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
         return
 
     # 5. Represent: the encoder, and what it must beat
     rows = {}
-    if data.test is not None and data.label_names:
+    if labelled:
         parts = (data.train, data.test)
         represent = partial(extract, preprocess=preprocess, num_workers=settings.dataloader_num_workers)
         small = ImagePreprocessor(min(settings.image_size, 32), backbone.mean, backbone.std)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import single_label
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
 from hf_replearn.representation import Features
@@ -27,7 +26,7 @@ def linear_probe(
     in a tie; then the classifier is fitted to all of train.
 
     Returns {"linear": accuracy in 0…1, "linear_cost": C}.
-    Raises InputError for features with NaN, missing or multi-label labels, a single class, or a class of one example.
+    Raises InputError for features with NaN, missing or multi-label labels, or a single class.
     """
     classes, train_labels, test_labels = single_label(train, test)
     costs = sorted(costs)
@@ -40,13 +39,11 @@ def linear_probe(
 
 
 def _split(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to fit and rows held out, with the share of each class rounded, but at least one on either side."""
+    """Rows to fit and rows held out: the share of each class, rounded, but at least one to fit and, of two, one to hold."""
     rng = np.random.default_rng(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for number in labels.unique().tolist():
         rows = rng.permutation((labels == number).nonzero().flatten().numpy())
-        if len(rows) < 2:
-            raise InputError(f"class {number} has one train example: the probe needs two, to fit and to validate")
         held[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
     return (~held).nonzero().flatten(), held.nonzero().flatten()
 

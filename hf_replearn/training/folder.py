@@ -19,11 +19,8 @@ INCIDENTAL = {
 }  # fmt: skip
 
 
-def claim_folder(settings: RunSettings) -> None:
-    """Makes `output_dir` and writes every resolved setting to its `recipe.yaml`.
-
-    Raises InputError when the folder cannot be written, or holds something else than an earlier part of this run.
-    """
+def check_folder(settings: RunSettings) -> None:
+    """Makes `output_dir`. Raises InputError when it cannot be written or holds something else than this run."""
     folder = Path(settings.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,9 +31,13 @@ def claim_folder(settings: RunSettings) -> None:
             _refuse_other_settings(folder, yaml.safe_load(earlier.read_text()), as_dict(settings))
         elif any(folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
-        earlier.write_text(to_yaml(settings))
     except OSError as error:
         raise InputError(f"--output_dir {folder}: {error.strerror}") from error
+
+
+def claim_folder(settings: RunSettings) -> None:
+    """Writes every resolved setting to `recipe.yaml`: from now on the folder is this run's."""
+    Path(settings.output_dir, FILE).write_text(to_yaml(settings))
 
 
 def _refuse_other_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from hf_replearn.errors import InputError
 from hf_replearn.settings import RunSettings, setting
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class PretrainingSettings(RunSettings):
         from transformers import TrainingArguments
 
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        return TrainingArguments(
+        args = TrainingArguments(
             output_dir=self.output_dir,
             num_train_epochs=self.num_train_epochs,
             max_steps=self.max_steps,
@@ -74,6 +75,12 @@ class PretrainingSettings(RunSettings):
             use_cpu=use_cpu,
             report_to=self.report_to,
         )
+        if args.n_gpu > 1:  # Trainer would take DataParallel, where each GPU has a loss and negatives of its own
+            raise InputError(
+                f"{args.n_gpu} GPUs are visible to one process: start the recipe with `accelerate launch --multi_gpu "
+                f"--num_processes {args.n_gpu}`, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+            )
+        return args
 
 
 def _has_bf16(use_cpu: bool) -> bool:
