@@ -99,6 +99,12 @@ def changed(settings: Any) -> list[str]:
     return [spec.name for spec in fields(settings) if getattr(settings, spec.name) != spec.default]
 
 
+def command_line(settings: Any) -> list[str]:
+    """The flags that give these settings, whichever files and flags they came from."""
+    values = {name: getattr(settings, name) for name in changed(settings)}
+    return [word for name, value in values.items() for word in (f"--{name}", _shown(value))]
+
+
 def convert(value: Any, kind: Any, name: str) -> Any:
     """`value`, a string of the command line or a YAML value, as `kind`; InputError names what it should have been."""
     if typing.get_origin(kind) in (UnionType, typing.Union):

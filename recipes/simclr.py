@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import copy
 import shlex
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import as_dict, changed, run, setting
+from hf_replearn.settings import as_dict, changed, command_line, run, setting
 from hf_replearn.training.settings import PretrainingSettings
 
 
@@ -261,7 +260,7 @@ def describe(settings: SimCLRSettings, trainer, data, backbone, exported, rows: 
             held_out=data.test_source,
         ),
         training=facts.Training(**trainer.summary()),
-        command=shlex.join(["hf-replearn", "simclr", *sys.argv[1:]]),
+        command=shlex.join(["hf-replearn", "simclr", *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
         rows=rows,

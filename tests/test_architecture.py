@@ -90,3 +90,11 @@ def test_nothing_unsafe_is_loaded():
     forbidden += r"|(?<![.\w])(eval|exec)\("
     for path in [*FILES, *(PACKAGE.parent / "recipes").glob("*.py")]:
         assert not re.search(forbidden, path.read_text()), path
+
+
+@pytest.mark.parametrize("recipe", [path.stem for path in (PACKAGE.parent / "recipes").glob("*.py")])
+def test_the_readme_has_a_line_for_every_recipe_and_all_its_links_exist(recipe):
+    readme = (PACKAGE.parent / "README.md").read_text()
+    links = re.findall(r"\]\((?!http|#)([^)#]+)\)", readme)
+    assert f"recipes/{recipe}.py" in links
+    assert [link for link in links if not (PACKAGE.parent / link).exists()] == []

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, changed, parse, run, setting, to_yaml
+from hf_replearn.settings import RunSettings, changed, command_line, parse, run, setting, to_yaml
 
 
 @dataclass(kw_only=True)
@@ -99,6 +99,12 @@ def test_mistakes_in_a_yaml_file(text, message, tmp_path):
         parsed("--config", str(tmp_path / "run.yaml"))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_command_line_of_settings_gives_them_again():
+    given = ["--learning_rate", "1e-3", "--shots", "1,8", "--flip", "false", "--backbone_args", "{'layers': [1, 2]}"]
+    settings = parsed(*given)
+    assert parse(Settings, command_line(settings)) == settings
 
 
 def test_a_required_setting_may_be_in_the_yaml_file(tmp_path):

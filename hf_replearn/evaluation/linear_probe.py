@@ -39,7 +39,7 @@ def linear_probe(
 
 
 def _split(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to fit and rows held out: the share of each class, rounded, but at least one to fit and, of two, one to hold."""
+    """Rows to fit and rows held out: the share of each class, rounded; at least one to fit and, of two, one to hold."""
     rng = np.random.default_rng(seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for number in labels.unique().tolist():

@@ -13,7 +13,8 @@ CG_STEPS = 14  # settle every cost below about 0.1; Newton's method finishes the
 NEWTON_STEPS = 50  # 3 to 8 do in practice
 TOLERANCE = 3e-4  # relative error of w after conjugate gradients
 PADDING = 1e30  # a ridge that holds the coefficient of a padded example at zero
-MARGIN = 3e-3  # an example this close to the margin counts as on either side of it
+ROUNDING = 3e-3  # relative error of float32 beyond which Newton's method takes float64
+MARGIN = 1e-2  # an example this close to the margin counts as on either side of it
 
 
 def linear_svm(gram: Tensor, labels: Tensor, costs: Tensor, *, positive_weight: float = 2.0) -> Tensor:
@@ -34,9 +35,13 @@ def linear_svm(gram: Tensor, labels: Tensor, costs: Tensor, *, positive_weight: 
     y = labels.to(gram.dtype)
     c = costs.to(gram.dtype)[:, None] * (torch.where(y > 0, positive_weight, 1.0) * (y != 0))[:, None]  # (B, P, n)
     a, settled = _conjugate_gradients(gram, y[:, None], c, costs)
-    gram, start = gram.expand(len(y), -1, -1), None
-    for p in (~settled).nonzero().flatten().tolist():
-        start = a[:, p] = _newton(gram, y, c[:, p], a[:, p] if start is None else start)
+    hard = (~settled).nonzero().flatten().tolist()
+    if hard:
+        gram, start = gram.expand(len(y), -1, -1), a[:, hard[0]]
+        f = torch.stack([b @ g for b, g in zip(start, gram, strict=True)])
+        for p in hard:  # each from the solution of the cost before
+            start, f = _newton(gram, y, c[:, p], start, f)
+            a[:, p] = start
     return a
 
 
@@ -118,18 +123,18 @@ def _nystrom(gram: Tensor, costs: Tensor):
     return precondition
 
 
-def _newton(gram: Tensor, y: Tensor, c: Tensor, a: Tensor) -> Tensor:
-    """Coefficients (B, n) for one cost, from the start a (B, n).
+def _newton(gram: Tensor, y: Tensor, c: Tensor, a: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients and scores (B, n) for one cost, from the start a, f = a K.
 
     With A the examples inside the margin, the quadratic that fits there has its minimum at
     a_A = (K_AA + diag(1/2c))⁻¹ y_A and zero elsewhere; going there with an exact line search converges (Keerthi &
     DeCoste 2005).
     """
-    solution = torch.empty_like(a)
+    solution, scores = torch.empty_like(a), torch.empty_like(f)
     live = torch.arange(len(a))
-    f = torch.stack([b @ g for b, g in zip(a, gram, strict=True)])
-    # Where 1/2c is small, float32 cannot tell on which side of the margin an example is.
-    y, c, a, f = (v.double() for v in (y, c, a, f))
+    condition = 2 * c.max() * gram.diagonal(dim1=1, dim2=2).sum(dim=1).max()  # of the systems to solve, at most
+    if condition * torch.finfo(gram.dtype).eps > ROUNDING:
+        y, c, a, f = (v.double() for v in (y, c, a, f))
     for _ in range(NEWTON_STEPS):
         inside = (y * f < 1) & (c > 0)
         target, f_target = _ridge(gram, live, y, c, inside)
@@ -140,11 +145,11 @@ def _newton(gram: Tensor, y: Tensor, c: Tensor, a: Tensor) -> Tensor:
         go_on = crossed.any(dim=1)
         t = torch.where(go_on[:, None], _line_search(y, c, f, fd, wd, dd, rounds=8, longest=1.0), 1.0)
         a, f = a + t * d, f + t * fd
-        solution[live] = a.to(solution)
+        solution[live], scores[live] = a.to(solution), f.to(scores)
         if not go_on.any():
             break
         live, y, c, a, f = (v[go_on] for v in (live, y, c, a, f))
-    return solution
+    return solution, scores
 
 
 def _ridge(gram: Tensor, live: Tensor, y: Tensor, c: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,10 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
             dataset_name=dataset,
             dataset_revision=data.revision,
             metric_type=metric,
-            metric_value=scores[metric],
-            metric_args={"ci95": scores[metric + INTERVAL]} if scores.get(metric + INTERVAL) is not None else None,
+            metric_value=round(scores[metric], 4),
+            metric_args={"ci95": round(scores[metric + INTERVAL], 4)}
+            if scores.get(metric + INTERVAL) is not None
+            else None,
         )
         for metric in report.metrics
         if scores.get(metric) is not None

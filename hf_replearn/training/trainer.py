@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import statistics
 import struct
 import time
@@ -123,7 +124,8 @@ class PretrainingTrainer(Trainer):
         losses = [log["loss"] for log in logs if "loss" in log]
         speeds = [log["examples_per_second"] for log in logs if "examples_per_second" in log]
         device, world = self.args.device, self.args.world_size
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+        cores = f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores"
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else cores
         return {
             "steps": self.state.global_step,
             "examples": self.state.global_step * self.args.train_batch_size * world,
