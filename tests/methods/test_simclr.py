@@ -139,8 +139,13 @@ def test_save_and_load_change_no_bit(backbone, tmp_path):
     pixels = torch.randn(2, 2, 3, 160, 160)
     model.save_pretrained(tmp_path / "pretraining")
     again = SimCLRForPreTraining.from_pretrained(tmp_path, subfolder="pretraining").eval()
-    with torch.no_grad():
-        assert torch.equal(model(pixels).projections, again(pixels).projections)
+    saved, loaded = model.state_dict(), again.state_dict()
+    assert saved.keys() == loaded.keys()
+    assert all(torch.equal(saved[name], loaded[name]) for name in saved)
+    buffers = dict(again.named_buffers())  # those that no checkpoint holds are made anew
+    assert all(torch.equal(value, buffers[name]) for name, value in model.named_buffers())
+    with torch.no_grad():  # weights in a mapped file may take another path through a convolution, with another rounding
+        torch.testing.assert_close(model(pixels).projections, again(pixels).projections, rtol=1e-4, atol=1e-5)
     assert (
         SimCLRModel.from_pretrained(tmp_path / "pretraining").encoder.num_features == model.model.encoder.num_features
     )
