@@ -18,6 +18,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is worth
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+		--num_cpu_threads_per_process $$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
 test: .venv/installed  ## the quick tests

@@ -1,6 +1,6 @@
 """Is the fast way as good? kNN accuracy after the same images seen, ours against lightly's loop, over seeds.
 
-    python -m benchmarks.simclr_quality --dataset cifar10 [--images 10000] [--epochs 6] [--seeds 3]
+    python -m benchmarks.simclr_quality --dataset cifar10 [--images 10000] [--epochs 6] [--seeds 6]
 
 Both sides train the same network (a ResNet-10 of half the width) from initial weights of the same distribution, on
 the same images in the same order, with the same optimizer, schedule, temperature and strength of augmentation. What
@@ -23,6 +23,7 @@ from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from lightly.transforms import SimCLRTransform
 from PIL import Image
+from scipy.stats import ttest_ind
 from torch import nn
 
 from benchmarks._machine import machine, write_result
@@ -110,10 +111,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--images", type=int, default=10_000, help="of the training split")
-    parser.add_argument("--test_images", type=int, default=2_000)
+    parser.add_argument("--test_images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--learning_rates", type=float, nargs="+", default=[1e-3, 2e-3, 4e-3])
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -151,15 +152,16 @@ def main() -> None:
     difference = {
         key: summary["hf_replearn"][key]["mean"] - summary["lightly"][key]["mean"] for key in ("knn@20", "knn@200")
     }
-    noise = {
-        key: math.hypot(summary["hf_replearn"][key]["std"], summary["lightly"][key]["std"])
-        for key in ("knn@20", "knn@200")
-    }
+    noise = {}
+    for key in difference:
+        samples = ([result[key] for result in results] for results in runs.values())
+        interval = ttest_ind(*samples, equal_var=False).confidence_interval()
+        noise[key] = float(interval.high - interval.low) / 2
     write_result(
         "simclr_quality",
         {
             "difference": difference,
-            "noise": noise,
+            "difference_ci95": noise,
             "not_below_by_more_than_the_noise": all(difference[key] >= -noise[key] for key in difference),
             "cpu_time_ratio": summary["lightly"]["cpu_seconds"]["mean"] / summary["hf_replearn"]["cpu_seconds"]["mean"],
             "summary": summary,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -79,6 +81,12 @@ class PretrainingSettings(RunSettings):
             raise InputError(
                 f"{args.n_gpu} GPUs are visible to one process: start the recipe with `accelerate launch --multi_gpu "
                 f"--num_processes {args.n_gpu}`, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+            )
+        if use_cpu and args.world_size == 1 and torch.get_num_threads() == 1 < os.cpu_count():
+            warnings.warn(
+                f"training on 1 of {os.cpu_count()} CPU cores, accelerate's default: give `accelerate launch` "
+                f"--num_cpu_threads_per_process {os.cpu_count()}, or set OMP_NUM_THREADS",
+                stacklevel=2,
             )
         return args
 
