@@ -33,7 +33,7 @@ from hf_replearn.evaluation.knn import knn
 from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.representation import Features
 from hf_replearn.training.optimizers import adamw
-from hf_replearn.training.trainer import step_generator
+from hf_replearn.randomness import Place
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}
@@ -68,7 +68,7 @@ class Ours:
         self.collator = DataCollatorForSimCLR(policy, MEAN, STD)
 
     def loss(self, pixels: torch.Tensor, step: int) -> torch.Tensor:
-        batch = self.collator.views({"pixel_values": pixels}, step_generator(self.seed, step, 0, 0))
+        batch = self.collator.views({"pixel_values": pixels}, Place(self.seed, step))
         with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
             return self.model(**batch).loss
 

@@ -26,7 +26,7 @@ from torch import nn
 from benchmarks._machine import machine, write_result
 from hf_replearn import augmentation
 from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
-from hf_replearn.training.trainer import step_generator
+from hf_replearn.randomness import Place
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -68,7 +68,7 @@ def our_step(images: list[Image.Image], *, bf16: bool):
     optimizer, places = torch.optim.SGD(model.parameters(), lr=0.06), iter(range(10**9))
 
     def step() -> float:
-        batch = collator.views({"pixel_values": pixels}, step_generator(0, next(places), 0, 0))
+        batch = collator.views({"pixel_values": pixels}, Place(0, next(places)))
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model(**batch).loss
         loss.backward()

@@ -13,15 +13,16 @@ MAY_IMPORT = {
     "settings": set(),
     "data": {"data"},
     "augmentation": set(),
+    "randomness": set(),
     "backbones": set(),
     "representation": {"data"},
     "evaluation": {"representation", "evaluation"},
-    "training": {"training", "representation", "evaluation", "settings"},
+    "training": {"training", "representation", "evaluation", "settings", "randomness"},
     "sharing": {"sharing", "evaluation"},
     "methods": {"methods"},
     "cli": {"recipes", "settings"},
 }
-COLLATORS_MAY_IMPORT = {"augmentation", "data"}
+COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness"}
 FILES = [path for path in PACKAGE.rglob("*.py") if "recipes" not in path.parts and path.name[0] != "_"]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,22 +12,17 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerState
 
+from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 
 Batch = dict[str, Tensor]
-
-
-def step_generator(seed: int, step: int, micro_step: int, rank: int) -> torch.Generator:
-    """The random numbers of one micro-batch, a function of its place in the run: a resumed run draws them again."""
-    key = hashlib.blake2b(struct.pack("<4q", seed, step, micro_step, rank), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
 class PretrainingTrainer(Trainer):
     """Trainer whose collator has a second half on the training device, and whose loss may span a cached batch.
 
     make_optimizer: the optimizer of a model.
-    views:          the collator's second half, (batch of the collator, generator) -> arguments of `model.forward`;
+    views:          the collator's second half, (batch of the collator, Place) -> arguments of `model.forward`;
                     None: the collator's batch goes to the model as it is.
     micro_batch:    examples that go through the network at once. None: all of a batch. Otherwise the model's
                     `objective` sees the projections of the whole batch and its gradients are cached.
@@ -39,13 +32,13 @@ class PretrainingTrainer(Trainer):
         self,
         *args,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        views: Callable[[Batch, torch.Generator], Batch] | None = None,
+        views: Callable[[Batch, Place], Batch] | None = None,
         micro_batch: int | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
-        self.place = (-1, 0)  # optimizer step and micro-step within it
+        self.step_and_micro = (-1, 0)  # of the last micro-batch
         self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
 
@@ -67,13 +60,14 @@ class PretrainingTrainer(Trainer):
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)
         if self.micro_batch is None and self.views is not None:
-            step, micro_step = self.place
-            self.place = (self.state.global_step, micro_step + 1 if step == self.state.global_step else 0)
-            inputs = self.views(inputs, self._generator(self.place[1]))
+            step, micro_step = self.step_and_micro
+            self.step_and_micro = self.state.global_step, micro_step + 1 if step == self.state.global_step else 0
+            inputs = self.views(inputs, self._place(self.step_and_micro[1]))
         return inputs
 
-    def _generator(self, micro_step: int) -> torch.Generator:
-        return step_generator(self.args.seed, self.state.global_step, micro_step, self.args.process_index)
+    def _place(self, micro_step: int) -> Place:
+        args = self.args
+        return Place(args.seed, self.state.global_step, micro_step, args.process_index, args.world_size)
 
     def compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool = False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
@@ -92,7 +86,7 @@ class PretrainingTrainer(Trainer):
                 name: value[batch * self.micro_batch : (batch + 1) * self.micro_batch] for name, value in inputs.items()
             }
             with self.compute_loss_context_manager():
-                outputs = model(**self.views(part, self._generator(batch)), return_loss=False)
+                outputs = model(**self.views(part, self._place(batch)), return_loss=False)
             self.representations = outputs.pooler_output
             return outputs.projections
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hf_replearn.augmentation import normalize
 from hf_replearn.data.images import stack_images
+from hf_replearn.randomness import Place
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class DataCollatorForSimCLR:
         pixels, aspect = stack_images(examples, canvas=self.canvas)
         return {"pixel_values": pixels} | ({"aspect": aspect} if self.canvas else {})
 
-    def views(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """pixel_values: (B, V, 3, size, size), normalised; all their randomness comes from `generator`, on the CPU."""
+    def views(self, batch: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
+        """pixel_values: (B, V, 3, size, size), normalised; all their randomness is a function of `place`."""
         images, aspect = batch["pixel_values"], batch["aspect"].cpu() if "aspect" in batch else None
-        views = self.policy(images, views=2, generator=generator, aspect=aspect)  # (V * B, 3, size, size)
+        views = self.policy(images, views=2, generator=place.generator(), aspect=aspect)  # (V * B, 3, size, size)
         views = normalize(views, self.mean, self.std).to(memory_format=torch.channels_last)
         return {"pixel_values": views.unflatten(0, (2, len(images))).transpose(0, 1)}  # (B, V, 3, size, size)
