@@ -31,9 +31,9 @@ from hf_replearn import augmentation
 from hf_replearn.data.images import load_images, stack_images
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
+from hf_replearn.randomness import Place
 from hf_replearn.representation import Features
 from hf_replearn.training.optimizers import adamw
-from hf_replearn.randomness import Place
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}

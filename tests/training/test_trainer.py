@@ -10,7 +10,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, Tra
 from transformers.utils import ModelOutput
 
 from hf_replearn.methods.simclr import nt_xent
-from hf_replearn.randomness import Place
 from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
 from hf_replearn.training.optimizers import adamw
 from hf_replearn.training.trainer import PretrainingTrainer, spread
@@ -94,9 +93,9 @@ def test_accumulated_micro_steps_draw_different_noise(tmp_path):
     keys = []
 
     class Recording(PretrainingTrainer):
-        def _generator(self, micro_step):
+        def _place(self, micro_step):
             keys.append((self.state.global_step, micro_step))
-            return super()._generator(micro_step)
+            return super()._place(micro_step)
 
     run = trainer(tmp_path, steps=2, gradient_accumulation_steps=2)
     run.__class__ = Recording
@@ -108,7 +107,7 @@ def test_cached_gradients_train_as_the_big_batch_does(tmp_path):
     """The same images and, as their noise is drawn batch by batch, the same noise only without any: switch it off."""
     runs = [trainer(tmp_path / "a", batch=16), trainer(tmp_path / "b", batch=16, micro_batch=4)]
     for run in runs:
-        run.views = lambda batch, generator: {"x": torch.stack([batch["x"], batch["x"] * 1.1 + 0.1], dim=1)}
+        run.views = lambda batch, place: {"x": torch.stack([batch["x"], batch["x"] * 1.1 + 0.1], dim=1)}
         run.train()
     torch.testing.assert_close(weights(runs[1]), weights(runs[0]), rtol=1e-4, atol=1e-6)
 
