@@ -1,10 +1,11 @@
-"""From the name of a dataset to splits with the columns `image` and `label`."""
+"""From the name of a dataset to its splits and, for images, the columns `image` and `label`."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -16,32 +17,53 @@ from hf_replearn.errors import InputError
 
 # Raster formats only: Pillow would start Ghostscript for PostScript that calls itself .png.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+TABLES = {"parquet": (".parquet",), "arrow": (".arrow",)}
+TEXTS = TABLES | {"json": (".jsonl", ".json"), "csv": (".csv",), "text": (".txt",)}  # a paragraph of .txt is a row
 SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 
 
 def load_splits(dataset: str) -> dict[str, Dataset]:
-    """All splits and columns of `dataset`: toy, a path, or a Hub id."""
-    path = Path(dataset)
+    """All splits and columns of an image `dataset`: toy, a path, or a Hub id."""
     if dataset == "toy":
         return toy.digits()
+    splits = load_tables(dataset, TABLES)
+    if splits is None and Path(dataset).is_file():
+        raise InputError(f"{dataset!r} is neither a folder nor a .parquet or .arrow file")
+    return _load_folder(os.path.abspath(dataset)) if splits is None else splits
+
+
+def load_tables(
+    dataset: str, builders: dict[str, tuple[str, ...]], *, config: str | None = None, streaming: bool = False
+) -> dict[str, Dataset] | None:
+    """All splits and columns of a Hub id, a `save_to_disk` folder, or files of the first of `builders` that has any.
+
+    builders:  name of a datasets builder -> suffixes of its files.
+    config:    of a Hub dataset that has several.
+    streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
+    Returns None where a path has no such files.
+    """
+    path = Path(dataset)
     if not path.exists():
         if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
             raise InputError(f"there is no folder or file {dataset!r}")
-        return _read(f"{dataset!r} is no folder or file here, and no Hub id that loads", datasets.load_dataset, dataset)
+        complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
+        return _read(complaint, datasets.load_dataset, dataset, config, streaming=streaming)
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         saved = _read(f"{dataset!r} cannot be read", datasets.load_from_disk, dataset)
         return saved if isinstance(saved, dict) else {"train": saved}
-    for builder in ("parquet", "arrow"):
-        tables = sorted([*path.glob(f"*.{builder}"), *path.glob(f"data/*.{builder}")])
+    for builder, suffixes in builders.items():
+        tables = sorted(
+            file for suffix in suffixes for place in ("", "data/") for file in path.glob(f"{place}*{suffix}")
+        )
         words = {str(table): re.split(r"[-_.]", table.name)[0] for table in tables}
-        if path.is_file() and path.suffix == f".{builder}":
+        if path.is_file() and path.suffix in suffixes:
             words = {dataset: "train"}
         if words:
             files = {split: [glob.escape(file) for file in files] for split, files in _by_split(words).items()}
-            return _read(f"{dataset!r} cannot be read", datasets.load_dataset, builder, data_files=files)
-    if path.is_file():
-        raise InputError(f"{dataset!r} is neither a folder nor a .parquet or .arrow file")
-    return _load_folder(os.path.abspath(dataset))
+            more = {"sample_by": "paragraph"} if builder == "text" else {}
+            read = partial(datasets.load_dataset, builder, data_files=files, streaming=streaming, **more)
+            return _read(f"{dataset!r} cannot be read", read)
+    return None
 
 
 def _read(complaint: str, load, *args, **kwargs) -> dict[str, Dataset]:

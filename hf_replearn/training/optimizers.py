@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate rules of self-supervised pretraining. LARS itself is timm's, AdamW is torch's."""
+"""Optimizers and learning-rate rules of pretraining. LARS itself is timm's, AdamW and Muon are torch's."""
 
 from __future__ import annotations
 
@@ -37,3 +37,52 @@ def lars(model: nn.Module, lr: float, *, weight_decay: float, momentum: float = 
 def adamw(model: nn.Module, lr: float, *, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW; norms and biases get no decay."""
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, fused=True)
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimizers, each of its own parameters, as one."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer]):
+        self.optimizers = optimizers
+        # The very groups of the parts: a scheduler that changes them here changes them there.
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step of each."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+    def state_dict(self) -> dict:
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
+def muon(
+    model: nn.Module,
+    lr: float,
+    *,
+    matrices: list[nn.Parameter],
+    muon_lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.95),
+    momentum: float = 0.95,
+) -> torch.optim.Optimizer:
+    """Muon (Jordan 2024: momentum, orthogonalised by Newton-Schulz steps) for `matrices`, AdamW for all the rest.
+
+    lr: of AdamW, which decays no weights. muon_lr: of Muon; its update of a matrix (m, n) is scaled by sqrt(max(1, m/n)).
+    """
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    return Together(
+        [
+            torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum),
+            torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True),
+        ]
+    )

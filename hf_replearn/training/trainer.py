@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -9,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor, nn
-from transformers import Trainer, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
+from hf_replearn.training.throughput import peak_flops
 
 Batch = dict[str, Tensor]
 
@@ -26,6 +29,12 @@ class PretrainingTrainer(Trainer):
                     None: the collator's batch goes to the model as it is.
     micro_batch:    examples that go through the network at once. None: all of a batch. Otherwise the model's
                     `objective` sees the projections of the whole batch and its gradients are cached.
+    schedule:       progress of the run in 0...1 -> factor on the learning rate; None: that of the arguments.
+    max_minutes:    a time budget that ends the run, and is what the schedule's progress is a share of.
+    flops:          of a training step per token, for the share of the device's peak in the log (MFU).
+
+    Where the collator counts them, `length` are the tokens of each row and `targets` those with a loss: then the log
+    has tokens, and the loss is the mean over the targets of all micro-steps and processes.
     """
 
     def __init__(
@@ -34,10 +43,18 @@ class PretrainingTrainer(Trainer):
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         views: Callable[[Batch, Place], Batch] | None = None,
         micro_batch: int | None = None,
+        schedule: Callable[[float], float] | None = None,
+        max_minutes: float | None = None,
+        flops: float | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
+        self.schedule, self.max_minutes, self.flops = schedule, max_minutes, flops
+        if max_minutes is not None:
+            self.add_callback(TimeBudget(self))
+        self.spent = 0.0  # share of the time budget
+        self.tokens: Tensor | int = 0  # of this process since the last log
         self.step_and_micro = (-1, 0)  # of the last micro-batch
         self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
@@ -57,8 +74,26 @@ class PretrainingTrainer(Trainer):
             self.optimizer = self.make_optimizer(self.model if model is None else model)
         return self.optimizer
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        if self.schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        timed = self.max_minutes is not None
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer if optimizer is None else optimizer,
+            lambda step: self.schedule(self.spent if timed else min((step + 0.5) / num_training_steps, 1.0)),
+        )
+        return self.lr_scheduler
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
+        """The targets of all micro-steps and processes: what the sum of the losses is divided by."""
+        if not batch_samples or "targets" not in batch_samples[0]:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        return self.accelerator.reduce(sum(batch["targets"].sum() for batch in batch_samples).to(device))
+
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)
+        if "length" in inputs:
+            self.tokens = self.tokens + inputs["length"].sum()
         if self.micro_batch is None and self.views is not None:
             step, micro_step = self.step_and_micro
             self.step_and_micro = self.state.global_step, micro_step + 1 if step == self.state.global_step else 0
@@ -99,18 +134,38 @@ class PretrainingTrainer(Trainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the seconds trained (in all parts of a resumed run), the speed, and the spread of the last batch."""
+        """Adds seconds and tokens (of all parts of a resumed run), the speed, and the spread of the last batch."""
         if "loss" in logs:
             now = (self.state.global_step, time.perf_counter())
             seconds = now[1] - self.since[1]
-            examples = (now[0] - self.since[0]) * self.args.train_batch_size * self.args.world_size
-            earlier = next((log["seconds"] for log in reversed(self.state.log_history) if "seconds" in log), 0.0)
+            examples = (now[0] - self.since[0]) * self._examples_per_step()
             logs["examples_per_second"] = round(examples / seconds, 1)
-            logs["seconds"] = round(earlier + seconds, 2)
+            logs["seconds"] = round(self._so_far("seconds") + seconds, 2)
+            if isinstance(self.tokens, Tensor):
+                tokens = int(self.accelerator.reduce(self.tokens))
+                logs["tokens"] = self._so_far("tokens") + tokens
+                logs["tokens_per_second"] = round(tokens / seconds, 1)
+                logs["perplexity"] = round(math.exp(min(logs["loss"], 100.0)), 3)
+                self.tokens = 0
+                if self.flops and (peak := self._peak_flops()):
+                    logs["mfu"] = round(self.flops * tokens / seconds / peak / self.args.world_size, 4)
             if self.representations is not None:
                 logs["spread"] = round(spread(self.representations.detach()), 4)
             self.since = now
         super().log(logs, start_time)
+
+    def _so_far(self, name: str) -> float:
+        return next((log[name] for log in reversed(self.state.log_history) if name in log), 0)
+
+    def _examples_per_step(self) -> int:
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+
+    def _peak_flops(self) -> float | None:
+        return peak_flops(torch.cuda.get_device_name(self.args.device)) if self.args.device.type == "cuda" else None
+
+    def seconds_trained(self) -> float:
+        """In all parts of a resumed run."""
+        return self._so_far("seconds") + (0.0 if self.since is None else time.perf_counter() - self.since[1])
 
     def summary(self) -> dict[str, int | float | str | None]:
         """What the training took, for a report."""
@@ -122,12 +177,28 @@ class PretrainingTrainer(Trainer):
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else cores
         return {
             "steps": self.state.global_step,
-            "examples": self.state.global_step * self.args.train_batch_size * world,
-            "seconds": max((log["seconds"] for log in logs if "seconds" in log), default=0.0),
+            "examples": self.state.global_step * self._examples_per_step(),
+            "tokens": int(self._so_far("tokens")) or None,
+            "seconds": self._so_far("seconds"),
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "final_loss": losses[-1] if losses else None,
             "hardware": name if world == 1 else f"{world} processes, each {name}",
         }
+
+
+class TimeBudget(TrainerCallback):
+    """Ends the run when the minutes are spent. All processes go by the clock of the first."""
+
+    def __init__(self, trainer: PretrainingTrainer):
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
+        self.trainer.spent = min(float(broadcast(spent)), 1.0)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.spent >= 1:
+            control.should_training_stop = control.should_save = control.should_log = True
 
 
 def spread(representations: Tensor) -> float:

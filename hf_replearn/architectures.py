@@ -1,0 +1,161 @@
+"""Text architectures by name and size, at their published dimensions, in transformers' own classes."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    GPT2Config,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen3Config,
+    RobertaConfig,
+)
+
+from hf_replearn.errors import InputError
+
+
+class Size(NamedTuple):
+    layers: int
+    hidden: int
+    heads: int
+
+
+# tiny to small: Turc et al. 2019, "Well-read students learn better"; base and large: Devlin et al. 2019.
+ENCODER_SIZES = {
+    "tiny": Size(2, 128, 2),
+    "mini": Size(4, 256, 4),
+    "small": Size(4, 512, 8),
+    "base": Size(12, 768, 12),
+    "large": Size(24, 1024, 16),
+}
+# From small: Radford et al. 2019, 124, 355, 774 and 1,558 million parameters; base is another name of small.
+DECODER_SIZES = {
+    "tiny": Size(2, 128, 2),
+    "mini": Size(4, 256, 4),
+    "small": Size(12, 768, 12),
+    "base": Size(12, 768, 12),
+    "medium": Size(24, 1024, 16),
+    "large": Size(36, 1280, 20),
+    "xl": Size(48, 1600, 25),
+}
+ENCODERS = ("bert", "roberta", "modernbert")
+DECODERS = ("gpt2", "qwen3")
+TOKENIZERS: dict[str, Literal["bert", "roberta", "gpt"]] = {
+    "bert": "bert",
+    "roberta": "roberta",
+    "modernbert": "roberta",
+    "gpt2": "gpt",
+    "qwen3": "gpt",
+}
+# The linear maps that write into the residual stream, by the ends of their names in all these architectures.
+OUTPUT_PROJECTIONS = ("attention.output.dense", "output.dense", "c_proj", ".Wo", "o_proj", "down_proj")
+
+
+def make_config(
+    architecture: str,
+    size: str,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    dropout: float = 0.0,
+) -> PreTrainedConfig:
+    """The configuration of a model to be trained from scratch.
+
+    The vocabulary is the tokenizer's, rounded up to a multiple of 64; `length` is the longest text, in tokens.
+    ModernBERT and Qwen3 are the modern encoder and decoder (rotary positions, gated MLP of 8/3 the width, no dropout in
+    the residual stream), at the sizes of BERT and GPT-2. Raises InputError for a size that the architecture has not.
+    """
+    sizes = ENCODER_SIZES if architecture in ENCODERS else DECODER_SIZES
+    if size not in sizes:
+        raise InputError(f"--size {size}: {architecture} comes as {', '.join(sizes)}")
+    layers, hidden, heads = sizes[size]
+    special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    common = {"vocab_size": padded(len(tokenizer)), **special}
+    gated = -(-hidden * 8 // 3 // 64) * 64
+    if architecture in ("bert", "roberta"):
+        make, offset = (BertConfig, 0) if architecture == "bert" else (RobertaConfig, tokenizer.pad_token_id + 1)
+        return make(
+            num_hidden_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=4 * hidden,
+            max_position_embeddings=max(length, 128) + offset,
+            type_vocab_size=2 if architecture == "bert" else 1,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            **common,
+        )
+    if architecture == "modernbert":
+        return ModernBertConfig(
+            num_hidden_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=gated,
+            max_position_embeddings=max(length, 8192),
+            cls_token_id=tokenizer.cls_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            attention_dropout=dropout,
+            mlp_dropout=dropout,
+            embedding_dropout=dropout,
+            **common,
+        )
+    if architecture == "gpt2":
+        return GPT2Config(
+            n_layer=layers,
+            n_embd=hidden,
+            n_head=heads,
+            n_positions=max(length, 128),
+            resid_pdrop=dropout,
+            embd_pdrop=dropout,
+            attn_pdrop=dropout,
+            **common,
+        )
+    return Qwen3Config(
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=hidden // heads,
+        intermediate_size=gated,
+        max_position_embeddings=max(length, 8192),
+        tie_word_embeddings=True,
+        attention_dropout=dropout,
+        **common,
+    )
+
+
+def padded(vocabulary: int) -> int:
+    """The vocabulary rounded up to a multiple of 64, which matrix products like."""
+    return -(-vocabulary // 64) * 64
+
+
+@torch.no_grad()
+def zero_output_projections(model: nn.Module) -> None:
+    """Sets what writes into the residual stream to zero: at the start each block is the identity (or its norm)."""
+    for name, module in model.named_modules():
+        if name.endswith(OUTPUT_PROJECTIONS) and getattr(module, "weight", None) is not None:
+            module.weight.zero_()
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The weight matrices between the embeddings and the vocabulary head: what Muon is for."""
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    if head := model.get_output_embeddings():
+        embeddings.add(id(head.weight))
+    return [p for p in model.parameters() if p.ndim == 2 and p.requires_grad and id(p) not in embeddings]
+
+
+def flops_per_token(model: nn.Module, *, length: int, predicted: float = 1.0) -> float:
+    """Floating-point operations of a training step per token: 6 a weight, and 12 times layers, width and `length`.
+
+    The convention of Chowdhery et al. 2022 (PaLM, appendix B): recomputation and embedding look-ups do not count.
+    predicted: the share of the tokens that goes through the vocabulary head.
+    """
+    config, head = model.config, model.get_output_embeddings().weight.numel()
+    body = sum(p.numel() for p in hidden_matrices(model))
+    return 6 * (body + predicted * head) + 12 * config.num_hidden_layers * config.hidden_size * length

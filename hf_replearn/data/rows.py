@@ -1,0 +1,154 @@
+"""Documents to rows of one length: tokenised once, packed without losing a token, cached.
+
+T tokens a row
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import datasets
+import numpy as np
+from datasets import Dataset, IterableDataset
+from datasets.fingerprint import Hasher
+from transformers import PreTrainedTokenizerBase
+
+from hf_replearn.data.tokenization import ends
+from hf_replearn.errors import InputError
+
+Packing = Literal["stream", "documents", "sentences"]
+TOGETHER = 2_000  # documents packed together; at the end of each such batch one row may be partly empty
+
+
+def pack_rows(
+    texts: Dataset | IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    length: int,
+    packing: Packing = "stream",
+    progress: str | None = None,
+) -> Dataset | IterableDataset:
+    """Rows of exactly `length` tokens from the column `text`.
+
+    Every row begins and ends with the special tokens that the tokenizer puts around a text ([CLS] and [SEP]; none for
+    GPT), and between two documents stands its separator ([SEP], </s> or <|endoftext|>). Padding is at the end.
+
+    stream:    the documents are one stream of tokens, cut every T: no padding but in the last row of a batch.
+    documents: as stream, but each document, and each part of one that is cut by the end of a row, has its own special
+               tokens, and the column `documents` numbers them within a row, so that none need see another.
+    sentences: RoBERTa's FULL-SENTENCES: as many whole sentences as fit, one document after the other; the rest is
+               padding. Sentences longer than a row are cut.
+
+    Returns the columns `input_ids` (T) int32, `length`: tokens that are not padding, and with "documents" `documents`
+    (T) int32, 0, 1, … and -1 for padding. A Dataset is cached under a fingerprint of texts, tokenizer and settings.
+    Raises InputError where there is no text at all.
+    """
+    start, end = ends(tokenizer)
+    if length < len(start) + len(end) + 1:
+        raise InputError(f"--sequence_length {length} leaves no room for text between the tokenizer's special tokens")
+    pack = partial(_pack_batch, tokenizer=tokenizer, length=length, packing=packing, start=start, end=end)
+    arguments = {"batched": True, "batch_size": TOGETHER, "remove_columns": ["text"]}
+    if isinstance(texts, IterableDataset):
+        return texts.map(pack, **arguments)
+    columns = {"input_ids": datasets.List(datasets.Value("int32"), length=length), "length": datasets.Value("int32")}
+    if packing == "documents":
+        columns["documents"] = datasets.List(datasets.Value("int32"), length=length)
+    vocabulary = (
+        [tokenizer.backend_tokenizer.to_str()] if tokenizer.is_fast else [repr(tokenizer), tokenizer.get_vocab()]
+    )
+    fingerprint = Hasher.hash([texts._fingerprint, vocabulary, start, end, length, packing, TOGETHER, "rows-1"])
+    rows = texts.map(pack, **arguments, new_fingerprint=fingerprint, features=datasets.Features(columns), desc=progress)
+    if len(rows) == 0:
+        raise InputError("there is no text: every document is empty")
+    return rows
+
+
+def padding(rows: Dataset) -> float:
+    """The share of padding among all tokens of `rows`."""
+    return 1 - sum(rows["length"][:]) / (len(rows) * len(rows[0]["input_ids"]))
+
+
+def _pack_batch(
+    batch: dict[str, list],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    packing: Packing,
+    start: list[int],
+    end: list[int],
+) -> dict[str, list]:
+    texts = [text for text in batch["text"] if text and not text.isspace()]
+    separator = end[-1:] or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id]
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else separator[0]
+
+    def tokens(texts: list[str]) -> list[list[int]]:
+        # no length is too long here: the tokenizer's warning of model_max_length would be wrong
+        return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+    if packing == "stream":
+        rows = _cut([[*document, *separator] for document in tokens(texts)] if texts else [], length, start, end)
+    elif packing == "documents":
+        rows = _fill_with_parts(tokens(texts) if texts else [], length, start, end or separator)
+    else:
+        sentences = [re.split(r"(?<=[.!?])(?=\s)", text) for text in texts]
+        flat = iter(tokens([sentence for document in sentences for sentence in document]) if texts else [])
+        documents = [[next(flat) for _ in document] for document in sentences]
+        rows = _fill_with_sentences(documents, length - len(start) - len(end), separator)
+        rows = ([[*start, *row, *end]] for row in rows)
+    columns = {"input_ids": [], "length": []} | ({"documents": []} if packing == "documents" else {})
+    for parts in rows:
+        filled = sum(map(len, parts))
+        columns["input_ids"].append(
+            np.array([*(t for part in parts for t in part), *[filler] * (length - filled)], "i4")
+        )
+        columns["length"].append(filled)
+        if packing == "documents":
+            numbers = np.repeat([*range(len(parts)), -1], [*map(len, parts), length - filled])
+            columns["documents"].append(numbers.astype("i4"))
+    return columns
+
+
+def _cut(documents: list[list[int]], length: int, start: list[int], end: list[int]) -> Iterator[list[list[int]]]:
+    """The stream of all documents, a row's worth at a time."""
+    stream = np.concatenate([np.array(document, "i4") for document in documents]) if documents else np.zeros(0, "i4")
+    room = length - len(start) - len(end)
+    for place in range(0, len(stream), room):
+        yield [start, stream[place : place + room].tolist(), end]
+
+
+def _fill_with_parts(
+    documents: list[list[int]], length: int, start: list[int], end: list[int]
+) -> Iterator[list[list[int]]]:
+    """Documents one after the other, cut where a row ends; each part between `start` and `end`."""
+    around = len(start) + len(end)
+    row, free = [], length
+    for document in documents:
+        while document:
+            if free <= around:
+                yield row
+                row, free = [], length
+            part, document = document[: free - around], document[free - around :]
+            row.append([*start, *part, *end])
+            free -= len(row[-1])
+    if row:
+        yield row
+
+
+def _fill_with_sentences(documents: list[list[list[int]]], room: int, separator: list[int]) -> Iterator[list[int]]:
+    """Whole sentences while they fit into `room`, a separator between documents."""
+    row: list[int] = []
+    for document in documents:
+        for sentence in document:
+            for place in range(0, len(sentence), room):
+                part = sentence[place : place + room]
+                if len(row) + len(part) > room:
+                    yield row
+                    row = []
+                row = row + part
+        if row and len(row) < room:
+            row = row + separator
+    if row:
+        yield row

@@ -1,0 +1,69 @@
+"""The loss against transformers' own; no look across documents; what is told and what is not."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen3Config
+
+from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining, DataCollatorForCausalLM
+
+VOCABULARY, LENGTH = 100, 24
+SMALL = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+SMALL |= {"num_key_value_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64, "head_dim": 16}
+CONFIGS = {
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64),
+    "llama": LlamaConfig(**SMALL),
+    "qwen3": Qwen3Config(**SMALL, tie_word_embeddings=True),
+}
+
+
+def rows(count: int = 3, *, length: int = LENGTH, documents: list[int] | None = None) -> list[dict]:
+    tokens = torch.randint(VOCABULARY, (count, LENGTH), generator=torch.Generator().manual_seed(0))
+    more = {} if documents is None else {"documents": documents}
+    return [{"input_ids": row.tolist(), "length": length, **more} for row in tokens]
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_loss_and_gradients_are_those_of_the_native_model(architecture):
+    torch.manual_seed(0)
+    collate = DataCollatorForCausalLM()
+    batch = collate(rows(length=20))
+    assert batch["targets"].tolist() == [19] * 3
+    views = collate.views(batch)
+    model = CausalLMForPreTraining(CausalLMConfig(decoder=CONFIGS[architecture])).eval()
+    native = AutoModelForCausalLM.from_config(CONFIGS[architecture]).eval()
+    native.load_state_dict(model.model.state_dict())
+    loss, expected = model(**views).loss, native(views["input_ids"], labels=views["labels"]).loss
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert model(**views, num_items_in_batch=30).loss.item() == pytest.approx(expected.item() * 57 / 30, rel=1e-6)
+    loss.backward()
+    expected.backward()
+    for (name, ours), plain in zip(model.model.named_parameters(), native.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_documents_of_a_row_are_as_if_alone(architecture, attention):
+    torch.manual_seed(0)
+    config = CONFIGS[architecture]
+    config._attn_implementation = attention
+    model = CausalLMForPreTraining(CausalLMConfig(decoder=config)).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    numbers = [0] * 9 + [1] * 12 + [-1] * 3
+    collate = DataCollatorForCausalLM()
+    batch = collate(rows(1, length=21, documents=numbers))
+    assert batch["targets"].tolist() == [8 + 11]
+    total = model(**collate.views(batch), num_items_in_batch=1).loss
+    tokens, alone = batch["input_ids"], 0.0
+    for part in (slice(0, 9), slice(9, 21)):
+        logits = model.model(tokens[:, part], use_cache=False).logits
+        alone = alone + F.cross_entropy(logits[0, :-1], tokens[0, part][1:], reduction="sum")
+    assert total.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_a_model_that_changes_its_logits_is_refused():
+    with pytest.raises(ValueError, match="gemma2"):
+        CausalLMForPreTraining(CausalLMConfig(decoder=Gemma2Config(**SMALL)))
