@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from transformers import (
     GPT2Config,
     ModernBertConfig,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen3Config,
     RobertaConfig,
@@ -52,6 +54,7 @@ TOKENIZERS: dict[str, Literal["bert", "roberta", "gpt"]] = {
     "gpt2": "gpt",
     "qwen3": "gpt",
 }
+OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # count positions from pad_token_id + 1
 # The linear maps that write into the residual stream, by the ends of their names in all these architectures.
 OUTPUT_PROJECTIONS = ("attention.output.dense", "output.dense", "c_proj", ".Wo", "o_proj", "down_proj")
 
@@ -127,6 +130,34 @@ def make_config(
         attention_dropout=dropout,
         **common,
     )
+
+
+def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, length: int) -> PreTrainedModel:
+    """A checkpoint to go on from, by folder or Hub id, in float32 and with its head.
+
+    Raises InputError when it cannot be loaded, has fewer token embeddings than the tokenizer tokens, or cannot read
+    rows of `length` tokens.
+    """
+    try:
+        model = auto_class.from_pretrained(name, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        where = "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
+        raise InputError(f"--init {name!r} {where}: {' '.join(str(error).split())[:300]}") from error
+    if len(tokenizer) > model.config.vocab_size:
+        raise InputError(
+            f"--init {name!r} knows {model.config.vocab_size} tokens, but its tokenizer has {len(tokenizer)}"
+        )
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and model.config.model_type in OFFSET_POSITIONS:
+        longest -= model.config.pad_token_id + 1
+    if longest is not None and length > longest:
+        raise InputError(f"--sequence_length {length} is longer than --init {name!r} can read: {longest}")
+    return model
+
+
+def attention_implementation(device: torch.device, *, bf16: bool) -> str:
+    """PyTorch's fused attention but on a CPU in bfloat16, where its backward takes twice the time of the plain one."""
+    return "eager" if device.type == "cpu" and bf16 else "sdpa"
 
 
 def padded(vocabulary: int) -> int:

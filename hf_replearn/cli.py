@@ -11,6 +11,9 @@ from hf_replearn import __version__
 
 COMMANDS = {
     "simclr": ("simclr", "SimCLRSettings", "SimCLR: two views of an image attract, other images repel"),
+    "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
+    "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
+    "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),
     "env": (None, None, "versions and hardware, for a bug report"),
 }
 

@@ -54,6 +54,24 @@ class SimCLRSettings(PretrainingSettings):
     temperature: float = setting(
         0.1, "of the loss (paper: 0.1 on ImageNet, 0.5 on CIFAR-10)", section="model", at_least=0.025
     )
+    optimizer: Literal["lars", "adamw"] = setting("lars", "LARS as in the paper, or AdamW", section="training")
+    learning_rate: float | None = setting(
+        None, "peak learning rate; none: by --learning_rate_rule", section="training", at_least=0
+    )
+    learning_rate_rule: Literal["linear", "sqrt"] = setting(
+        "linear",
+        "0.3 * batch / 256, or 0.075 * sqrt(batch) for batches below 4096 (paper, appendix B.1)",
+        section="training",
+    )
+    weight_decay: float = setting(
+        1e-6, "of weight matrices; norms and biases have none", section="training", at_least=0
+    )
+    warmup_steps: float = setting(
+        0.1,
+        "linear warm-up before the cosine decay: steps, or a share of all if below 1",
+        section="training",
+        at_least=0,
+    )
     negatives: int | None = setting(
         None,
         "images in one loss, over all processes; more than their batches: cached gradients",
@@ -94,7 +112,9 @@ def main(settings: SimCLRSettings) -> None:
     backbone = find_backbone(
         settings.backbone, image_size=settings.image_size, arguments=settings.backbone_args, stem=settings.stem
     )
-    args = settings.training_arguments()
+    args = settings.training_arguments(
+        lr_scheduler_type="cosine", warmup_steps=settings.warmup_steps, max_grad_norm=0.0
+    )
     with args.main_process_first(desc="reading the images"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None

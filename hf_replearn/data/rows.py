@@ -12,8 +12,10 @@ from typing import Literal
 
 import datasets
 import numpy as np
+import torch
 from datasets import Dataset, IterableDataset
 from datasets.fingerprint import Hasher
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from hf_replearn.data.tokenization import ends
@@ -69,6 +71,14 @@ def pack_rows(
 def padding(rows: Dataset) -> float:
     """The share of padding among all tokens of `rows`."""
     return 1 - sum(rows["length"][:]) / (len(rows) * len(rows[0]["input_ids"]))
+
+
+def cut_rows(batch: dict[str, Tensor], parts: int) -> dict[str, Tensor]:
+    """Each row of a batch as `parts` rows: input_ids (B, T) -> (B parts, T / parts), and its other columns alike."""
+    size = batch["input_ids"].shape[1] // parts
+    cut = {name: column.reshape(-1, size) for name, column in batch.items() if column.ndim == 2}
+    before = size * torch.arange(parts, device=batch["length"].device)
+    return cut | {"length": (batch["length"][:, None] - before).clamp(0, size).flatten()}
 
 
 def _pack_batch(

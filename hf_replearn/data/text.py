@@ -73,9 +73,7 @@ def load_corpus(
     else:
         size = min(max(1, round(HOLD_OUT_SHARE * len(train))), HOLD_OUT_MOST)
         if len(train) < 2:
-            raise InputError(
-                f"{dataset!r} has {len(train)} document(s): at least 2 are needed, one to evaluate"
-            )
+            raise InputError(f"{dataset!r} has {len(train)} document(s): at least 2 are needed, one to evaluate")
         parts = train.train_test_split(test_size=size, seed=0)
         train, test, source = parts["train"], parts["test"], f"{size} documents at random"
     return Corpus(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+import datasets
 import torch
+from datasets.fingerprint import Hasher
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from hf_replearn.data.text import Corpus
 from hf_replearn.errors import InputError
 
+TRAINED_ON = 20_000_000  # characters of the corpus that a tokenizer is trained on
 Kind = Literal["bert", "roberta", "gpt"]
 
 
@@ -70,13 +76,57 @@ def train_tokenizer(kind: Kind, texts: Iterable[str], *, vocab_size: int, lowerc
     )
 
 
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+def find_tokenizer(
+    corpus: Corpus,
+    *,
+    named: str | None,
+    init: str | None,
+    kind: Kind,
+    vocab_size: int,
+    lowercase: bool,
+) -> PreTrainedTokenizerBase:
+    """The tokenizer named, or that of the checkpoint `init`, or one trained on the corpus (once: it is cached).
+
+    Raises InputError when it cannot be loaded, when it is not the one that `init` was trained with, and for a corpus
+    with too little text to train one.
+    """
+    if init is not None:
+        tokenizer = load_tokenizer(init, "--init")
+        if named is not None and load_tokenizer(named, "--tokenizer").get_vocab() != tokenizer.get_vocab():
+            raise InputError(
+                f"--tokenizer {named} has another vocabulary than --init {init} was trained with: leave it out"
+            )
+        return tokenizer
+    if named is not None:
+        return load_tokenizer(named, "--tokenizer")
+    source = getattr(corpus.train, "_fingerprint", corpus.name)
+    key = Hasher.hash([source, kind, vocab_size, lowercase, TRAINED_ON, "tokenizer-1"])
+    cache = Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn_tokenizers", key)
+    if not cache.exists():
+        tokenizer = train_tokenizer(kind, corpus.texts(TRAINED_ON), vocab_size=vocab_size, lowercase=lowercase)
+        unfinished = cache.with_name(f"{key}.{os.getpid()}")
+        tokenizer.save_pretrained(unfinished)
+        try:
+            unfinished.rename(cache)
+        except OSError:  # another run was quicker
+            shutil.rmtree(unfinished)
+    return AutoTokenizer.from_pretrained(cache)
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase, size: int) -> Tensor:
+    """(size,) bool: special tokens, and the numbers beyond the tokenizer's that pad the vocabulary."""
+    special = torch.arange(size) >= len(tokenizer)
+    special[tokenizer.all_special_ids] = True
+    return special
+
+
+def load_tokenizer(name: str, flag: str = "--tokenizer") -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or a Hub id. Raises InputError when it cannot be loaded."""
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
         where = "holds no tokenizer" if Path(name).is_dir() else "is no folder, and no Hub id with a tokenizer"
-        raise InputError(f"--tokenizer {name!r} {where}: {' '.join(str(error).split())[:200]}") from error
+        raise InputError(f"{flag} {name!r} {where}: {' '.join(str(error).split())[:200]}") from error
 
 
 def ends(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -35,18 +35,14 @@ def digits() -> datasets.DatasetDict:
 def prose() -> datasets.DatasetDict:
     """English prose that comes with Python: its own documentation topics (`help("…")`), paragraph by paragraph.
 
-    Column `text`. About 460,000 characters; every tenth topic is held out as `validation`.
+    Column `text`. About 460,000 characters; every tenth paragraph is held out as `validation`.
     """
     from pydoc_data.topics import topics
 
-    paragraphs = {"train": [], "validation": []}
-    for number, name in enumerate(sorted(topics)):
-        split = "validation" if number % 10 == 9 else "train"
-        blocks = (" ".join(block.split()) for block in topics[name].split("\n\n"))
-        paragraphs[split] += [block for block in blocks if len(block) > 80]
-    return datasets.DatasetDict(
-        {split: datasets.Dataset.from_dict({"text": text}) for split, text in paragraphs.items()}
-    )
+    blocks = [" ".join(block.split()) for name in sorted(topics) for block in topics[name].split("\n\n")]
+    prose = [block for block in blocks if len(block) > 80]
+    parts = {"train": [text for i, text in enumerate(prose) if i % 10 != 9], "validation": prose[9::10]}
+    return datasets.DatasetDict({name: datasets.Dataset.from_dict({"text": texts}) for name, texts in parts.items()})
 
 
 def _png(pixels: np.ndarray) -> dict:

@@ -1,7 +1,9 @@
 """The model card: a `Report` in Markdown, with the front matter that the Hub reads."""
 
 import json
+import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,7 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
     environment.filters["code_block"] = code_block
     environment.filters["python"] = lambda text: Markdown(json.dumps(text, ensure_ascii=False))
     environment.filters["yaml"] = lambda settings: yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
+    environment.filters["exp"] = math.exp
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment.get_template("card_template.md").render(
         report=report,
@@ -101,6 +104,7 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
         scores=score_table(report),
         protocols={name: report.protocols[name] for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)},
         changed={name: value for name, value in report.settings.items() if name in report.changed},
+        command=Markdown(shlex.split(report.command)[1]),
         module=Markdown(module),
         model_class=Markdown(model_class),
         location=repo_id or str(folder),

@@ -58,14 +58,14 @@ class Data:
     """What the encoder saw.
 
     unit: what one example is called, e.g. "image". hub_id, revision: None for local data.
-    train, test: examples trained on and held out. skipped: examples that could not be decoded.
+    train, test: examples trained on and held out, None for a stream. skipped: examples that could not be decoded.
     classes: None without labels. held_out: where the test examples come from, in words.
     """
 
     name: str
     unit: str
-    train: int
-    test: int
+    train: int | None
+    test: int | None
     skipped: int
     classes: int | None
     held_out: str
@@ -75,7 +75,12 @@ class Data:
 
 @dataclass(kw_only=True)
 class Training:
-    """What the training took. examples: seen, repeats included. examples_per_second: measured by the trainer."""
+    """What the training took.
+
+    examples, tokens: seen, repeats included; tokens None where there are none, and padding not counted.
+    examples_per_second: measured by the trainer.
+    held_out: the loss per token on held-out text, of the model first, then of what it must be below.
+    """
 
     steps: int
     examples: int
@@ -83,6 +88,8 @@ class Training:
     examples_per_second: float
     final_loss: float | None
     hardware: str
+    tokens: int | None = None
+    held_out: dict[str, float] = field(default_factory=dict)
 
 
 def software_versions() -> dict[str, str]:
@@ -99,6 +106,7 @@ class Report:
         `protocol` or `protocol@parameter`, e.g. "linear" or "k_shot@4", the larger the better, and may have a
         companion "k_shot@4_ci95". Empty when nothing could be measured.
     protocols: protocol -> one sentence that defines it.
+    samples: what a language model says, as plain text.
     Raises ValueError for a metric without a protocol.
     """
 
@@ -111,6 +119,7 @@ class Report:
     changed: list[str]
     rows: dict[str, dict[str, float | None]] = field(default_factory=dict)
     protocols: dict[str, str] = field(default_factory=dict)
+    samples: str = ""
     versions: dict[str, str] = field(default_factory=software_versions)
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
@@ -154,6 +163,13 @@ class Report:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
         return f"{text}\n* best of its line, ± 95 % interval"
+
+    def held_out_table(self) -> str:
+        """The losses on held-out text as plain text."""
+        losses = self.training.held_out
+        width = max(map(len, losses), default=0)
+        lines = [f"{name:{width}}  {loss:7.3f}  {math.exp(loss):11,.1f}" for name, loss in losses.items()]
+        return "\n".join([f"{'held-out text':{width}}     loss   perplexity", *lines])
 
     def save(self, folder: str | Path) -> None:
         """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -60,4 +61,21 @@ class OnlineKNN(TrainerCallback):
         if due and state.is_world_process_zero:
             logs_too = control.should_log  # which an event of its own would take for done
             self.log({name: round(value, 4) for name, value in knn(*self.features(), k=20).items()})
+            control.should_log = logs_too
+
+
+class HeldOutLoss(TrainerCallback):
+    """The loss on held-out rows every `steps` steps (0: never) and at the end.
+
+    measure: () -> loss; called in every process.
+    """
+
+    def __init__(self, measure: Callable[[], float], *, steps: int, log: Callable[[dict], None]):
+        self.measure, self.steps, self.log = measure, steps, log
+
+    def on_step_end(self, args, state, control, **kwargs):
+        at_end = state.global_step == state.max_steps or control.should_training_stop
+        if at_end or (self.steps and state.global_step % self.steps == 0):
+            loss, logs_too = self.measure(), control.should_log  # which an event of its own would take for done
+            self.log({"held_out_loss": round(loss, 5), "held_out_perplexity": round(math.exp(min(loss, 100.0)), 3)})
             control.should_log = logs_too

@@ -76,7 +76,7 @@ def muon(
 ) -> torch.optim.Optimizer:
     """Muon (Jordan 2024: momentum, orthogonalised by Newton-Schulz steps) for `matrices`, AdamW for all the rest.
 
-    lr: of AdamW, which decays no weights. muon_lr: of Muon; its update of a matrix (m, n) is scaled by sqrt(max(1, m/n)).
+    lr: of AdamW, which decays no weights. muon_lr: of Muon, whose update of (m, n) is scaled by sqrt(max(1, m/n)).
     """
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]

@@ -6,6 +6,16 @@ The progress is a share of the steps or, under a time budget, of the minutes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+
+def by_name(name: Literal["stable", "linear", "cosine"], *, warmup: float, decay: float) -> Callable[[float], float]:
+    """The schedule of the settings `--schedule`, `--warmup` and, of the stable one, `--decay`."""
+    if name == "stable":
+        return partial(warmup_stable_decay, warmup=warmup, decay=decay)
+    return partial({"linear": linear, "cosine": cosine}[name], warmup=warmup)
 
 
 def warmup_stable_decay(progress: float, *, warmup: float, decay: float) -> float:

@@ -19,24 +19,6 @@ class PretrainingSettings(RunSettings):
     num_train_epochs: float = setting(100.0, "passes over the training data", section="training", at_least=0)
     max_steps: int = setting(-1, "stop after this many optimizer steps instead; -1: off", section="training")
     per_device_train_batch_size: int = setting(256, "examples per process and step", section="training", at_least=1)
-    optimizer: Literal["lars", "adamw"] = setting("lars", "LARS as in the paper, or AdamW", section="training")
-    learning_rate: float | None = setting(
-        None, "peak learning rate; none: by --learning_rate_rule", section="training", at_least=0
-    )
-    learning_rate_rule: Literal["linear", "sqrt"] = setting(
-        "linear",
-        "0.3 * batch / 256, or 0.075 * sqrt(batch) for batches below 4096 (paper, appendix B.1)",
-        section="training",
-    )
-    weight_decay: float = setting(
-        1e-6, "of weight matrices; norms and biases have none", section="training", at_least=0
-    )
-    warmup_steps: float = setting(
-        0.1,
-        "linear warm-up before the cosine decay: steps, or a share of all if below 1",
-        section="training",
-        at_least=0,
-    )
     bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
     torch_compile: bool = setting(False, "compile the model: slow to start, then faster", section="training")
     dataloader_num_workers: int = setting(
@@ -49,8 +31,8 @@ class PretrainingSettings(RunSettings):
         "auto", "auto: go on from the newest checkpoint; never; or a checkpoint folder", section="training"
     )
 
-    def training_arguments(self) -> TrainingArguments:
-        """What transformers.Trainer is told."""
+    def training_arguments(self, **more) -> TrainingArguments:
+        """What transformers.Trainer is told; `more` is what only one kind of recipe has."""
         import torch
         from transformers import TrainingArguments
 
@@ -60,9 +42,6 @@ class PretrainingSettings(RunSettings):
             num_train_epochs=self.num_train_epochs,
             max_steps=self.max_steps,
             per_device_train_batch_size=self.per_device_train_batch_size,
-            lr_scheduler_type="cosine",
-            warmup_steps=self.warmup_steps,
-            max_grad_norm=0.0,
             bf16=self.bf16 if self.bf16 is not None else _has_bf16(use_cpu),
             torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
@@ -76,6 +55,7 @@ class PretrainingSettings(RunSettings):
             seed=self.seed,
             use_cpu=use_cpu,
             report_to=self.report_to,
+            **more,
         )
         if args.n_gpu > 1:  # Trainer would take DataParallel, where each GPU has a loss and negatives of its own
             raise InputError(
@@ -89,6 +69,79 @@ class PretrainingSettings(RunSettings):
                 stacklevel=2,
             )
         return args
+
+
+@dataclass(kw_only=True)
+class TextPretrainingSettings(PretrainingSettings):
+    """What masked and causal language modelling share. The defaults are the fast recipe; the papers' are in configs."""
+
+    dataset: str = setting(
+        ..., "Hub id, folder or file of parquet, arrow, jsonl, csv or txt, or toy (Python's docs)", section="data"
+    )
+    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
+    streaming: bool = setting(False, "read documents when they are needed; give --max_steps too", section="data")
+    tokenizer: str | None = setting(None, "folder or Hub id; none: of --init, or trained on the data", section="data")
+    vocab_size: int = setting(16384, "tokens of a tokenizer that is trained", section="data", at_least=300)
+    lowercase: bool = setting(False, "a tokenizer that is trained knows no capitals", section="data")
+    sequence_length: int = setting(128, "tokens of a row", section="data", at_least=8)
+    packing: Literal["stream", "documents", "sentences"] = setting(
+        "stream",
+        "stream: one document after the other; documents: the same, but they do not see each other; sentences: whole "
+        "ones, as RoBERTa",
+        section="data",
+    )
+    init: str | None = setting(None, "go on training this checkpoint: folder or Hub id", section="model")
+    dropout: float = setting(0.0, "from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
+    zero_init: bool = setting(True, "from scratch: output projections start at 0", section="model")
+    num_train_epochs: float = setting(1.0, "passes over the training data", section="training", at_least=0)
+    max_minutes: float | None = setting(
+        None, "a time budget instead of steps or epochs", section="training", at_least=0
+    )
+    per_device_train_batch_size: int = setting(32, "rows per process and micro-step", section="training", at_least=1)
+    gradient_accumulation_steps: int = setting(1, "micro-steps of an optimizer step", section="training", at_least=1)
+    optimizer: Literal["muon", "adamw"] = setting(
+        "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
+    )
+    learning_rate: float = setting(3e-3, "peak, of AdamW", section="training", at_least=0)
+    muon_learning_rate: float = setting(0.02, "peak, of Muon", section="training", at_least=0)
+    weight_decay: float = setting(
+        0.01,
+        "of weight matrices (with Muon: hidden ones), not of norms and biases",
+        section="training",
+        at_least=0,
+    )
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0: never", section="training", at_least=0)
+    schedule: Literal["stable", "linear", "cosine"] = setting(
+        "stable", "of the learning rate after warm-up; stable: constant, then linear to 0", section="training"
+    )
+    warmup: float = setting(0.05, "share of the run with a rising rate", section="training", at_least=0, at_most=1)
+    decay: float = setting(0.5, "share of the run that falls to 0 (stable)", section="training", at_least=0, at_most=1)
+    short_rows: float = setting(
+        0.0,
+        "share of the run with rows cut into four short ones",
+        section="training",
+        at_least=0,
+        at_most=1,
+    )
+    eval_steps: int = setting(200, "between two held-out losses; 0: only at the end", section="evaluation", at_least=0)
+    eval_rows: int = setting(1000, "rows held out for them", section="evaluation", at_least=1)
+
+    def text_arguments(self) -> TrainingArguments:
+        """training_arguments, and what text adds. Raises InputError where the length of the run is not known."""
+        if self.streaming and self.max_steps < 1 and self.max_minutes is None:
+            raise InputError("--streaming needs --max_steps or --max_minutes: a stream has no known length")
+        args = self.training_arguments(
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            max_grad_norm=self.max_grad_norm,
+            learning_rate=self.learning_rate,
+        )
+        if self.max_minutes is not None:
+            args.max_steps = self.max_steps if self.max_steps > 0 else ENDLESS
+        return args
+
+
+ENDLESS = 10**9  # steps of a run that a time budget ends
 
 
 def _has_bf16(use_cpu: bool) -> bool:

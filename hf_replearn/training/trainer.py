@@ -31,10 +31,11 @@ class PretrainingTrainer(Trainer):
                     `objective` sees the projections of the whole batch and its gradients are cached.
     schedule:       progress of the run in 0...1 -> factor on the learning rate; None: that of the arguments.
     max_minutes:    a time budget that ends the run, and is what the schedule's progress is a share of.
+    targets:        how many items of the collator's batch have a loss: the loss is then the mean over those of all
+                    micro-steps and processes, as if they were one batch. None: the mean of their means.
     flops:          of a training step per token, for the share of the device's peak in the log (MFU).
 
-    Where the collator counts them, `length` are the tokens of each row and `targets` those with a loss: then the log
-    has tokens, and the loss is the mean over the targets of all micro-steps and processes.
+    Where the collator's batch has the `length` of each row, in tokens, the log has tokens.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PretrainingTrainer(Trainer):
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         views: Callable[[Batch, Place], Batch] | None = None,
         micro_batch: int | None = None,
+        targets: Callable[[Batch], Tensor] | None = None,
         schedule: Callable[[float], float] | None = None,
         max_minutes: float | None = None,
         flops: float | None = None,
@@ -50,7 +52,7 @@ class PretrainingTrainer(Trainer):
     ):
         super().__init__(*args, **kwargs)
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
-        self.schedule, self.max_minutes, self.flops = schedule, max_minutes, flops
+        self.targets, self.schedule, self.max_minutes, self.flops = targets, schedule, max_minutes, flops
         if max_minutes is not None:
             self.add_callback(TimeBudget(self))
         self.spent = 0.0  # share of the time budget
@@ -63,7 +65,8 @@ class PretrainingTrainer(Trainer):
         """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more."""
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, "trainer_state.json")))
-            if state.global_step >= state.max_steps:
+            seconds = next((log["seconds"] for log in reversed(state.log_history) if "seconds" in log), 0.0)
+            if state.global_step >= state.max_steps or seconds >= 60 * (self.max_minutes or math.inf):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
                 return None
@@ -85,10 +88,10 @@ class PretrainingTrainer(Trainer):
         return self.lr_scheduler
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
-        """The targets of all micro-steps and processes: what the sum of the losses is divided by."""
-        if not batch_samples or "targets" not in batch_samples[0]:
+        """What the sum of the losses is divided by."""
+        if self.targets is None or not batch_samples:
             return super()._get_num_items_in_batch(batch_samples, device)
-        return self.accelerator.reduce(sum(batch["targets"].sum() for batch in batch_samples).to(device))
+        return self.accelerator.reduce(sum(map(self.targets, batch_samples)).to(device))
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)
@@ -140,10 +143,10 @@ class PretrainingTrainer(Trainer):
             seconds = now[1] - self.since[1]
             examples = (now[0] - self.since[0]) * self._examples_per_step()
             logs["examples_per_second"] = round(examples / seconds, 1)
-            logs["seconds"] = round(self._so_far("seconds") + seconds, 2)
+            logs["seconds"] = round((self.last("seconds") or 0.0) + seconds, 2)
             if isinstance(self.tokens, Tensor):
                 tokens = int(self.accelerator.reduce(self.tokens))
-                logs["tokens"] = self._so_far("tokens") + tokens
+                logs["tokens"] = (self.last("tokens") or 0) + tokens
                 logs["tokens_per_second"] = round(tokens / seconds, 1)
                 logs["perplexity"] = round(math.exp(min(logs["loss"], 100.0)), 3)
                 self.tokens = 0
@@ -154,18 +157,35 @@ class PretrainingTrainer(Trainer):
             self.since = now
         super().log(logs, start_time)
 
-    def _so_far(self, name: str) -> float:
-        return next((log[name] for log in reversed(self.state.log_history) if name in log), 0)
-
     def _examples_per_step(self) -> int:
         return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
 
     def _peak_flops(self) -> float | None:
         return peak_flops(torch.cuda.get_device_name(self.args.device)) if self.args.device.type == "cuda" else None
 
+    def last(self, name: str) -> float | None:
+        """The last logged value of that name."""
+        return next((log[name] for log in reversed(self.state.log_history) if name in log), None)
+
+    def over_processes(self, measure: Callable[..., Tensor]) -> Callable[[], float]:
+        """From a sum and a count of each process's part (2,) to the mean over all."""
+
+        def mean() -> float:
+            args = self.args
+            with self.accelerator.autocast():
+                part = measure(rank=args.process_index, world_size=args.world_size)
+            total, count = self.accelerator.reduce(part.float().to(args.device)).tolist()
+            return total / count
+
+        return mean
+
+    def progress(self) -> float:
+        """The share of the run that is done, from 0 to 1."""
+        return self.spent if self.max_minutes is not None else self.state.global_step / self.state.max_steps
+
     def seconds_trained(self) -> float:
         """In all parts of a resumed run."""
-        return self._so_far("seconds") + (0.0 if self.since is None else time.perf_counter() - self.since[1])
+        return (self.last("seconds") or 0.0) + (0.0 if self.since is None else time.perf_counter() - self.since[1])
 
     def summary(self) -> dict[str, int | float | str | None]:
         """What the training took, for a report."""
@@ -178,8 +198,8 @@ class PretrainingTrainer(Trainer):
         return {
             "steps": self.state.global_step,
             "examples": self.state.global_step * self._examples_per_step(),
-            "tokens": int(self._so_far("tokens")) or None,
-            "seconds": self._so_far("seconds"),
+            "tokens": self.last("tokens"),
+            "seconds": (self.last("seconds") or 0.0),
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "final_loss": losses[-1] if losses else None,
             "hardware": name if world == 1 else f"{world} processes, each {name}",

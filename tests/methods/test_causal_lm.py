@@ -28,7 +28,7 @@ def test_loss_and_gradients_are_those_of_the_native_model(architecture):
     torch.manual_seed(0)
     collate = DataCollatorForCausalLM()
     batch = collate(rows(length=20))
-    assert batch["targets"].tolist() == [19] * 3
+    assert collate.targets(batch) == 3 * 19
     views = collate.views(batch)
     model = CausalLMForPreTraining(CausalLMConfig(decoder=CONFIGS[architecture])).eval()
     native = AutoModelForCausalLM.from_config(CONFIGS[architecture]).eval()
@@ -55,7 +55,7 @@ def test_documents_of_a_row_are_as_if_alone(architecture, attention):
     numbers = [0] * 9 + [1] * 12 + [-1] * 3
     collate = DataCollatorForCausalLM()
     batch = collate(rows(1, length=21, documents=numbers))
-    assert batch["targets"].tolist() == [8 + 11]
+    assert collate.targets(batch) == 8 + 11
     total = model(**collate.views(batch), num_items_in_batch=1).loss
     tokens, alone = batch["input_ids"], 0.0
     for part in (slice(0, 9), slice(9, 21)):

@@ -17,12 +17,13 @@ class DataCollatorForCausalLM:
     """The worker's half stacks rows of one length; the training device's half derives labels and positions."""
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
-        """Rows with `input_ids` (T) and `length` -> input_ids (B, T), length (B,), documents (B, T) where there are,
-        and targets (B,), the number of tokens that are told from those before."""
+        """Rows with `input_ids` (T) and `length` -> input_ids (B, T), length (B,), documents (B, T) where there are."""
         names = [name for name in ("input_ids", "length", "documents") if name in rows[0]]
-        batch = {name: torch.from_numpy(np.array([row[name] for row in rows], np.int64)) for name in names}
-        batch["targets"] = (_labels(batch)[:, 1:] != IGNORED).sum(1)
-        return batch
+        return {name: torch.from_numpy(np.array([row[name] for row in rows], np.int64)) for name in names}
+
+    def targets(self, batch: dict[str, Tensor]) -> Tensor:
+        """How many tokens of the batch are told from those before."""
+        return (_labels(batch)[:, 1:] != IGNORED).sum()
 
     def views(self, batch: dict[str, Tensor], place: Place | None = None) -> dict[str, Tensor]:
         """input_ids (B, T), labels (B, T) and, where documents must not see each other, position_ids (B, T)."""

@@ -37,13 +37,13 @@ class DataCollatorForMaskedLM:
     seed: int = 0
 
     def __call__(self, rows: list[dict]) -> dict[str, Tensor]:
-        """Rows with `input_ids` (T) and `length` -> input_ids (B, T), length (B,), documents (B, T) where there are,
-        and targets (B,), the number of tokens that will be hidden (absent for whole words: known only when drawn)."""
+        """Rows with `input_ids` (T) and `length` -> input_ids (B, T), length (B,), documents (B, T) where there are."""
         names = [name for name in ("input_ids", "length", "documents") if name in rows[0]]
-        batch = {name: torch.from_numpy(np.array([row[name] for row in rows], np.int64)) for name in names}
-        if self.starts_word is None:
-            batch["targets"] = self._counts(batch["input_ids"])
-        return batch
+        return {name: torch.from_numpy(np.array([row[name] for row in rows], np.int64)) for name in names}
+
+    def targets(self, batch: dict[str, Tensor]) -> Tensor:
+        """How many tokens of the batch will be hidden; with whole words a few less."""
+        return self._counts(batch["input_ids"]).sum()
 
     def views(self, batch: dict[str, Tensor], place: Place | None = None) -> dict[str, Tensor]:
         """input_ids (B, T) with hidden tokens, positions (B, n) and labels (B, n) of these, always round(rate T) a row;

@@ -1,0 +1,220 @@
+"""Causal language modelling (GPT, Radford et al. 2018; GPT-2, Radford et al. 2019): from text to a decoder.
+
+    accelerate launch recipes/causal_lm.py --config recipes/configs/causal_lm/toy.yaml --output_dir out/toy_gpt
+    accelerate launch recipes/causal_lm.py --dataset PATH_OR_HUB_ID --size small --output_dir out/mine
+    accelerate launch recipes/causal_lm.py --init gpt2 --dataset PATH_OR_HUB_ID --output_dir out/domain
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/causal_lm.py \\
+        --config recipes/configs/causal_lm/gpt2_small.yaml --dataset HUB_ID --streaming --output_dir out/gpt2
+
+The toy takes a minute on two CPU cores. What was measured, on which hardware and for how long: model_cards/.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import as_dict, changed, command_line, run, setting
+from hf_replearn.training.settings import TextPretrainingSettings
+
+
+@dataclass(kw_only=True)
+class CausalLMSettings(TextPretrainingSettings):
+    architecture: Literal["gpt2", "qwen3"] = setting("gpt2", "from scratch", section="model")
+    size: Literal["tiny", "mini", "small", "base", "medium", "large", "xl"] = setting(
+        "small", "from scratch; small (or base) is GPT-2's 124 million, xl 1.5 billion", section="model"
+    )
+
+
+def main(settings: CausalLMSettings) -> None:
+    """Causal language modelling: learn a decoder by telling the next token (Radford et al. 2018, 2019)."""
+    from transformers import set_seed
+
+    from hf_replearn import architectures
+    from hf_replearn.data.rows import cut_rows, pack_rows, padding
+    from hf_replearn.data.text import load_corpus
+    from hf_replearn.data.tokenization import find_tokenizer, special_tokens
+    from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
+    from hf_replearn.evaluation.samples import go_on
+    from hf_replearn.methods.causal_lm import DataCollatorForCausalLM
+    from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.training import optimizers, schedules
+    from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
+    from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
+    from hf_replearn.training.trainer import PretrainingTrainer
+
+    # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
+    out, length = Path(settings.output_dir), settings.sequence_length
+    args = settings.text_arguments()
+    with args.main_process_first(desc="reading the text"):
+        if args.process_index == 0:
+            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
+            check_folder(settings)
+        corpus = load_corpus(
+            settings.dataset,
+            text_column=settings.text_column,
+            config=settings.dataset_config,
+            streaming=settings.streaming,
+        )
+        tokenizer = find_tokenizer(
+            corpus,
+            named=settings.tokenizer,
+            init=settings.init,
+            kind=architectures.TOKENIZERS[settings.architecture],
+            vocab_size=settings.vocab_size,
+            lowercase=settings.lowercase,
+        )
+        if tokenizer.eos_token_id is None:
+            raise InputError("causal language modelling needs a tokenizer with an end-of-text token: this one has none")
+        rows, test = (
+            pack_rows(part, tokenizer, length=length, packing=settings.packing, progress=f"rows to {purpose}")
+            for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
+        )
+        test = list(test.take(settings.eval_rows))
+    batch = settings.per_device_train_batch_size * args.world_size
+    if not settings.streaming and len(rows) < batch:
+        raise InputError(f"a batch of {batch} rows is larger than the data, {len(rows)} rows of {length} tokens")
+    checkpoint = find_checkpoint(settings.resume, settings.output_dir)
+
+    # 2. Decoder f, its vocabulary head g, the objective
+    collator = DataCollatorForCausalLM()
+    set_seed(settings.seed)
+    model = start(settings, tokenizer, args)
+
+    # 3. Train
+    def whole_or_short(batch):
+        return cut_rows(batch, 4) if trainer.progress() < settings.short_rows else batch
+
+    matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
+    optimizer = partial(
+        {"muon": partial(optimizers.muon, **matrices), "adamw": optimizers.adamw}[settings.optimizer],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    trainer = PretrainingTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        data_collator=collator,
+        views=lambda batch, place: collator.views(whole_or_short(batch), place),
+        targets=lambda batch: collator.targets(whole_or_short(batch)),
+        make_optimizer=optimizer,
+        schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
+        max_minutes=settings.max_minutes,
+        flops=architectures.flops_per_token(model.model, length=length),
+        callbacks=[JSONLines(out)],
+    )
+    measure = partial(held_out_loss, model, test, collate=collator, views=collator.views, targets=collator.targets)
+    trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
+    if trainer.is_world_process_zero():
+        claim_folder(settings)
+        if not settings.streaming:
+            print(f"{len(rows):,} rows of {length} tokens, {padding(rows):.2%} padding; log: {out}/log.jsonl")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if not trainer.is_world_process_zero():
+        return
+
+    # 4. Evaluate: against what knows only how frequent each token is, and in its own words
+    held_out = {
+        "this model": trainer.last("held_out_loss"),
+        "token frequencies": frequency_loss(rows, test, special=special_tokens(tokenizer, len(tokenizer))),
+    }
+    texts = [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
+    samples = go_on(model.model, tokenizer, texts, tokens=min(40, length - 12))
+
+    # 5. Share: the native model, f with g; the report and its card
+    model.model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    report = describe(settings, trainer, corpus, model.model, held_out, samples)
+    report.save(out)
+    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
+    print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
+    if repo_id:
+        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+
+
+def start(settings: CausalLMSettings, tokenizer, args):
+    """The model from scratch, or somebody's checkpoint, with its objective. InputError where that has no head."""
+    from transformers import AutoModelForCausalLM
+
+    from hf_replearn import architectures
+    from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining, has_plain_head
+
+    length, native = settings.sequence_length, None
+    if settings.init:
+        native = architectures.load(AutoModelForCausalLM, settings.init, tokenizer=tokenizer, length=length)
+        config = native.config
+        if not has_plain_head(native):
+            raise InputError(
+                f"--init {settings.init}: {config.model_type} changes its logits after the projection; supported are "
+                "models that do not, such as gpt2, llama, qwen3, mistral and olmo2"
+            )
+    else:
+        config = architectures.make_config(
+            settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
+        )
+    config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
+    model = CausalLMForPreTraining(CausalLMConfig(decoder=config))
+    if native is not None:
+        model.model.load_state_dict(native.state_dict())
+    elif settings.zero_init:
+        architectures.zero_output_projections(model)
+    return model
+
+
+def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[str, float], samples: str):
+    """The facts of this run for its report and card."""
+    from hf_replearn.sharing import report as facts
+
+    return facts.Report(
+        method=facts.Method(
+            name="causal language modelling",
+            summary="Each token is told from those before it; no labels are used.",
+            paper="Language Models are Unsupervised Multitask Learners",
+            arxiv=None,
+            bibtex=BIBTEX,
+            model_class="hf_replearn.methods.causal_lm.CausalLMForPreTraining",
+        ),
+        encoder=facts.Encoder(
+            library="transformers",
+            pipeline_tag="text-generation",
+            architecture=type(model).__name__,
+            parameters=model.num_parameters(),
+            features=model.config.hidden_size,
+            input_size=[settings.sequence_length],
+            initialized_from=settings.init or "random weights",
+            base_model=settings.init if settings.init and not Path(settings.init).exists() else None,
+        ),
+        data=facts.Data(
+            name=corpus.name,
+            hub_id=corpus.hub_id,
+            unit="document",
+            train=None if settings.streaming else len(corpus.train),
+            test=None if settings.streaming else len(corpus.test),
+            skipped=0,
+            classes=None,
+            held_out=corpus.test_source,
+        ),
+        training=facts.Training(**trainer.summary(), held_out=held_out),
+        command=shlex.join(["hf-replearn", "causal-lm", *command_line(settings)]),
+        settings=as_dict(settings),
+        changed=changed(settings),
+        samples=samples,
+    )
+
+
+BIBTEX = """\
+@techreport{radford2019language,
+  title       = {Language Models are Unsupervised Multitask Learners},
+  author      = {Radford, Alec and Wu, Jeffrey and Child, Rewon and Luan, David and Amodei, Dario and Sutskever, Ilya},
+  institution = {OpenAI},
+  year        = {2019}
+}"""
+
+if __name__ == "__main__":
+    run(main, CausalLMSettings, prog="causal_lm")

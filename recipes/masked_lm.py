@@ -1,0 +1,238 @@
+"""Masked language modelling (BERT, arXiv:1810.04805; RoBERTa, arXiv:1907.11692): from text to an encoder.
+
+    accelerate launch recipes/masked_lm.py --config recipes/configs/masked_lm/toy.yaml --output_dir out/toy_bert
+    accelerate launch recipes/masked_lm.py --dataset PATH_OR_HUB_ID --size mini --output_dir out/mine
+    accelerate launch recipes/masked_lm.py --init bert-base-uncased --dataset PATH_OR_HUB_ID --output_dir out/domain
+    accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/masked_lm.py \\
+        --config recipes/configs/masked_lm/roberta_base.yaml --dataset HUB_ID --streaming --output_dir out/roberta
+
+The toy takes a minute on two CPU cores. What was measured, on which hardware and for how long: model_cards/.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import as_dict, changed, command_line, run, setting
+from hf_replearn.training.settings import TextPretrainingSettings
+
+
+@dataclass(kw_only=True)
+class MaskedLMSettings(TextPretrainingSettings):
+    architecture: Literal["bert", "roberta", "modernbert"] = setting("bert", "from scratch", section="model")
+    size: Literal["tiny", "mini", "small", "base", "large"] = setting("base", "from scratch", section="model")
+    mask_rate: float = setting(
+        0.15,
+        "share of hidden tokens in training; evaluation is at 0.15",
+        section="training",
+        at_least=0.01,
+        at_most=0.9,
+    )
+    masking: Literal["dynamic", "fixed"] = setting(
+        "dynamic", "dynamic: others each time (RoBERTa); fixed: the same for a row (BERT)", section="training"
+    )
+    whole_words: bool = setting(False, "hide words, not tokens", section="training")
+
+
+def main(settings: MaskedLMSettings) -> None:
+    """Masked language modelling: learn an encoder by telling hidden tokens (arXiv:1810.04805, arXiv:1907.11692)."""
+    from transformers import set_seed
+
+    from hf_replearn import architectures
+    from hf_replearn.data.rows import cut_rows, pack_rows, padding
+    from hf_replearn.data.text import load_corpus
+    from hf_replearn.data.tokenization import find_tokenizer, special_tokens, starts_of_words
+    from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
+    from hf_replearn.evaluation.samples import fill_gaps
+    from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
+    from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.training import optimizers, schedules
+    from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
+    from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
+    from hf_replearn.training.trainer import PretrainingTrainer
+
+    # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
+    out, length = Path(settings.output_dir), settings.sequence_length
+    args = settings.text_arguments()
+    with args.main_process_first(desc="reading the text"):
+        if args.process_index == 0:
+            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
+            check_folder(settings)
+        corpus = load_corpus(
+            settings.dataset,
+            text_column=settings.text_column,
+            config=settings.dataset_config,
+            streaming=settings.streaming,
+        )
+        tokenizer = find_tokenizer(
+            corpus,
+            named=settings.tokenizer,
+            init=settings.init,
+            kind=architectures.TOKENIZERS[settings.architecture],
+            vocab_size=settings.vocab_size,
+            lowercase=settings.lowercase,
+        )
+        if tokenizer.mask_token_id is None:
+            raise InputError("masked language modelling needs a tokenizer with a mask token, and this one has none")
+        rows, test = (
+            pack_rows(part, tokenizer, length=length, packing=settings.packing, progress=f"rows to {purpose}")
+            for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
+        )
+        test = list(test.take(settings.eval_rows))
+    batch = settings.per_device_train_batch_size * args.world_size
+    if not settings.streaming and len(rows) < batch:
+        raise InputError(f"a batch of {batch} rows is larger than the data, {len(rows)} rows of {length} tokens")
+    checkpoint = find_checkpoint(settings.resume, settings.output_dir)
+
+    # 2. Masks
+    vocabulary = architectures.padded(len(tokenizer))
+    special = special_tokens(tokenizer, vocabulary)
+    collator = DataCollatorForMaskedLM(
+        mask_token_id=tokenizer.mask_token_id,
+        special=special,
+        rate=settings.mask_rate,
+        dynamic=settings.masking == "dynamic",
+        starts_word=starts_of_words(tokenizer, vocabulary) if settings.whole_words else None,
+        seed=settings.seed,
+    )
+
+    # 3. Encoder f, its prediction head g, the objective
+    set_seed(settings.seed)
+    model = start(settings, tokenizer, args)
+
+    # 4. Train
+    def whole_or_short(batch):
+        return cut_rows(batch, 4) if trainer.progress() < settings.short_rows else batch
+
+    matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
+    optimizer = partial(
+        {"muon": partial(optimizers.muon, **matrices), "adamw": optimizers.adamw}[settings.optimizer],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    trainer = PretrainingTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        data_collator=collator,
+        views=lambda batch, place: collator.views(whole_or_short(batch), place),
+        targets=None if settings.whole_words else lambda batch: collator.targets(whole_or_short(batch)),
+        make_optimizer=optimizer,
+        schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
+        max_minutes=settings.max_minutes,
+        flops=architectures.flops_per_token(model.model, length=length, predicted=settings.mask_rate),
+        callbacks=[JSONLines(out)],
+    )
+    judge = replace(collator, rate=0.15, dynamic=False, starts_word=None, seed=0)  # at any --mask_rate
+    measure = partial(held_out_loss, model, test, collate=judge, views=judge.views, targets=judge.targets)
+    trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
+    if trainer.is_world_process_zero():
+        claim_folder(settings)
+        if not settings.streaming:
+            print(f"{len(rows):,} rows of {length} tokens, {padding(rows):.2%} padding; log: {out}/log.jsonl")
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if not trainer.is_world_process_zero():
+        return
+
+    # 5. Evaluate: against what knows only how frequent each token is, and in its own words
+    held_out = {
+        "this model": trainer.last("held_out_loss"),
+        "token frequencies": frequency_loss(rows, test, special=special),
+    }
+    texts = [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
+    samples = fill_gaps(model.model, tokenizer, texts, length=length)
+
+    # 6. Share: the native model, f with g; the report and its card
+    model.model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    report = describe(settings, trainer, corpus, model.model, held_out, samples)
+    report.save(out)
+    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
+    print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
+    if repo_id:
+        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+
+
+def start(settings: MaskedLMSettings, tokenizer, args):
+    """The model from scratch, or somebody's checkpoint, with its objective. InputError where that has no head."""
+    from transformers import AutoModelForMaskedLM
+
+    from hf_replearn import architectures
+    from hf_replearn.methods.masked_lm import HEADS, MaskedLMConfig, MaskedLMForPreTraining
+
+    length, native = settings.sequence_length, None
+    if settings.init:
+        native = architectures.load(AutoModelForMaskedLM, settings.init, tokenizer=tokenizer, length=length)
+        config = native.config
+        if config.model_type not in HEADS:
+            raise InputError(f"--init {settings.init} is a {config.model_type}; supported are {', '.join(HEADS)}")
+    else:
+        config = architectures.make_config(
+            settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
+        )
+    config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
+    model = MaskedLMForPreTraining(MaskedLMConfig(encoder=config))
+    if native is not None:
+        model.model.load_state_dict(native.state_dict())
+    elif settings.zero_init:
+        architectures.zero_output_projections(model)
+    return model
+
+
+def describe(settings: MaskedLMSettings, trainer, corpus, model, held_out: dict[str, float], samples: str):
+    """The facts of this run for its report and card."""
+    from hf_replearn.sharing import report as facts
+
+    return facts.Report(
+        method=facts.Method(
+            name="masked language modelling",
+            summary=f"{settings.mask_rate:.0%} of the tokens are hidden and told from all others; no labels are used.",
+            paper="BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding",
+            arxiv="1810.04805",
+            bibtex=BIBTEX,
+            model_class="hf_replearn.methods.masked_lm.MaskedLMForPreTraining",
+        ),
+        encoder=facts.Encoder(
+            library="transformers",
+            pipeline_tag="fill-mask",
+            architecture=type(model).__name__,
+            parameters=model.num_parameters(),
+            features=model.config.hidden_size,
+            input_size=[settings.sequence_length],
+            initialized_from=settings.init or "random weights",
+            base_model=settings.init if settings.init and not Path(settings.init).exists() else None,
+        ),
+        data=facts.Data(
+            name=corpus.name,
+            hub_id=corpus.hub_id,
+            unit="document",
+            train=None if settings.streaming else len(corpus.train),
+            test=None if settings.streaming else len(corpus.test),
+            skipped=0,
+            classes=None,
+            held_out=corpus.test_source,
+        ),
+        training=facts.Training(**trainer.summary(), held_out=held_out),
+        command=shlex.join(["hf-replearn", "masked-lm", *command_line(settings)]),
+        settings=as_dict(settings),
+        changed=changed(settings),
+        samples=samples,
+    )
+
+
+BIBTEX = """\
+@inproceedings{devlin2019bert,
+  title     = {{BERT}: Pre-training of Deep Bidirectional Transformers for Language Understanding},
+  author    = {Devlin, Jacob and Chang, Ming-Wei and Lee, Kenton and Toutanova, Kristina},
+  booktitle = {Conference of the North American Chapter of the Association for Computational Linguistics},
+  year      = {2019}
+}"""
+
+if __name__ == "__main__":
+    run(main, MaskedLMSettings, prog="masked_lm")
