@@ -151,8 +151,8 @@ def start(settings: CausalLMSettings, tokenizer, args):
         config = native.config
         if not has_plain_head(native):
             raise InputError(
-                f"--init {settings.init}: {config.model_type} changes its logits after the projection; supported are "
-                "models that do not, such as gpt2, llama, qwen3, mistral and olmo2"
+                f"--init {settings.init}: {config.model_type} sees later tokens, or its logits are not one projection; "
+                "supported are models such as gpt2, llama, qwen3, mistral and olmo2"
             )
     else:
         config = architectures.make_config(

@@ -53,8 +53,7 @@ class PretrainingTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
         self.targets, self.schedule, self.max_minutes, self.flops = targets, schedule, max_minutes, flops
-        if max_minutes is not None:
-            self.add_callback(TimeBudget(self))
+        self.add_callback(LastStep(self))
         self.spent = 0.0  # share of the time budget
         self.tokens: Tensor | int = 0  # of this process since the last log
         self.step_and_micro = (-1, 0)  # of the last micro-batch
@@ -206,19 +205,22 @@ class PretrainingTrainer(Trainer):
         }
 
 
-class TimeBudget(TrainerCallback):
-    """Ends the run when the minutes are spent. All processes go by the clock of the first."""
+class LastStep(TrainerCallback):
+    """Logs the last step, and ends the run when its minutes are spent. All processes go by the clock of the first."""
 
     def __init__(self, trainer: PretrainingTrainer):
         self.trainer = trainer
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
-        self.trainer.spent = min(float(broadcast(spent)), 1.0)
+        if self.trainer.max_minutes is not None:
+            spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
+            self.trainer.spent = min(float(broadcast(spent)), 1.0)
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.spent >= 1:
-            control.should_training_stop = control.should_save = control.should_log = True
+            control.should_training_stop = control.should_save = True
+        if self.trainer.spent >= 1 or state.global_step == state.max_steps:
+            control.should_log = True
 
 
 def spread(representations: Tensor) -> float:

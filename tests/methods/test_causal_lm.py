@@ -3,9 +3,14 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen3Config, RobertaConfig
 
-from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining, DataCollatorForCausalLM
+from hf_replearn.methods.causal_lm import (
+    CausalLMConfig,
+    CausalLMForPreTraining,
+    DataCollatorForCausalLM,
+    has_plain_head,
+)
 
 VOCABULARY, LENGTH = 100, 24
 SMALL = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -64,6 +69,10 @@ def test_documents_of_a_row_are_as_if_alone(architecture, attention):
     assert total.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
-def test_a_model_that_changes_its_logits_is_refused():
-    with pytest.raises(ValueError, match="gemma2"):
-        CausalLMForPreTraining(CausalLMConfig(decoder=Gemma2Config(**SMALL)))
+def test_which_models_have_a_plain_head():
+    capped = Gemma2Config(**SMALL, final_logit_softcapping=0.05, initializer_range=0.5)
+    blind = LlamaConfig(**SMALL, initializer_range=0.5)
+    for config, plain in (*[(config, True) for config in CONFIGS.values()], (blind, True), (capped, False)):
+        assert has_plain_head(AutoModelForCausalLM.from_config(config)) is plain
+    bert = RobertaConfig(**{name: value for name, value in SMALL.items() if name in RobertaConfig().to_dict()})
+    assert not has_plain_head(AutoModelForCausalLM.from_config(bert))

@@ -43,3 +43,43 @@ def test_lars_by_hand(decay):
             ratio = 0.001 * old.norm() / (new.grad.norm() + decay * old.norm())
             step = 0.5 * ratio * (new.grad + decay * old)
         torch.testing.assert_close(new.detach(), old - step, rtol=1e-5, atol=1e-7)
+
+
+def test_muon_and_adamw_together_are_the_two_apart_and_resume():
+    import copy
+
+    from hf_replearn.training.optimizers import muon
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 16), nn.Linear(16, 8))
+    matrices = [model[1].weight, model[2].weight]
+    apart = copy.deepcopy(model)
+    together = muon(model, 1e-2, matrices=matrices, muon_lr=0.02, weight_decay=0.1)
+    rest = [apart[0].weight, apart[1].bias, apart[2].bias]
+    parts = [
+        torch.optim.Muon([apart[1].weight, apart[2].weight], lr=0.02, weight_decay=0.1),
+        torch.optim.AdamW(rest, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    tokens = torch.randint(10, (32,))
+
+    def step(network, optimizers):
+        network(tokens).square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: 1 / (1 + step)) for o in (together, *parts)]
+    for _ in range(3):
+        step(model, [together])
+        step(apart, parts)
+        for schedule in schedules:
+            schedule.step()
+    for one, other in zip(model.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+    resumed = copy.deepcopy(model)
+    again = muon(resumed, 1.0, matrices=[resumed[1].weight, resumed[2].weight], muon_lr=1.0, weight_decay=0.0)
+    again.load_state_dict(copy.deepcopy(together.state_dict()))
+    step(model, [together])
+    step(resumed, [again])
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))

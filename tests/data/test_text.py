@@ -1,0 +1,68 @@
+"""Documents from files of every kind, and what is held out."""
+
+import json
+
+import datasets
+import pytest
+
+from hf_replearn.data.text import load_corpus
+from hf_replearn.errors import InputError
+
+TEXTS = [f"Document number {i} with a few words." for i in range(50)]
+
+
+@pytest.fixture
+def put(tmp_path):
+    def write(suffix: str, name: str = "train", texts: list[str] = TEXTS):
+        path = tmp_path / f"{name}{suffix}"
+        rows = datasets.Dataset.from_dict({"text": texts, "number": list(range(len(texts)))})
+        if suffix == ".parquet":
+            rows.to_parquet(path)
+        elif suffix == ".csv":
+            rows.to_csv(path)
+        elif suffix == ".txt":
+            path.write_text("\n\n".join(texts))
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".txt", ".jsonl"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_of_every_kind(put, suffix, streaming):
+    put(suffix)
+    corpus = load_corpus(str(put(suffix, "validation", ["held out"] * 3)), streaming=streaming)
+    assert [row["text"] for row in corpus.train] == TEXTS
+    assert [row["text"] for row in corpus.test] == ["held out"] * 3
+    assert corpus.test_source == "the split 'validation'"
+    assert isinstance(corpus.train, datasets.IterableDataset) is streaming
+
+
+def test_without_a_validation_split_some_documents_are_held_out(put):
+    folder = put(".parquet")
+    corpus = load_corpus(str(folder))
+    held_out = {row["text"] for row in corpus.test}
+    assert len(held_out) == 1 and held_out.isdisjoint(row["text"] for row in corpus.train)
+    assert corpus.train._fingerprint == load_corpus(str(folder)).train._fingerprint
+    one_file = load_corpus(str(folder / "train.parquet"))
+    assert len(one_file.train) == 49 and one_file.name == "train.parquet"
+
+
+def test_the_toy_is_prose_and_its_parts_are_disjoint():
+    corpus = load_corpus("toy")
+    train, test = ({row["text"] for row in part} for part in (corpus.train, corpus.test))
+    assert sum(map(len, train)) > 200_000 and len(test) > 100
+    assert not train & test
+
+
+def test_a_column_by_another_name(tmp_path):
+    datasets.Dataset.from_dict({"id": [1, 2], "body": ["one text", "another"]}).to_parquet(tmp_path / "train.parquet")
+    assert load_corpus(str(tmp_path)).train.column_names == ["text"]
+
+
+def test_a_single_document_cannot_be_split(tmp_path):
+    datasets.Dataset.from_dict({"text": ["only one"]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="has 1 document"):
+        load_corpus(str(tmp_path))

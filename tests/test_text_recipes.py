@@ -1,0 +1,261 @@
+"""Masked and causal language modelling: every architecture, every form of the run, bad input."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hf_replearn.settings import run
+
+ROOT = Path(__file__).parents[1]
+TINY = ["--dataset", "toy", "--size", "tiny", "--vocab_size", "1000", "--sequence_length", "32", "--use_cpu"]
+TINY += ["--per_device_train_batch_size", "8", "--max_steps", "3", "--eval_rows", "16", "--bf16", "false"]
+SETTINGS = {"masked_lm": "MaskedLMSettings", "causal_lm": "CausalLMSettings"}
+ARCHITECTURES = {"bert": "masked_lm", "roberta": "masked_lm", "modernbert": "masked_lm"}
+ARCHITECTURES |= {"gpt2": "causal_lm", "qwen3": "causal_lm"}
+
+
+def recipe(name: str, *arguments: str) -> int:
+    """Runs the recipe in this process; returns its exit code."""
+    module = importlib.import_module(f"hf_replearn.recipes.{name}")
+    try:
+        run(module.main, getattr(module, SETTINGS[name]), [*TINY, *arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """One native model of every architecture."""
+    folder = tmp_path_factory.mktemp("models")
+    for architecture, name in ARCHITECTURES.items():
+        assert recipe(name, "--architecture", architecture, "--output_dir", str(folder / architecture)) == 0
+    return folder
+
+
+def logs(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+PLAIN = """
+import sys
+class Hidden:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "hf_replearn":
+            raise ImportError("this process is without hf_replearn")
+sys.meta_path.insert(0, Hidden())
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
+folder, encoders, decoders = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
+for name in encoders:
+    path = f"{folder}/{name}"
+    fill = pipeline("fill-mask", path)
+    guesses = fill(f"The value of the {fill.tokenizer.mask_token} is an object.")
+    assert len(guesses) == 5 and sum(guess["score"] for guess in guesses) <= 1
+    features = pipeline("feature-extraction", path)("A text.")
+    assert len(features[0][0]) == 128
+for name in decoders:
+    path = f"{folder}/{name}"
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path)
+    made = model.generate(**tokenizer("The value", return_tensors="pt", return_token_type_ids=False), max_new_tokens=5)
+    assert made.shape[1] > 2
+    assert "generated_text" in pipeline("text-generation", path)("The value", max_new_tokens=3)[0]
+for name in encoders + decoders:
+    info = AutoModel.from_pretrained(f"{folder}/{name}", output_loading_info=True)[1]
+    assert not [key for key in info["missing_keys"] if "pooler" not in key], info
+    assert AutoModel.from_pretrained(f"{folder}/{name}").config.vocab_size % 64 == 0
+"""
+
+
+def test_every_architecture_loads_in_plain_transformers(trained):
+    encoders = ",".join(name for name, method in ARCHITECTURES.items() if method == "masked_lm")
+    decoders = ",".join(name for name, method in ARCHITECTURES.items() if method == "causal_lm")
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, str(trained), encoders, decoders], cwd=trained, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_what_a_run_leaves(trained):
+    files = {path.name for path in (trained / "bert").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "report.json", "log.jsonl"} <= files
+    report = json.loads((trained / "bert" / "report.json").read_text())
+    assert report["training"]["held_out"]["this model"] > 0
+    assert report["training"]["tokens"] == pytest.approx(3 * 8 * 32, rel=0.05)
+    assert "[MASK]" in report["samples"]
+    log = logs(trained / "gpt2")
+    assert {"loss", "perplexity", "tokens", "tokens_per_second"} <= log[0].keys()
+    assert any("held_out_perplexity" in line for line in log)
+    card = (trained / "gpt2" / "README.md").read_text()
+    assert 'pipeline("text-generation"' in card and "| this model |" in card
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "more"),
+    [
+        ("masked_lm", "roberta", ["--packing", "sentences", "--whole_words", "--mask_rate", "0.3"]),
+        ("masked_lm", "modernbert", ["--packing", "documents", "--masking", "fixed", "--schedule", "linear"]),
+        (
+            "masked_lm",
+            "bert",
+            ["--short_rows", "0.5", "--optimizer", "adamw", "--schedule", "cosine", "--zero_init", "false"],
+        ),
+        ("causal_lm", "qwen3", ["--packing", "documents", "--dropout", "0.1"]),
+        ("causal_lm", "gpt2", ["--streaming", "--short_rows", "0.5"]),
+        ("masked_lm", "bert", ["--streaming", "--packing", "documents"]),
+    ],
+)
+def test_the_forms_of_a_run(name, architecture, more, tmp_path):
+    folder = tmp_path / "text"
+    if "--streaming" in more:
+        texts = {"text": [f"Sentence {i} of the text. It says {i * i}." for i in range(3000)]}
+        folder.mkdir()
+        datasets.Dataset.from_dict(texts).to_json(folder / "train.jsonl")
+        more = [*more, "--dataset", str(folder)]
+    assert recipe(name, "--architecture", architecture, "--output_dir", str(tmp_path / "out"), *more) == 0
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_pretraining_lowers_the_loss_below_that_of_frequencies(tmp_path):
+    more = ["--max_steps", "60", "--per_device_train_batch_size", "16", "--sequence_length", "64", "--eval_rows", "100"]
+    assert recipe("causal_lm", "--output_dir", str(tmp_path), *more) == 0
+    losses = json.loads((tmp_path / "report.json").read_text())["training"]["held_out"]
+    assert losses["this model"] < losses["token frequencies"] - 0.3
+
+
+def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path):
+    more = ["--max_steps", "-1", "--max_minutes", "0.1", "--logging_steps", "1", "--output_dir", str(tmp_path)]
+    assert recipe("masked_lm", *more) == 0
+    log = logs(tmp_path)
+    assert 6 <= max(line.get("seconds", 0) for line in log) < 12
+    rates = [line["learning_rate"] for line in log if "learning_rate" in line]
+    assert rates[-1] < 0.2 * max(rates)
+    steps = log[-1]["step"]
+    assert recipe("masked_lm", *more) == 0  # finished: nothing more is trained
+    assert logs(tmp_path)[-1]["step"] == steps
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_an_interrupted_run_goes_on_to_the_same_bits(name, tmp_path):
+    from hf_replearn.training.trainer import PretrainingTrainer
+
+    more = ["--max_steps", "6", "--save_steps", "2", "--dropout", "0.1"]
+    assert recipe(name, "--output_dir", str(tmp_path / "whole"), *more) == 0
+    step = PretrainingTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 5:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PretrainingTrainer, "training_step", interrupted)
+        recipe(name, "--output_dir", str(tmp_path / "parts"), *more)
+    assert recipe(name, "--output_dir", str(tmp_path / "parts"), *more) == 0
+    whole, parts = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_two_processes_and_accumulation_equal_one_big_batch(name, tmp_path):
+    """Documents of different lengths, so that the number of predictions differs from process to process."""
+    more = ["--packing", "sentences", "--optimizer", "adamw", "--learning_rate", "1e-3", "--output_dir"]
+    big = ["--per_device_train_batch_size", "16"]
+    assert recipe(name, *more, str(tmp_path / "one"), *big) == 0
+    assert recipe(name, *more, str(tmp_path / "accumulated"), "--gradient_accumulation_steps", "2") == 0
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
+    command += ["--main_process_port", "0", f"recipes/{name}.py", *TINY, *more, str(tmp_path / "two")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = load_file(tmp_path / "one" / "model.safetensors")
+    for other in ("accumulated", "two"):
+        weights = load_file(tmp_path / other / "model.safetensors")
+        for key in one:
+            torch.testing.assert_close(
+                weights[key], one[key], rtol=0, atol=2e-5, msg=lambda m, k=key, o=other: f"{o} {k} {m}"
+            )
+        last = [logs(tmp_path / folder)[-2].get("held_out_loss") for folder in ("one", other)]
+        assert last[0] == pytest.approx(last[1], abs=1e-4)
+
+
+def test_going_on_from_somebodys_checkpoint(trained, tmp_path):
+    assert recipe("masked_lm", "--init", str(trained / "roberta"), "--output_dir", str(tmp_path / "a")) == 0
+    report = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert report["encoder"]["architecture"] == "RobertaForMaskedLM"
+    assert report["encoder"]["initialized_from"] == str(trained / "roberta")
+    assert recipe("causal_lm", "--init", str(trained / "qwen3"), "--output_dir", str(tmp_path / "b")) == 0
+
+
+@pytest.fixture
+def corpora(trained, tmp_path):
+    def save(name: str, **columns):
+        (tmp_path / name).mkdir()
+        datasets.Dataset.from_dict(columns).to_parquet(tmp_path / name / "train.parquet")
+
+    (tmp_path / "nothing").mkdir()
+    save("empty", text=[""] * 20)
+    save("blank", text=["  \n"] * 20)
+    save("lists", text=[["a", "b"]] * 20)
+    save("two", title=["a title"] * 20, body=["a body"] * 20)
+    save("numbers", value=[1, 2, 3])
+    save("short", text=["A few words only."] * 4)
+    return tmp_path
+
+
+BAD = [
+    ("masked_lm", ["--dataset", "{}/nowhere/at/all"], "there is no folder or file"),
+    ("masked_lm", ["--dataset", "{}/nothing"], "there is no text in"),
+    ("masked_lm", ["--dataset", "{}/empty"], "has no text"),
+    ("causal_lm", ["--dataset", "{}/blank"], "has no text"),
+    ("masked_lm", ["--dataset", "{}/lists"], "column 'text' holds List, not one text a row"),
+    ("masked_lm", ["--dataset", "{}/lists", "--text_column", "text"], "is List, not one text a row"),
+    ("masked_lm", ["--dataset", "{}/two"], "several columns hold text: title, body; choose with --text_column"),
+    ("masked_lm", ["--dataset", "{}/two", "--text_column", "head"], "does not exist; the columns are title, body"),
+    ("masked_lm", ["--dataset", "{}/numbers"], "no column holds text: value"),
+    ("masked_lm", ["--dataset", "{}/short"], "a batch of 8 rows is larger than the data"),
+    ("masked_lm", ["--tokenizer", "{models}/gpt2"], "needs a tokenizer with a mask token"),
+    ("masked_lm", ["--tokenizer", "{}/nothing"], "holds no tokenizer"),
+    ("masked_lm", ["--init", "{models}/bert", "--tokenizer", "{models}/roberta"], "has another vocabulary"),
+    ("masked_lm", ["--init", "{models}/nowhere"], "--init"),
+    ("masked_lm", ["--init", "{models}/bert", "--sequence_length", "600"], "is longer than --init"),
+    ("causal_lm", ["--init", "{models}/bert"], "needs a tokenizer with an end-of-text token"),
+    ("causal_lm", ["--init", "{models}/roberta"], "roberta sees later tokens, or its logits are not one projection"),
+    ("masked_lm", ["--init", "{models}/gpt2", "--tokenizer", "{models}/gpt2"], "needs a tokenizer with a mask token"),
+    ("masked_lm", ["--architecture", "gpt2"], "--architecture must be one of bert, roberta, modernbert"),
+    ("causal_lm", ["--size", "huge"], "--size must be one of"),
+    ("causal_lm", ["--architecture", "qwen3", "--streaming", "--max_steps", "-1"], "--streaming needs --max_steps"),
+    ("causal_lm", ["--max_step", "3"], "did you mean --max_steps?"),
+    ("masked_lm", ["--push_to_hub"], "HF_HUB_OFFLINE"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), BAD)
+def test_bad_input_is_one_line_and_exit_code_2(name, arguments, message, corpora, trained, capsys, monkeypatch):
+    """Before anything is trained."""
+    monkeypatch.setattr("hf_replearn.training.trainer.PretrainingTrainer.training_step", None)
+    arguments = [argument.format(corpora, models=trained) for argument in arguments]
+    assert recipe(name, "--output_dir", str(corpora / "out"), *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_a_tokenizer_larger_than_the_model_is_an_error(trained, tmp_path, capsys):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    shutil.copytree(trained / "bert", tmp_path / "bert")
+    tokenizer = AutoTokenizer.from_pretrained(trained / "bert")
+    tokenizer.add_tokens([f"word{i}" for i in range(200)])
+    tokenizer.save_pretrained(tmp_path / "bert")
+    assert recipe("masked_lm", "--init", str(tmp_path / "bert"), "--output_dir", str(tmp_path / "out")) == 2
+    assert "but its tokenizer has" in capsys.readouterr().err
