@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ class Features:
 
     x:      (N, D) float32 on the CPU.
     labels: (N,) int64 class numbers, or (N, C) int8 for multi-label data (1 present, 0 absent, -1 to be ignored),
-            or None when the data has no labels.
+            or (N,) float32 numbers to regress on, or None when the data has no labels.
     """
 
     x: Tensor
@@ -52,6 +53,82 @@ class ImagePreprocessor:
         crops = [centre_crop(decode_rgb(row["image"]), self.size, crop_pct=self.crop_pct) for row in examples]
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (torch.stack(crops).float() / 255 - mean) / std
+
+
+@dataclass(frozen=True)
+class ProcessorInputs:
+    """Rows of labelled texts or images -> the batch of a transformers model, by the processor of its checkpoint.
+
+    processor:   a tokenizer or an image processor.
+    max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
+                 first and second texts apart; generic tokenizers would give these to models that misread them.
+    Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
+    """
+
+    processor: Any
+    max_length: int | None = None
+    token_types: bool = False
+
+    def __call__(self, examples: Sequence[dict]):
+        if "image" in examples[0]:
+            batch = self.processor([decode_rgb(row["image"]) for row in examples], return_tensors="pt")
+        else:
+            batch = self.processor(
+                *self._segments(examples),
+                truncation=True,
+                max_length=self.max_length,
+                padding=True,
+                return_token_type_ids=self.token_types,
+                return_tensors="pt",
+            )
+        batch["labels"] = torch.tensor([row["label"] for row in examples])
+        return batch
+
+    def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
+        """The texts, or the first and the second ones; end-of-text between them where the tokenizer puts nothing."""
+        columns = [[row[name] for row in examples] for name in ("text", "text_pair") if name in examples[0]]
+        if len(columns) == 2 and not self.processor.num_special_tokens_to_add(pair=True):
+            return [[self.processor.eos_token.join(pair) for pair in zip(*columns, strict=True)]]
+        return columns
+
+
+class MeanPooling(nn.Module):
+    """A transformers encoder whose hidden states are averaged over positions: a batch -> (B, D), or all layers beside
+    one another (B, D0 + D1 + …), the last one last.
+
+    Of a text all tokens count that are not padding, special ones included. The last layer of a timm encoder is what its
+    own pooling makes of it. After a forward pass `widths` has the D of each layer.
+    """
+
+    def __init__(self, encoder: nn.Module, *, all_layers: bool = False):
+        super().__init__()
+        self.encoder, self.all_layers, self.widths = encoder, all_layers, []
+
+    def forward(self, batch) -> Tensor:
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        outputs = self.encoder(**inputs, output_hidden_states=self.all_layers)
+        mask = inputs.get("attention_mask")
+        states = [*(outputs.hidden_states[:-1] if self.all_layers else ()), outputs.last_hidden_state]
+        pooled = [mean_over_positions(state, mask) for state in states]
+        if self.encoder.config.model_type == "timm_wrapper":
+            pooled[-1] = outputs.pooler_output
+        self.widths = [layer.shape[1] for layer in pooled]
+        return torch.cat(pooled, dim=1)
+
+
+def split_layers(features: Features, widths: Sequence[int]) -> list[Features]:
+    """The layers that lie beside one another in features (N, D0 + D1 + …), `widths` wide."""
+    return [Features(x, features.labels) for x in features.x.split(list(widths), dim=1)]
+
+
+def mean_over_positions(states: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(B, T, D), of which only those count that the mask (B, T) marks with 1, or (B, D, H, W) -> (B, D)."""
+    if states.ndim == 4:
+        return states.mean(dim=(2, 3))
+    if mask is None:
+        return states.mean(dim=1)
+    mask = mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 @torch.no_grad()

@@ -115,6 +115,9 @@ def convert(value: Any, kind: Any, name: str) -> Any:
             raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {value!r}")
         return value
     try:
+        if typing.get_origin(kind) is tuple:
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(_CONVERTERS[typing.get_args(kind)[0]](item) for item in items)
         return _CONVERTERS[typing.get_origin(kind) or kind](value)
     except (ValueError, SyntaxError, TypeError, KeyError):
         raise InputError(f"{name} must be {_name(kind)}, got {value!r}") from None
@@ -150,10 +153,6 @@ def _to_str(value: Any) -> str:
     return str(value)
 
 
-def _to_tuple(value: Any) -> tuple[int, ...]:
-    return tuple(_to_int(item) for item in (value.split(",") if isinstance(value, str) else value))
-
-
 def _to_dict(value: Any) -> dict:
     value = ast.literal_eval(value) if isinstance(value, str) else value
     if not isinstance(value, dict):
@@ -161,13 +160,15 @@ def _to_dict(value: Any) -> dict:
     return value
 
 
-_CONVERTERS = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str, tuple: _to_tuple, dict: _to_dict}
+_CONVERTERS = {int: _to_int, float: _to_float, bool: _to_bool, str: _to_str, dict: _to_dict}
 
 
 def _name(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    names |= {tuple: "whole numbers with commas between, such as 1,2,4", dict: "a mapping such as {'img_size': 64}"}
-    return names[typing.get_origin(kind) or kind]
+    names |= {dict: "a mapping such as {'img_size': 64}"}
+    names |= {tuple[int, ...]: "whole numbers with commas between, such as 1,2,4"}
+    names |= {tuple[float, ...]: "numbers with commas between, such as 0.01,0.1,1"}
+    return names[kind]
 
 
 def _unknown(name: str, settings_class: type, prefix: str = "") -> str:
@@ -246,9 +247,9 @@ def _metavar(kind: Any) -> str:
         return "|".join(options)
     if typing.get_origin(kind) in (UnionType, typing.Union):
         return _metavar(options[0])
-    return {int: "N", float: "X", bool: "BOOL", str: "TEXT", tuple: "N,N", dict: "DICT"}[
-        typing.get_origin(kind) or kind
-    ]
+    return {
+        int: "N", float: "X", bool: "BOOL", str: "TEXT", tuple[int, ...]: "N,N", tuple[float, ...]: "X,X", dict: "DICT",
+    }[kind]  # fmt: skip
 
 
 @dataclass(kw_only=True)

@@ -17,6 +17,7 @@ class Settings(RunSettings):
     optimizer: Literal["lars", "adamw"] = setting("lars", "which", section="training")
     shots: tuple[int, ...] = setting((1, 2), "labels a class", section="evaluation", at_least=1)
     backbone_args: dict | None = setting(None, "more", section="model")
+    fractions: tuple[float, ...] = setting((1.0,), "of the labels", section="data", at_least=0, at_most=1)
 
 
 def parsed(*arguments: str) -> Settings:
@@ -26,13 +27,14 @@ def parsed(*arguments: str) -> Settings:
 def test_types_from_the_command_line():
     settings = parsed(
         "--learning-rate", "1e-3", "--batch_size=16", "--flip", "false", "--shots", "1,4,16",
-        "--backbone-args", "{'img_size': 64}",
+        "--backbone-args", "{'img_size': 64}", "--fractions", "1e-2,0.5,1",
     )  # fmt: skip
     assert settings.learning_rate == 1e-3
     assert settings.batch_size == 16
     assert settings.flip is False
     assert settings.shots == (1, 4, 16)
     assert settings.backbone_args == {"img_size": 64}
+    assert settings.fractions == (0.01, 0.5, 1.0)
     assert parsed("--flip").flip is True
     assert parsed("--learning_rate", "none").learning_rate is None
 
@@ -69,6 +71,9 @@ def test_printed_settings_are_a_config_with_the_same_result(tmp_path, capsys):
         (["--flip", "maybe"], "--flip must be true or false, got 'maybe'"),
         (["--optimizer", "sgd"], "--optimizer must be one of lars, adamw, got 'sgd'"),
         (["--shots", "1;2"], "--shots must be whole numbers"),
+        (["--shots", "1,2.5"], "--shots must be whole numbers"),
+        (["--fractions", "1%"], "--fractions must be numbers with commas between, such as 0.01,0.1,1, got '1%'"),
+        (["--fractions", "0.1,2"], "--fractions must be between 0 and 1, got 2"),
         (["--backbone_args", "64"], "--backbone_args must be a mapping"),
         (["--config", "missing.yaml"], "missing.yaml: No such file or directory"),
         (["--batch_size"], "expected one argument"),
@@ -103,6 +108,7 @@ def test_mistakes_in_a_yaml_file(text, message, tmp_path):
 
 def test_the_command_line_of_settings_gives_them_again():
     given = ["--learning_rate", "1e-3", "--shots", "1,8", "--flip", "false", "--backbone_args", "{'layers': [1, 2]}"]
+    given += ["--fractions", "0.01,0.1"]
     settings = parsed(*given)
     assert parse(Settings, command_line(settings)) == settings
 

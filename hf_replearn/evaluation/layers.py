@@ -1,0 +1,88 @@
+"""What a linear classifier, or ridge regression, reads off a frozen layer, and off the words alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import check_features, single_label
+from hf_replearn.evaluation.finetune import score
+from hf_replearn.evaluation.linear_probe import linear_probe
+from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.representation import Features
+
+ALPHAS = tuple(10.0**e for e in range(-5, 3))  # of ridge regression, times the number of examples
+BAG_COST, BAG_ALPHA = 10.0, 1.0  # rows of TF-IDF have norm 1, for which these are usual
+
+
+def probe(train: Features, test: Features, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
+    """Scores on test of the `linear_probe` classifier or, where labels are floats, of ridge regression.
+
+    Ridge regression sees features centred and scaled as the linear probe does, and takes the penalty of least
+    leave-one-out error.
+    """
+    if train.labels.is_floating_point():
+        from sklearn.linear_model import RidgeCV
+
+        check_features(train, test)
+        x, [test_x] = centre_and_scale(train.x[None], test.x)
+        ridge = RidgeCV(alphas=[alpha * len(train) for alpha in ALPHAS]).fit(x[0].double(), train.labels.double())
+        return score(ridge.predict(test_x.double()), test.labels.numpy(), metrics=metrics)
+    cost = linear_probe(train, test, seed=seed)["linear_cost"]
+    classes, train_labels, _ = single_label(train, test)
+    x, [test_x] = centre_and_scale(train.x[None], test.x)
+    w, b = softmax_regression(x, train_labels[None], torch.tensor([cost]), len(classes))
+    predictions = classes[(test_x @ w[0, 0].T + b[0, 0]).argmax(dim=1)]
+    return score(predictions.numpy(), test.labels.numpy(), metrics=metrics)
+
+
+def probe_layers(
+    layers: Sequence[tuple[Features, Features]], rows: np.ndarray, *, which: str, metrics: Sequence[str], seed: int = 0
+) -> dict[str, float]:
+    """`probe` of the last layer, {metric: score}, and with which = "all" or a number also {"metric layer n": score}.
+
+    layers: train and test features of each; rows: of the train features that have labels.
+    Raises InputError for a layer that does not exist.
+    """
+    last = len(layers) - 1
+    numbers = {"last": [], "all": range(last + 1)}[which] if which in ("last", "all") else [int(which)]
+    if not set(numbers) <= set(range(last + 1)):
+        raise InputError(f"--layers {which}: the layers of this network are 0 to {last}")
+    found = {}
+    for number in {*numbers, last}:
+        train, test = layers[number]
+        found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, seed=seed)
+    by_layer = {f"{metric} layer {number}": found[number][metric] for metric in metrics for number in numbers}
+    return found[last] | by_layer
+
+
+def bag_of_words(train, test, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
+    """Scores on test of logistic regression (C = 10) or ridge regression on TF-IDF of words and pairs of words.
+
+    train, test: datasets with `text`, maybe `text_pair`, and `label`. A pair of texts is represented by both vectors,
+    their product, and their cosine.
+    """
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    columns = [name for name in ("text", "text_pair") if name in train.column_names]
+    bag = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]")
+    bag.fit([text for name in columns for text in train[name][:]])
+
+    def vectors(part):
+        found = [bag.transform(part[name][:]) for name in columns]
+        if len(found) == 1:
+            return found[0]
+        product = found[0].multiply(found[1]).tocsr()
+        return hstack([*found, product, product.sum(axis=1)]).tocsr()
+
+    labels = np.array(train["label"][:])
+    if np.issubdtype(labels.dtype, np.floating):
+        model = Ridge(alpha=BAG_ALPHA, random_state=seed)
+    else:
+        model = LogisticRegression(C=BAG_COST, max_iter=1000, random_state=seed)
+    return score(model.fit(vectors(train), labels).predict(vectors(test)), test["label"][:], metrics=metrics)

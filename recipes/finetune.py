@@ -1,0 +1,420 @@
+"""What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside honest baselines.
+
+    accelerate launch recipes/finetune.py --model out/mine --dataset path/to/glue/sst2 --label_fraction 0.01,0.1,1 \\
+        --output_dir out/mine_sst2
+    hf-replearn finetune --model bert-base-uncased --dataset nyu-mll/glue --dataset_config cola --output_dir out/cola
+    hf-replearn finetune --model out/mine --dataset stsb.csv --mode linear --layers all --output_dir out/stsb
+    hf-replearn finetune --model out/digits --dataset toy --label_fraction 0.1 --output_dir out/digits_finetuned
+
+Texts and images, classes and numbers (regression). The tasks of GLUE are scored with their own metrics. Every network
+stands beside the same one from random weights, trained in the same way on the same draws of labels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import RunSettings, as_dict, run, setting
+
+
+@dataclass(kw_only=True)
+class FinetuneSettings(RunSettings):
+    model: str = setting(..., "folder or Hub id of an encoder: transformers or timm format", section="model")
+    mode: Literal["full", "linear"] = setting(
+        "full", "full: all weights are trained; linear: a probe on frozen features", section="model"
+    )
+    layers: str = setting(
+        "last", "linear mode: probe the last layer, all, or also layer N (0: before the first block)", section="model"
+    )
+    dropout: float | None = setting(
+        0.1,
+        "full mode: every dropout rate of the configuration; none: as it is",
+        section="model",
+        at_least=0,
+        at_most=1,
+    )
+    baseline: bool = setting(
+        True, "the same network from random weights beside it, and TF-IDF or raw pixels", section="model"
+    )
+    dataset: str = setting(
+        ..., "Hub id, folder of {train,validation,test}.{parquet,jsonl,csv} or of images, or toy", section="data"
+    )
+    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
+    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
+    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
+    label_fraction: tuple[float, ...] = setting(
+        (1.0,), "share of the labels, balanced over classes, or several", section="data", at_least=0, at_most=1
+    )
+    max_length: int | None = setting(
+        None, "tokens kept of a text; none: 128, or what the model can take", section="data", at_least=2
+    )
+    metrics: str | None = setting(
+        None, "with commas; none: GLUE's for its tasks, else accuracy, or pearson,spearman", section="data"
+    )
+    seeds: int = setting(
+        3,
+        "repetitions, each with its draw of labels, fresh weights and order of the data",
+        section="training",
+        at_least=1,
+    )
+    num_train_epochs: float = setting(3.0, "passes over the labelled examples", section="training", at_least=0)
+    min_steps: int = setting(200, "steps at least, however few examples there are", section="training", at_least=1)
+    per_device_train_batch_size: int = setting(32, "examples per process and step", section="training", at_least=1)
+    learning_rate: float = setting(
+        5e-5, "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)", section="training", at_least=0
+    )
+    weight_decay: float = setting(0.01, "of weight matrices", section="training", at_least=0)
+    warmup_steps: float = setting(
+        0.1, "linear warm-up before linear decay: steps, or a share of all below 1", section="training", at_least=0
+    )
+    bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
+    dataloader_num_workers: int = setting(0, "processes that load examples", section="training", at_least=0)
+    add_to_card: bool = setting(False, "add the scores to the report and card of --model, a folder", section="run")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labelled task as every way to learn it meets it.
+
+    auto: the transformers class of its networks; collate: rows -> batch; largest: labels in the largest draw.
+    """
+
+    settings: FinetuneSettings
+    auto: type
+    config: Any
+    collate: Callable
+    train: Any
+    test: Any
+    metrics: list[str]
+    largest: int
+
+
+def main(settings: FinetuneSettings) -> None:
+    """What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside baselines."""
+    import transformers
+
+    from hf_replearn.data.labelled import load_labelled
+    from hf_replearn.evaluation.finetune import choose_length, load_processor, with_dropout
+    from hf_replearn.evaluation.repetitions import draw_layers, summarise, table
+    from hf_replearn.metrics import GLUE
+    from hf_replearn.representation import ProcessorInputs
+    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.training.folder import check_folder, claim_folder
+
+    transformers.logging.set_verbosity_error()  # that a head is new is no news here
+    transformers.logging.disable_progress_bar()  # of the loading of weights; those of training stay
+
+    # 1. Data. What can be wrong with the input is found out here, before anything is trained.
+    check_settings(settings)
+    out, name = Path(settings.output_dir), task_of(settings)
+    args = training_arguments(settings, examples=1, seed=settings.seed)
+    with args.main_process_first(desc="reading the data"):
+        if args.process_index == 0:
+            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
+            check_folder(settings)
+        data = load_labelled(
+            settings.dataset,
+            config=settings.dataset_config,
+            text_columns=settings.text_columns,
+            image_column=settings.image_column,
+            label_column=settings.label_column,
+            evaluate_on=("validation", "validation_matched", "test") if name in GLUE else ("test", "validation"),
+        )
+    images = data.inputs == ["image"]
+    names = choose_metrics(settings, name, data)
+    encoder, report = find_report(settings)
+
+    # 2. The network's configuration, and its tokenizer or image processor
+    auto, head = network_of(settings, data)
+    config, processor = load_processor(settings.model, images=images, **head)
+    length = None if images else choose_length(settings.max_length, config, processor)
+    config = with_dropout(config, settings.dropout if settings.mode == "full" else None)
+    collate = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+
+    # 3. Labels: {(fraction, seed): rows of train}, the same draws for every network
+    train, test, draws = draw_labels(settings, data)
+    # Of all labels there is but one draw: what has no randomness of its own is measured on it once.
+    few = {draw: rows for draw, rows in draws.items() if draw[1] == settings.seed or len(rows) < len(data.train)}
+    if args.process_index == 0:
+        claim_folder(settings)
+    elif settings.mode == "linear":
+        return  # probes are one process's work
+
+    # 4. Ways to learn the task, each with its draws
+    task = Task(settings, auto, config, collate, train, test, list(names), max(map(len, draws.values())))
+    way, its_draws = (fine_tuning, draws) if settings.mode == "full" else (probing, few)
+    ways = {encoder: (partial(way, task, pretrained=True), its_draws)}
+    if settings.baseline:
+        ways["random weights"] = partial(way, task, pretrained=False), its_draws
+        ways["raw pixels" if images else "TF-IDF"] = partial(plain_model, task), few
+
+    # 5. Measure
+    runs = measure(settings, ways, draws, write=args.process_index == 0)
+    if args.process_index:
+        return
+
+    # 6. Report and share
+    rows = summarise(runs, names=names)
+    print(f"\n{table(rows)}\n\nevery run: {out / RUNS}")
+    if settings.mode == "full":
+        processor.save_pretrained(out / "model")
+        print(f"the fine-tuned network: {out / 'model'}")
+    elif settings.layers == "all":
+        draw_layers(rows, name=next(iter(names.values()))).savefig(out / "layers.png", dpi=120)
+        print(f"curve over layers: {out / 'layers.png'}")
+    if settings.add_to_card:
+        extend_card(settings, report, rows, protocols=protocols(settings, names, data))
+    if settings.push_to_hub:
+        print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
+
+
+# ---- ways to learn the task: each gives (rows of train that have labels, seed) -> {metric: score}
+
+
+def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
+    """All weights, from the checkpoint or from random ones; the first network with the most labels is kept."""
+    from transformers import set_seed
+
+    from hf_replearn.evaluation.finetune import finetune, load_network
+
+    def learn(rows, *, seed: int) -> dict[str, float]:
+        set_seed(seed)
+        network = load_network(task.auto, task.settings.model, task.config, pretrained=pretrained)
+        args = training_arguments(task.settings, examples=len(rows), seed=seed)
+        examples = task.train.select(rows)
+        scores = finetune(network, examples, task.test, collate=task.collate, args=args, metrics=task.metrics)
+        if pretrained and seed == task.settings.seed and len(rows) == task.largest and args.process_index == 0:
+            network.save_pretrained(Path(task.settings.output_dir, "model"))
+        return scores
+
+    return learn
+
+
+def probing(task: Task, *, pretrained: bool) -> Callable:
+    """A linear probe of frozen layers, whose features are computed once for all draws."""
+    from transformers import set_seed
+
+    from hf_replearn.evaluation.finetune import load_network
+    from hf_replearn.evaluation.layers import probe_layers
+    from hf_replearn.representation import MeanPooling, extract, split_layers
+
+    settings = task.settings
+    set_seed(settings.seed)
+    device = training_arguments(settings, examples=1, seed=settings.seed).device
+    network = load_network(task.auto, settings.model, task.config, pretrained=pretrained).to(device)
+    encoder = MeanPooling(network, all_layers=settings.layers != "last")
+    represent = partial(extract, encoder, preprocess=task.collate, num_workers=settings.dataloader_num_workers)
+    parts = [represent(part, progress=f"features of {len(part):,} examples") for part in (task.train, task.test)]
+    layers = list(zip(*(split_layers(part, encoder.widths) for part in parts), strict=True))
+    return partial(probe_layers, layers, which=settings.layers, metrics=task.metrics)
+
+
+def plain_model(task: Task) -> Callable:
+    """A linear model without the network: of TF-IDF, or of pixels."""
+    import torch
+
+    from hf_replearn.evaluation.layers import bag_of_words, probe_layers
+    from hf_replearn.representation import ImagePreprocessor, extract
+
+    if "image" not in task.train.column_names:
+        return lambda rows, seed: bag_of_words(task.train.select(rows), task.test, metrics=task.metrics, seed=seed)
+    small = ImagePreprocessor(32, (0.5,) * 3, (0.5,) * 3)
+    parts = [extract(torch.nn.Flatten(), part, preprocess=small, progress="pixels") for part in (task.train, task.test)]
+    return partial(probe_layers, [tuple(parts)], which="last", metrics=task.metrics)
+
+
+# ---- settings -> what they mean
+
+
+def network_of(settings: FinetuneSettings, data) -> tuple[type, dict[str, Any]]:
+    """The transformers class to load, and what its configuration has to know about the labels."""
+    import transformers
+
+    if settings.mode == "linear":
+        return transformers.AutoModel, {}
+    names = data.label_names or ["score"]
+    head = {"num_labels": len(names), "id2label": dict(enumerate(names))}
+    head["label2id"] = {name: number for number, name in enumerate(names)}
+    if data.inputs == ["image"]:
+        return transformers.AutoModelForImageClassification, head
+    head["problem_type"] = "single_label_classification" if data.label_names else "regression"
+    return transformers.AutoModelForSequenceClassification, head
+
+
+def draw_labels(settings: FinetuneSettings, data) -> tuple[Any, Any, dict]:
+    """The training examples of any draw and the test examples, short texts first, and {(fraction, seed): rows}."""
+    import numpy as np
+
+    from hf_replearn.data.labelled import balanced_subset, by_length
+
+    labels = np.array(data.train["label"][:])
+    classes = np.zeros(len(labels), int) if data.label_names is None else labels
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    shares = sorted(set(settings.label_fraction))
+    draws = {(share, seed): balanced_subset(classes, share, seed=seed) for share in shares for seed in seeds}
+    used = np.unique(np.concatenate(list(draws.values())))
+    used = used[by_length(data.train.select(used))]
+    place = np.empty(len(labels), int)
+    place[used] = np.arange(len(used))
+    draws = {draw: np.sort(place[rows]) for draw, rows in draws.items()}
+    return data.train.select(used), data.test.select(by_length(data.test)), draws
+
+
+def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
+    """What transformers.Trainer is told to fine-tune on so many examples."""
+    import torch
+    from transformers import TrainingArguments
+
+    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() if use_cpu else torch.cuda.is_bf16_supported()
+    args = TrainingArguments(
+        output_dir=settings.output_dir,
+        per_device_train_batch_size=settings.per_device_train_batch_size,
+        per_device_eval_batch_size=4 * settings.per_device_train_batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=settings.warmup_steps,
+        lr_scheduler_type="linear",
+        bf16=has_bf16 if settings.bf16 is None else settings.bf16,
+        dataloader_num_workers=settings.dataloader_num_workers,
+        remove_unused_columns=False,  # the collator needs the raw columns
+        logging_strategy="no",
+        save_strategy="no",
+        seed=seed,
+        use_cpu=use_cpu,
+        report_to=settings.report_to,
+    )
+    if args.n_gpu > 1:
+        raise InputError(
+            f"{args.n_gpu} GPUs are visible to one process: start the recipe with `accelerate launch --multi_gpu "
+            f"--num_processes {args.n_gpu}`, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+        )
+    batches = math.ceil(examples / (settings.per_device_train_batch_size * args.world_size))
+    args.max_steps = max(settings.min_steps, math.ceil(settings.num_train_epochs * batches))
+    return args
+
+
+def check_settings(settings: FinetuneSettings) -> None:
+    """Raises InputError for what the types of the settings do not rule out."""
+    if not re.fullmatch(r"last|all|\d+", settings.layers):
+        raise InputError(f"--layers must be last, all or the number of a layer, got {settings.layers!r}")
+    if settings.push_to_hub and settings.mode == "linear":
+        raise InputError("--push_to_hub shares the fine-tuned network, which --mode linear does not have")
+
+
+def task_of(settings: FinetuneSettings) -> str:
+    """`sst2` of path/glue/sst2, of the Hub's glue with the configuration sst2, or of somebody/SST-2."""
+    return re.sub(r"\W+", "", (settings.dataset_config or Path(settings.dataset).stem).lower())
+
+
+def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str]:
+    """Metric -> its name in tables and reports: finetune_sst2 or, of several, finetune_mrpc_f1.
+
+    Raises InputError for a metric that does not exist or does not fit the labels.
+    """
+    from hf_replearn.metrics import GLUE, METRICS
+
+    numbers = ("pearson", "spearman")
+    if data.label_names is None:
+        usual = suitable = numbers
+    else:
+        usual = ("accuracy",)
+        suitable = tuple(
+            name for name in METRICS if name not in numbers and (name != "f1" or len(data.label_names) == 2)
+        )
+    chosen = GLUE[task] if set(GLUE.get(task, ["none"])) <= set(suitable) else usual
+    if settings.metrics is not None:
+        chosen = settings.metrics.replace(" ", "").split(",")
+    if wrong := [name for name in chosen if name not in suitable]:
+        raise InputError(f"--metrics {wrong[0]} does not fit these labels; choose from {', '.join(suitable)}")
+    family = {"full": "finetune", "linear": "linear"}[settings.mode]
+    return {metric: f"{family}_{task}" + (f"_{metric}" if len(chosen) > 1 else "") for metric in chosen}
+
+
+def find_report(settings: FinetuneSettings):
+    """The name of the model in tables, and its report where it was pretrained with this package."""
+    from hf_replearn.sharing import report as facts
+
+    folder = Path(settings.model)
+    if (folder / facts.FILE).exists():
+        report = facts.Report.load(folder)
+        return next(iter(report.rows), report.method.name), report
+    if settings.add_to_card:
+        raise InputError(f"--add_to_card: --model {settings.model} is no folder with a {facts.FILE}")
+    return folder.resolve().name if folder.exists() else settings.model, None
+
+
+def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool) -> list[dict]:
+    """Every row with each of its draws; what an earlier start of the same command has measured is only read."""
+    path = Path(settings.output_dir, RUNS)
+    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    done = {(found["row"], found["label_fraction"], found["seed"]) for found in runs}
+    for row, (way, its_draws) in ways.items():
+        todo = [draw for draw in its_draws if (row, *draw) not in done]
+        learn = way() if todo else None
+        for share, seed in todo:
+            rows, start = draws[share, seed], time.time()
+            scores = learn(rows, seed=seed)
+            found = {"row": row, "label_fraction": share, "seed": seed, "labels": len(rows), "scores": scores}
+            runs.append(found | {"seconds": round(time.time() - start, 1)})
+            if write:
+                write_runs(path, runs, settings)
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if " layer " not in name)
+                print(f"{row}, {len(rows):,} labels ({100 * share:g}%), seed {seed}: {shown}", flush=True)
+    return runs
+
+
+def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None:
+    """A file that is whole at any time. NaN, for which JSON has no word, becomes null."""
+    from hf_replearn.sharing.report import finite, software_versions
+
+    content = {"runs": finite(runs), "settings": as_dict(settings), "versions": software_versions()}
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def extend_card(settings: FinetuneSettings, report, rows: dict[str, dict[str, float]], *, protocols: dict) -> None:
+    """Adds the scores, but for those of single layers, to the report of --model, and writes its card anew."""
+    from hf_replearn.sharing.card import card
+
+    for row, scores in rows.items():
+        report.rows.setdefault(row, {}).update({key: value for key, value in scores.items() if " layer " not in key})
+    report.protocols |= protocols
+    report.save(settings.model)
+    repo_id = report.settings.get("hub_model_id") if report.settings.get("push_to_hub") else None
+    path = Path(settings.model, "README.md")
+    path.write_text(card(report, settings.model, repo_id=repo_id), encoding="utf-8")
+    print(f"added to the card: {path}")
+
+
+def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[str, str]:
+    """What each score means, in one sentence."""
+    labels = "a random share of the labels" + ("" if data.label_names is None else ", balanced over classes")
+    how = {
+        "full": f"after fine-tuning all weights on {labels} (AdamW, learning rate {settings.learning_rate:g}, batch "
+        f"{settings.per_device_train_batch_size}, {settings.num_train_epochs:g} epochs, at least {settings.min_steps} "
+        f"steps, dropout {settings.dropout})",
+        "linear": f"of a linear model of the frozen last layer, averaged over positions, fitted to {labels}",
+    }[settings.mode]
+    return {
+        name: f"{metric} on {data.test_source} of {data.name} ({len(data.test):,} examples) {how}; mean of "
+        f"{settings.seeds} seeds, the interval is over them. TF-IDF and raw pixels: a linear model of these instead."
+        for metric, name in names.items()
+    }
+
+
+RUNS = "scores.json"
+
+if __name__ == "__main__":
+    run(main, FinetuneSettings, prog="finetune")

@@ -1,0 +1,160 @@
+"""Labelled sets of any column names become `text`, `text_pair` or `image`, and `label`; balanced draws of labels."""
+
+import datasets
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from hf_replearn.data.labelled import balanced_subset, by_length, hold_out, load_labelled
+from hf_replearn.errors import InputError
+
+TEXTS = [f"text number {number}" for number in range(20)]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Writes columns, or {split: columns}, as parquet files, and gives their folder."""
+
+    def save(splits: dict, **kinds):
+        splits = splits if isinstance(next(iter(splits.values())), dict) else {"train": splits}
+        for split, columns in splits.items():
+            rows = Dataset.from_dict(columns)
+            rows = rows.cast(Features({name: kinds.get(name, kind) for name, kind in rows.features.items()}))
+            rows.to_parquet(tmp_path / f"{split}.parquet")
+        return str(tmp_path)
+
+    return save
+
+
+@pytest.mark.parametrize("pair", [("sentence1", "sentence2"), ("question", "sentence"), ("premise", "hypothesis")])
+def test_pairs_of_glue(saved, pair):
+    data = load_labelled(saved({pair[0]: TEXTS, pair[1]: TEXTS[::-1], "idx": list(range(20)), "label": [0, 1] * 10}))
+    assert data.inputs == ["text", "text_pair"]
+    both = datasets.concatenate_datasets([data.train, data.test])
+    assert sorted(zip(both["text"], both["text_pair"], strict=True)) == sorted(zip(TEXTS, TEXTS[::-1], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "numbers"),
+    [
+        (["no", "yes"] * 10, ["no", "yes"], [0, 1] * 10),
+        ([3, 7] * 10, ["3", "7"], [0, 1] * 10),
+        ([True, False] * 10, ["False", "True"], [1, 0] * 10),
+    ],
+)
+def test_labels_of_every_type(saved, labels, names, numbers):
+    data = load_labelled(
+        saved({"train": {"review": TEXTS, "label": labels}, "test": {"review": TEXTS, "label": labels}})
+    )
+    assert data.label_names == names
+    assert list(data.test["label"]) == numbers
+    assert data.test_source == "split `test`"
+
+
+def test_numbers_are_regressed_on(saved):
+    data = load_labelled(saved({"text": TEXTS, "label": [number / 2 for number in range(20)]}))
+    assert data.label_names is None
+    assert (len(data.train), len(data.test)) == (16, 4)
+
+
+def test_a_csv_and_a_saved_folder(tmp_path):
+    (tmp_path / "mine.csv").write_text("text,label\n" + "".join(f"{text},{text[-1] in '02468'}\n" for text in TEXTS))
+    data = load_labelled(str(tmp_path / "mine.csv"))
+    assert (data.name, len(data.train), len(data.test), data.label_names) == ("mine", 16, 4, ["False", "True"])
+    features = Features(comment=Value("string"), kind=ClassLabel(names=["bad", "good"]))
+    DatasetDict(train=Dataset.from_dict({"comment": TEXTS, "kind": [0, 1] * 10}, features)).save_to_disk(tmp_path / "d")
+    assert load_labelled(str(tmp_path / "d")).label_names == ["bad", "good"]
+
+
+def test_the_split_to_evaluate_on(saved):
+    """GLUE's test sets have labels of -1 only; elsewhere test comes first."""
+    columns = {"sentence": TEXTS, "label": [0, 1] * 10}
+    secret = columns | {"label": [-1] * 20}
+    folder = saved({"train": columns, "validation": columns, "test": secret})
+    assert load_labelled(folder).test_source == "split `validation`"
+    folder = saved({"train": columns, "validation": columns, "test": columns})
+    assert load_labelled(folder).test_source == "split `test`"
+    assert load_labelled(folder, evaluate_on=("validation", "test")).test_source == "split `validation`"
+
+
+def test_images():
+    data = load_labelled("toy")
+    assert data.inputs == ["image"]
+    assert (len(data.train), len(data.test), len(data.label_names)) == (1437, 360, 10)
+
+
+@pytest.mark.parametrize(
+    ("columns", "flags", "message"),
+    [
+        ({"text": TEXTS}, {}, "the label is not clear; the columns are text (string): choose with --label_column"),
+        ({"text": TEXTS, "label": [0, 1] * 10}, {"label_column": "y"}, "--label_column 'y' does not exist"),
+        ({"text": TEXTS, "label": [1] * 20}, {}, "all labels in the column 'label'"),
+        ({"text": TEXTS, "label": [0.5] * 20}, {}, "are 0.5: two classes are needed"),
+        ({"text": TEXTS, "label": [[0], [1]] * 10}, {}, "the label 'label' must be a class"),
+        (
+            {"text": TEXTS, "label": [0, 1, None, -1] * 5},
+            {},
+            "10 of 20 training examples have no label, first in row 2",
+        ),
+        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {}, "no column holds texts; the columns are words (List)"),
+        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {"text_columns": "words"}, "'words' holds List, not texts"),
+        ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {}, "it is not clear which columns are the text"),
+        ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {"text_columns": "a,c"}, "'c' does not exist"),
+        ({"text": [" "] * 20, "label": [0, 1] * 10}, {}, "all texts in the column 'text' of 'train' are empty"),
+        ({"text": [*TEXTS[:19], None], "label": [0, 1] * 10}, {}, "row 19 of 'train' has no 'text'"),
+        ({"text": [], "label": []}, {}, "no data"),
+    ],
+)
+def test_what_the_user_has_to_mend(saved, columns, flags, message):
+    with pytest.raises(InputError) as error:
+        load_labelled(saved(columns), **flags)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_such_place(tmp_path):
+    with pytest.raises(InputError, match="missing/folder"):
+        load_labelled(str(tmp_path / "missing" / "folder"))
+
+
+LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [700, 200, 100]))
+
+
+@pytest.mark.parametrize("fraction", [0.003, 0.01, 0.1, 0.25, 0.5, 1.0])
+def test_a_draw_is_as_balanced_as_the_classes_allow(fraction):
+    rows = balanced_subset(LABELS, fraction, seed=1)
+    assert len(rows) == len(np.unique(rows)) == round(fraction * 1000)
+    counts, available = np.bincount(LABELS[rows], minlength=3), np.array([700, 200, 100])
+    assert counts.min() >= 1
+    unexhausted = counts[counts < available]
+    assert len(unexhausted) == 0 or unexhausted.max() - unexhausted.min() <= 1
+    assert all(count <= unexhausted.min(initial=1000) + 1 for count in counts[counts == available] if len(unexhausted))
+
+
+def test_draws_are_nested_and_differ_between_seeds():
+    small, large = (balanced_subset(LABELS, fraction, seed=1) for fraction in (0.01, 0.1))
+    assert set(small) < set(large)
+    assert set(small) != set(balanced_subset(LABELS, 0.01, seed=2))
+
+
+def test_every_row_of_a_class_is_as_likely():
+    times = sum(np.bincount(balanced_subset(LABELS, 0.15, seed=seed), minlength=1000) for seed in range(400))
+    for number, count in enumerate((700, 200, 100)):  # 50 of each class: binomial with p = 50 / count
+        p = 50 / count
+        z = (times[np.flatnonzero(np.equal(LABELS, number))] - 400 * p) / np.sqrt(400 * p * (1 - p))
+        assert abs(z.std() - 1) < 0.25 and np.abs(z).max() < 5
+
+
+def test_too_few_labels_for_the_classes():
+    with pytest.raises(InputError, match="is 2, too few for 3 classes: use at least 0.003"):
+        balanced_subset(LABELS, 0.002, seed=0)
+
+
+def test_hold_out_is_stratified():
+    assert np.bincount(LABELS[hold_out(LABELS)]).tolist() == [140, 40, 20]
+    assert hold_out(np.linspace(0, 1, 50), stratified=False).sum() == 10
+
+
+def test_by_length():
+    rows = Dataset.from_dict({"text": ["ccc", "a", "bb"]})
+    assert by_length(rows).tolist() == [1, 2, 0]
