@@ -76,13 +76,16 @@ def muon(
 ) -> torch.optim.Optimizer:
     """Muon (Jordan 2024: momentum, orthogonalised by Newton-Schulz steps) for `matrices`, AdamW for all the rest.
 
-    lr: of AdamW, which decays no weights. muon_lr: of Muon, whose update of (m, n) is scaled by sqrt(max(1, m/n)).
+    lr: of AdamW, which decays no weights. muon_lr: of Muon, whose updates are scaled to the size of AdamW's, so that one
+    rate fits matrices of all shapes (Liu et al. 2025, arXiv:2502.16982).
     """
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     return Together(
         [
-            torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum),
+            torch.optim.Muon(
+                matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
+            ),
             torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True),
         ]
     )

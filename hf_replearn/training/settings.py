@@ -104,7 +104,7 @@ class TextPretrainingSettings(PretrainingSettings):
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )
     learning_rate: float = setting(3e-3, "peak, of AdamW", section="training", at_least=0)
-    muon_learning_rate: float = setting(0.02, "peak, of Muon", section="training", at_least=0)
+    muon_learning_rate: float = setting(0.01, "peak, of Muon", section="training", at_least=0)
     weight_decay: float = setting(
         0.01,
         "of weight matrices (with Muon: hidden ones), not of norms and biases",
