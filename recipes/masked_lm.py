@@ -27,11 +27,7 @@ class MaskedLMSettings(TextPretrainingSettings):
     architecture: Literal["bert", "roberta", "modernbert"] = setting("bert", "from scratch", section="model")
     size: Literal["tiny", "mini", "small", "base", "large"] = setting("base", "from scratch", section="model")
     mask_rate: float = setting(
-        0.15,
-        "share of hidden tokens in training; evaluation is at 0.15",
-        section="training",
-        at_least=0.01,
-        at_most=0.9,
+        0.3, "share of hidden tokens in training (BERT: 0.15)", section="training", at_least=0.01, at_most=0.9
     )
     masking: Literal["dynamic", "fixed"] = setting(
         "dynamic", "dynamic: others each time (RoBERTa); fixed: the same for a row (BERT)", section="training"
