@@ -47,7 +47,8 @@ def test_every_recipe_is_a_command():
 
 @pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "configs").glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_valid(config):
-    assert parse(settings_of(config.parent.name), ["--config", str(config), "--output_dir", "out"]).output_dir == "out"
+    arguments = ["--dataset", "toy", "--config", str(config), "--output_dir", "out"]
+    assert parse(settings_of(config.parent.name), arguments).output_dir == "out"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -55,7 +56,9 @@ def test_every_documented_command_is_valid(recipe, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = importlib.import_module(f"hf_replearn.recipes.{recipe}").__doc__ + (ROOT / "README.md").read_text()
     text = text.replace("\\\n", " ")
-    commands = re.findall(rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {recipe} (.*)", text)
+    commands = re.findall(
+        rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {recipe.replace('_', '-')} (.*)", text
+    )
     assert commands
     for arguments in commands:
         parse(settings_of(recipe), shlex.split("".join(arguments), comments=True))
