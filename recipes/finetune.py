@@ -70,6 +70,9 @@ class FinetuneSettings(RunSettings):
     num_train_epochs: float = setting(3.0, "passes over the labelled examples", section="training", at_least=0)
     min_steps: int = setting(200, "steps at least, however few examples there are", section="training", at_least=1)
     per_device_train_batch_size: int = setting(32, "examples per process and step", section="training", at_least=1)
+    group_by_length: bool = setting(
+        True, "texts of like length in a batch: less padding, two to three times faster", section="training"
+    )
     learning_rate: float = setting(
         5e-5, "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)", section="training", at_least=0
     )
@@ -287,8 +290,10 @@ def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
         lr_scheduler_type="linear",
         bf16=has_bf16 if settings.bf16 is None else settings.bf16,
         dataloader_num_workers=settings.dataloader_num_workers,
+        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         remove_unused_columns=False,  # the collator needs the raw columns
         logging_strategy="no",
+        disable_tqdm=False,
         save_strategy="no",
         seed=seed,
         use_cpu=use_cpu,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, PrinterCallback, Trainer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, ProgressCallback, Trainer
 
 from hf_replearn.errors import InputError
 from hf_replearn.metrics import METRICS
@@ -121,11 +121,19 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args, metric
     collate: rows -> batch with `labels`. args: transformers.TrainingArguments. metrics: names in METRICS.
     """
     trainer = Trainer(model=network, args=args, train_dataset=train, data_collator=collate)
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar())
     trainer.train()
     found = trainer.predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
     return score(logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids, metrics=metrics)
+
+
+class _Bar(ProgressCallback):
+    """Without the dictionaries that it prints in between."""
+
+    def on_log(self, args, state, control, **kwargs):
+        pass
 
 
 def score(predictions: np.ndarray, references: np.ndarray, *, metrics: Sequence[str]) -> dict[str, float]:

@@ -76,7 +76,7 @@ def muon(
 ) -> torch.optim.Optimizer:
     """Muon (Jordan 2024: momentum, orthogonalised by Newton-Schulz steps) for `matrices`, AdamW for all the rest.
 
-    lr: of AdamW, which decays no weights. muon_lr: of Muon, whose updates are scaled to the size of AdamW's, so that one
+    lr: of AdamW, which decays no weights. muon_lr: of Muon, its updates scaled to the size of AdamW's, so that one
     rate fits matrices of all shapes (Liu et al. 2025, arXiv:2502.16982).
     """
     chosen = {id(p) for p in matrices}
