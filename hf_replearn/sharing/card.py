@@ -95,6 +95,7 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
     environment.filters["code_block"] = code_block
     environment.filters["python"] = lambda text: Markdown(json.dumps(text, ensure_ascii=False))
     environment.filters["yaml"] = lambda settings: yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
+    environment.filters["shell"] = shlex.join
     environment.filters["exp"] = math.exp
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment.get_template("card_template.md").render(
@@ -104,7 +105,7 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
         scores=score_table(report),
         protocols={name: report.protocols[name] for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)},
         changed={name: value for name, value in report.settings.items() if name in report.changed},
-        command=Markdown(shlex.split(report.command)[1]),
+        command=shlex.split(report.command)[1],
         module=Markdown(module),
         model_class=Markdown(model_class),
         location=repo_id or str(folder),
