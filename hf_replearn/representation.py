@@ -85,11 +85,15 @@ class ProcessorInputs:
         return batch
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
-        """The texts, or the first and the second ones; end-of-text between them where the tokenizer puts nothing."""
+        """The texts, or the first and the second ones.
+
+        Where the tokenizer adds nothing, end-of-text stands between the two, and in the place of a text without words.
+        """
         columns = [[row[name] for row in examples] for name in ("text", "text_pair") if name in examples[0]]
-        if len(columns) == 2 and not self.processor.num_special_tokens_to_add(pair=True):
-            return [[self.processor.eos_token.join(pair) for pair in zip(*columns, strict=True)]]
-        return columns
+        if self.processor.num_special_tokens_to_add(pair=False):
+            return columns
+        end = self.processor.eos_token
+        return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]
 
 
 class MeanPooling(nn.Module):

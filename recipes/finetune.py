@@ -70,9 +70,6 @@ class FinetuneSettings(RunSettings):
     num_train_epochs: float = setting(3.0, "passes over the labelled examples", section="training", at_least=0)
     min_steps: int = setting(200, "steps at least, however few examples there are", section="training", at_least=1)
     per_device_train_batch_size: int = setting(32, "examples per process and step", section="training", at_least=1)
-    group_by_length: bool = setting(
-        True, "texts of like length in a batch: less padding, two to three times faster", section="training"
-    )
     learning_rate: float = setting(
         5e-5, "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)", section="training", at_least=0
     )
@@ -290,7 +287,6 @@ def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
         lr_scheduler_type="linear",
         bf16=has_bf16 if settings.bf16 is None else settings.bf16,
         dataloader_num_workers=settings.dataloader_num_workers,
-        train_sampling_strategy="group_by_length" if settings.group_by_length else "random",
         remove_unused_columns=False,  # the collator needs the raw columns
         logging_strategy="no",
         disable_tqdm=False,
@@ -390,9 +386,15 @@ def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None
 
 
 def extend_card(settings: FinetuneSettings, report, rows: dict[str, dict[str, float]], *, protocols: dict) -> None:
-    """Adds the scores, but for those of single layers, to the report of --model, and writes its card anew."""
+    """Adds the scores, but for those of single layers, to the report of --model, and writes its card anew.
+
+    Earlier scores that were measured in another way under the same name go.
+    """
     from hf_replearn.sharing.card import card
 
+    stale = {name for name, sentence in protocols.items() if report.protocols.get(name) != sentence}
+    for row, scores in report.rows.items():
+        report.rows[row] = {key: value for key, value in scores.items() if key.split("@")[0] not in stale}
     for row, scores in rows.items():
         report.rows.setdefault(row, {}).update({key: value for key, value in scores.items() if " layer " not in key})
     report.protocols |= protocols
@@ -412,9 +414,11 @@ def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[s
         f"steps, dropout {settings.dropout})",
         "linear": f"of a linear model of the frozen last layer, averaged over positions, fitted to {labels}",
     }[settings.mode]
+    seeds = "one seed" if settings.seeds == 1 else f"mean of {settings.seeds} seeds with the 95 % t interval over them"
+    plain = "raw pixels" if data.inputs == ["image"] else "TF-IDF"
     return {
-        name: f"{metric} on {data.test_source} of {data.name} ({len(data.test):,} examples) {how}; mean of "
-        f"{settings.seeds} seeds, the interval is over them. TF-IDF and raw pixels: a linear model of these instead."
+        name: f"{metric.replace('_', ' ').capitalize()} on {data.test_source} of {data.name} ({len(data.test):,} "
+        f"examples) {how}; {seeds}. {plain}: a linear model of these on the same labels."
         for metric, name in names.items()
     }
 

@@ -124,7 +124,7 @@ def test_batch_mates_and_padding_change_nothing(checkpoints, family):
     classifier = load_network(AutoModelForSequenceClassification, folder, config).eval()
     encoder = MeanPooling(load_network(AutoModel, folder, config), all_layers=True).eval()
     collate = ProcessorInputs(tokenizer, 16, token_types=getattr(config, "type_vocab_size", 0) > 1)
-    single = [{"text": text, "label": 0} for text in ("w1 w2", "w3 w4 w5 w6 w7", "w8")]
+    single = [{"text": text, "label": 0} for text in ("w1 w2", "w3 w4 w5 w6 w7", "")]
     pairs = [row | {"text_pair": "w9 w10"} for row in single]
     for rows in (single, pairs):
         with torch.no_grad():
@@ -296,8 +296,7 @@ def test_scores_of_several_metrics():
 def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     arguments = ["--model", checkpoints / "bert", "--dataset", texts, "--label_fraction", "0.1,1", "--seeds", "2"]
-    arguments += ["--min_steps", "40", "--learning_rate", "3e-3", "--output_dir", out]
-    arguments += ["--num_train_epochs", "2"]
+    arguments += ["--min_steps", "25", "--num_train_epochs", "2", "--learning_rate", "5e-3", "--output_dir", out]
     assert finetune(*arguments) == 0
     found = scores_of(out)
     assert set(found) == {
@@ -354,7 +353,18 @@ def test_pairs_with_numbers(checkpoints, tmp_path, mode):
 @pytest.mark.parametrize("mode", ["full", "linear"])
 def test_images(checkpoints, tmp_path, mode):
     arguments = ["--model", checkpoints / "resnet", "--dataset", "toy", "--label_fraction", "0.1", "--mode", mode]
-    arguments += ["--min_steps", "40", "--learning_rate", "2e-2", "--seeds", "1", "--layers", "all"]
+    arguments += [
+        "--min_steps",
+        "40",
+        "--learning_rate",
+        "2e-2",
+        "--per_device_train_batch_size",
+        "16",
+        "--seeds",
+        "1",
+        "--layers",
+        "all",
+    ]
     assert finetune(*arguments, "--output_dir", tmp_path / "out") == 0
     found = scores_of(tmp_path / "out")
     assert [row for row, _, _ in found] == ["resnet", "random weights", "raw pixels"]
@@ -397,6 +407,12 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
     assert report.rows["Masked LM"]["knn"] == 0.5
     assert set(report.rows) == {"Masked LM", "random weights", "TF-IDF"}
     assert r"linear\_words@10%" in (model / "README.md").read_text()
+
+    arguments += ["--seeds", "2", "--baseline", "false", "--label_fraction", "0.2", "--add_to_card"]
+    assert finetune(*arguments, "--output_dir", tmp_path / "other") == 0
+    report = facts.Report.load(model)  # of the scores under one name all are measured in one way
+    assert [key for key in report.metrics if "words" in key] == ["linear_words@20%"]
+    assert "mean of 2 seeds" in report.protocols["linear_words"]
 
 
 @pytest.mark.parametrize(

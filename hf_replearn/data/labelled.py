@@ -77,7 +77,7 @@ def load_labelled(
     test, test_source = None, f"a held-out {HOLD_OUT_SHARE:.0%} of train"
     for split in evaluate_on:
         if split in splits and label in splits[split].features and _has_labels(splits[split][label][:]):
-            test, test_source = _standard_columns(split, splits, texts, label), f"split `{split}`"
+            test, test_source = _standard_columns(split, splits, texts, label), f"the split {split!r}"
             break
     names = None
     if not _is_float(kind):

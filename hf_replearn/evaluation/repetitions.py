@@ -52,7 +52,7 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     lines = [["", *rows]] + [[metric, *(cell(scores, metric) for scores in rows.values())] for metric in metrics]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return f"{text}\n± 95 % interval over seeds"
+    return f"{text}\n± 95 % interval over seeds" if "±" in text else text
 
 
 def draw_layers(rows: dict[str, dict[str, float]], *, name: str):

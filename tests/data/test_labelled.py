@@ -48,7 +48,7 @@ def test_labels_of_every_type(saved, labels, names, numbers):
     )
     assert data.label_names == names
     assert list(data.test["label"]) == numbers
-    assert data.test_source == "split `test`"
+    assert data.test_source == "the split 'test'"
 
 
 def test_numbers_are_regressed_on(saved):
@@ -71,10 +71,10 @@ def test_the_split_to_evaluate_on(saved):
     columns = {"sentence": TEXTS, "label": [0, 1] * 10}
     secret = columns | {"label": [-1] * 20}
     folder = saved({"train": columns, "validation": columns, "test": secret})
-    assert load_labelled(folder).test_source == "split `validation`"
+    assert load_labelled(folder).test_source == "the split 'validation'"
     folder = saved({"train": columns, "validation": columns, "test": columns})
-    assert load_labelled(folder).test_source == "split `test`"
-    assert load_labelled(folder, evaluate_on=("validation", "test")).test_source == "split `validation`"
+    assert load_labelled(folder).test_source == "the split 'test'"
+    assert load_labelled(folder, evaluate_on=("validation", "test")).test_source == "the split 'validation'"
 
 
 def test_images():
