@@ -158,8 +158,9 @@ def start(settings: CausalLMSettings, tokenizer, args):
         config = architectures.make_config(
             settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
         )
+    config = CausalLMConfig(decoder=config)
     config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
-    model = CausalLMForPreTraining(CausalLMConfig(decoder=config))
+    model = CausalLMForPreTraining(config)
     if native is not None:
         model.model.load_state_dict(native.state_dict())
     elif settings.zero_init:

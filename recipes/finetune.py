@@ -8,6 +8,9 @@
 
 Texts and images, classes and numbers (regression). The tasks of GLUE are scored with their own metrics. Every network
 stands beside the same one from random weights, trained in the same way on the same draws of labels.
+
+On one CPU core, a BERT of 2 layers, 128 wide, takes about a minute for 633 steps of fine-tuning (a tenth of SST-2, 3
+epochs), and the probes of all its layers with 1 %, 10 % and all of SST-2's 67,349 labels a minute and a half.
 """
 
 from __future__ import annotations

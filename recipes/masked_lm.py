@@ -172,8 +172,9 @@ def start(settings: MaskedLMSettings, tokenizer, args):
         config = architectures.make_config(
             settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
         )
+    config = MaskedLMConfig(encoder=config)
     config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
-    model = MaskedLMForPreTraining(MaskedLMConfig(encoder=config))
+    model = MaskedLMForPreTraining(config)
     if native is not None:
         model.model.load_state_dict(native.state_dict())
     elif settings.zero_init:

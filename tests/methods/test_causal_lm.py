@@ -51,9 +51,10 @@ def test_loss_and_gradients_are_those_of_the_native_model(architecture):
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_documents_of_a_row_are_as_if_alone(architecture, attention):
     torch.manual_seed(0)
-    config = CONFIGS[architecture]
+    config = CausalLMConfig(decoder=CONFIGS[architecture])
     config._attn_implementation = attention
-    model = CausalLMForPreTraining(CausalLMConfig(decoder=config)).train()
+    model = CausalLMForPreTraining(config).train()
+    assert model.model.config._attn_implementation == attention
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -136,9 +136,10 @@ def test_the_loss_is_that_of_the_native_model_on_all_positions(architecture):
 def test_documents_of_a_row_are_as_if_alone(architecture, attention):
     """Neither through the attention, local attention included, nor through the positions."""
     torch.manual_seed(0)
-    config = CONFIGS[architecture]
+    config = MaskedLMConfig(encoder=CONFIGS[architecture])
     config._attn_implementation = attention
-    model = MaskedLMForPreTraining(MaskedLMConfig(encoder=config)).eval()
+    model = MaskedLMForPreTraining(config).eval()
+    assert model.model.config._attn_implementation == attention
     tokens = batch_of(2)["input_ids"]
     documents = torch.tensor([[0] * 12 + [1] * 20, [0] * 20 + [1] * 12])
     attention_mask, positions = model._apart(documents)
