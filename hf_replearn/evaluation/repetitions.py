@@ -66,11 +66,11 @@ def draw_layers(rows: dict[str, dict[str, float]], *, name: str):
         for key in scores:
             if match := re.fullmatch(rf"{re.escape(name)}@(.*) layer (\d+)", key):
                 curves.setdefault(match[1], []).append((int(match[2]), scores[key], scores.get(key + INTERVAL, 0.0)))
-        for share, points in curves.items():
+        for number, (share, points) in enumerate(curves.items()):
             layers, means, halves = np.array(sorted(points)).T
-            style = "--" if row == "random weights" else "-"
-            [line] = axes.plot(layers, means, style, marker="o", label=f"{row}, {share}")
-            axes.fill_between(layers, means - halves, means + halves, color=line.get_color(), alpha=0.2, linewidth=0)
+            style = {"color": f"C{number}", "linestyle": "--" if row == "random weights" else "-", "marker": "o"}
+            axes.plot(layers, means, label=f"{row}, {share}", **style)
+            axes.fill_between(layers, means - halves, means + halves, color=f"C{number}", alpha=0.15, linewidth=0)
     axes.set(xlabel="layer", ylabel=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
