@@ -71,7 +71,7 @@ def muon(
     matrices: list[nn.Parameter],
     muon_lr: float,
     weight_decay: float,
-    betas: tuple[float, float] = (0.9, 0.95),
+    betas: tuple[float, float] = (0.9, 0.999),
     momentum: float = 0.95,
 ) -> torch.optim.Optimizer:
     """Muon (Jordan 2024: momentum, orthogonalised by Newton-Schulz steps) for `matrices`, AdamW for all the rest.

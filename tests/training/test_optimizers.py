@@ -58,7 +58,7 @@ def test_muon_and_adamw_together_are_the_two_apart_and_resume():
     rest = [apart[0].weight, apart[1].bias, apart[2].bias]
     parts = [
         torch.optim.Muon([apart[1].weight, apart[2].weight], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(rest, lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=1e-2, weight_decay=0.0),
     ]
     tokens = torch.randint(10, (32,))
 
