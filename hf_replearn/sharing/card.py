@@ -47,9 +47,9 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
     results = [
         EvalResult(
             task_type=encoder.pipeline_tag,
-            dataset_type=data.hub_id or dataset,
-            dataset_name=dataset,
-            dataset_revision=data.revision,
+            dataset_type=_measured_on(metric) or data.hub_id or dataset,
+            dataset_name=_measured_on(metric) or dataset,
+            dataset_revision=None if _measured_on(metric) else data.revision,
             metric_type=metric,
             metric_value=round(scores[metric], 4),
             metric_args={"ci95": round(scores[metric + INTERVAL], 4)}
@@ -70,6 +70,12 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
         eval_results=results or None,
     )
     return Markdown(metadata.to_yaml())
+
+
+def _measured_on(metric: str) -> str | None:
+    """The task that a metric names, `finetune_sst2@1%`; None: the data that the encoder was trained on."""
+    task = re.match(r"(?:finetune|linear)_([^@ ]+)", metric)
+    return task and task[1]
 
 
 def card(report: Report, folder: str | Path, *, repo_id: str | None = None, license: str | None = None) -> str:

@@ -15,7 +15,7 @@ FILE = "recipe.yaml"
 # How a run is carried out; all other settings decide what comes out of it.
 INCIDENTAL = {
     "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
-    "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
+    "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
 }  # fmt: skip
 
 
