@@ -181,5 +181,7 @@ def pca(train: Features, test: Features, *, components: int) -> tuple[Features, 
     """The first principal components of the training features, or all there are: the best linear autoencoder."""
     components = min(components, *train.x.shape)
     centre = train.x.mean(0)
-    eigenvectors = torch.linalg.eigh(torch.cov(train.x.T)).eigenvectors.flip(-1)[:, :components]  # (D, components)
+    eigenvectors = torch.linalg.eigh(torch.atleast_2d(torch.cov(train.x.T))).eigenvectors.flip(-1)[
+        :, :components
+    ]  # (D, components)
     return tuple(Features((part.x - centre) @ eigenvectors, part.labels) for part in (train, test))

@@ -42,21 +42,36 @@ def k_shot(
     """
     from scipy.special import stdtrit
 
-    classes, train_labels, test_labels = single_label(train, test)
     if draws < 2:
         raise InputError(f"draws is {draws}: an interval needs at least 2, and 10 or more to be trusted")
+    scores = {}
+    for k, correct in k_shot_correct(train, test, shots=shots, draws=draws, cost=cost, seed=seed).items():
+        accuracy = correct.double().mean(dim=1)  # (draws,)
+        scores[f"k_shot@{k}"] = accuracy.mean().item()
+        scores[f"k_shot@{k}_ci95"] = (stdtrit(draws - 1, 0.975) * accuracy.std() / draws**0.5).item()
+    return scores
+
+
+def k_shot_correct(
+    train: Features,
+    test: Features,
+    *,
+    shots: Sequence[int] | None = None,
+    draws: int = 10,
+    cost: float = COST,
+    seed: int = 0,
+) -> dict[int, torch.Tensor]:
+    """Which test examples the classifiers of `k_shot` get right: {k: (draws, M) bool}, in ascending order of k."""
+    classes, train_labels, test_labels = single_label(train, test)
     shots = feasible_shots(train_labels, shots)
     samples = _sample(train_labels, max(shots), draws, seed)  # (draws, K, k)
-    scores = {}
+    found = {}
     for k in shots:
         rows = samples[:, :, :k].flatten(1)  # (draws, K·k)
         x, test_x = centre_and_scale(train.x[rows], test.x)
         w, b = softmax_regression(x, train_labels[rows], torch.tensor([cost]), len(classes))
-        predictions = [(t @ w[i, 0].T + b[i, 0]).argmax(dim=1) for i, t in enumerate(test_x)]
-        accuracy = torch.stack([(p == test_labels).double().mean() for p in predictions])
-        scores[f"k_shot@{k}"] = accuracy.mean().item()
-        scores[f"k_shot@{k}_ci95"] = (stdtrit(draws - 1, 0.975) * accuracy.std() / draws**0.5).item()
-    return scores
+        found[k] = torch.stack([(t @ w[i, 0].T + b[i, 0]).argmax(dim=1) == test_labels for i, t in enumerate(test_x)])
+    return found
 
 
 def feasible_shots(labels: torch.Tensor, shots: Sequence[int] | None = None) -> list[int]:

@@ -20,16 +20,23 @@ def knn(train: Features, test: Features, *, k: int = 200, temperature: float = 0
 
     Raises InputError for features with NaN, missing or multi-label labels, or a single class.
     """
+    correct = knn_correct(train, test, k=k, temperature=temperature)
+    k = min(k, len(train))
+    name = f"knn@{k}" if temperature == 0.07 else f"knn@{k}_T{temperature:g}"
+    return {name: correct.sum().item() / len(test)}
+
+
+def knn_correct(train: Features, test: Features, *, k: int = 200, temperature: float = 0.07) -> torch.Tensor:
+    """Which test examples the classifier of `knn` gets right: (M,) bool."""
     classes, train_labels, test_labels = single_label(train, test)
     k = min(k, len(train))
     keys, queries = normalize(train.x), normalize(test.x)
-    correct = 0
+    correct = []
     chunk = max(1, SIMILARITIES // len(train))
     for query, label in zip(queries.split(chunk), test_labels.split(chunk), strict=True):
         similarity, neighbour = (query @ keys.T).topk(k, dim=1)  # (chunk, k)
         # exp(s / T) would overflow for small T; a common factor changes no vote, so the nearest one gets weight 1.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
         votes = torch.zeros(len(query), len(classes)).scatter_add_(1, train_labels[neighbour], weight)
-        correct += (votes.argmax(dim=1) == label).sum().item()
-    name = f"knn@{k}" if temperature == 0.07 else f"knn@{k}_T{temperature:g}"
-    return {name: correct / len(test)}
+        correct.append(votes.argmax(dim=1) == label)
+    return torch.cat(correct)

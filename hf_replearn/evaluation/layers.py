@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.checks import check_features, single_label
+from hf_replearn.evaluation.checks import check_features
 from hf_replearn.evaluation.finetune import score
-from hf_replearn.evaluation.linear_probe import linear_probe
-from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.evaluation.linear_probe import linear_predictions
+from hf_replearn.evaluation.softmax_regression import centre_and_scale
 from hf_replearn.representation import Features
 
 ALPHAS = tuple(10.0**e for e in range(-5, 3))  # of ridge regression, times the number of examples
@@ -31,11 +31,7 @@ def probe(train: Features, test: Features, *, metrics: Sequence[str], seed: int 
         x, [test_x] = centre_and_scale(train.x[None], test.x)
         ridge = RidgeCV(alphas=[alpha * len(train) for alpha in ALPHAS]).fit(x[0].double(), train.labels.double())
         return score(ridge.predict(test_x.double()), test.labels.numpy(), metrics=metrics)
-    cost = linear_probe(train, test, seed=seed)["linear_cost"]
-    classes, train_labels, _ = single_label(train, test)
-    x, [test_x] = centre_and_scale(train.x[None], test.x)
-    w, b = softmax_regression(x, train_labels[None], torch.tensor([cost]), len(classes))
-    predictions = classes[(test_x @ w[0, 0].T + b[0, 0]).argmax(dim=1)]
+    predictions, _ = linear_predictions(train, test, seed=seed)
     return score(predictions.numpy(), test.labels.numpy(), metrics=metrics)
 
 

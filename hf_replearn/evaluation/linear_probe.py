@@ -28,14 +28,22 @@ def linear_probe(
     Returns {"linear": accuracy in 0…1, "linear_cost": C}.
     Raises InputError for features with NaN, missing or multi-label labels, or a single class.
     """
-    classes, train_labels, test_labels = single_label(train, test)
+    predictions, cost = linear_predictions(train, test, costs=costs, validation=validation, seed=seed)
+    return {"linear": (predictions == test.labels).double().mean().item(), "linear_cost": cost}
+
+
+def linear_predictions(
+    train: Features, test: Features, *, costs: Sequence[float] = COSTS, validation: float = VALIDATION, seed: int = 0
+) -> tuple[torch.Tensor, float]:
+    """The class of each test example (M,) as the classifier of `linear_probe` tells it, and its cost C."""
+    classes, train_labels, _ = single_label(train, test)
     costs = sorted(costs)
     x, test_x = centre_and_scale(train.x[None], test.x)
     fit, held = _split(train_labels, validation, seed)
     w, b = softmax_regression(x[:, fit], train_labels[None, fit], torch.tensor(costs), len(classes))
     best = costs[_accuracy(x[0, held], train_labels[held], w[0], b[0]).argmax()]  # the first of equals
     w, b = softmax_regression(x, train_labels[None], torch.tensor([best]), len(classes))
-    return {"linear": _accuracy(test_x[0], test_labels, w[0], b[0]).item(), "linear_cost": best}
+    return classes[(test_x[0] @ w[0, 0].T + b[0, 0]).argmax(dim=1)], best
 
 
 def _split(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,27 @@
+"""Maps: features in two dimensions, to be looked at and not to be scored."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hf_replearn.representation import Features, pca
+
+COMPONENTS = 50  # that t-SNE sees: less noise and less time, as van der Maaten & Hinton (2008) did
+
+
+def pca_map(features: Features) -> np.ndarray:
+    """The first two principal components (N, 2)."""
+    points = pca(features, features, components=2)[0].x.numpy()
+    return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+
+
+def tsne_map(features: Features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
+    """t-SNE (van der Maaten & Hinton 2008) of the first 50 principal components, started from the first two: (N, 2).
+
+    Distances between far groups, and their sizes, mean nothing.
+    """
+    from sklearn.manifold import TSNE
+
+    some = pca(features, features, components=COMPONENTS)[0].x.numpy()
+    perplexity = min(perplexity, (len(some) - 1) / 3)
+    return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(some)

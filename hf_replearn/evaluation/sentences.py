@@ -1,0 +1,45 @@
+"""Semantic textual similarity: whether two sentences lie as near to one another as people say they mean the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.statistics import half_width
+
+RESAMPLES = 1000
+
+
+def sts(first: Tensor, second: Tensor, scores: Tensor, *, seed: int = 0) -> dict[str, float]:
+    """Spearman correlation of cosine similarity with human scores, without any training (SentEval's STS, "all").
+
+    first, second: (P, D) features of both sentences. scores: (P,).
+    Returns {"sts_spearman": -1…1, "sts_spearman_ci95": half width by bootstrap over pairs}; NaN where all similarities
+    are the same. Raises InputError for fewer than three pairs.
+    """
+    from scipy.stats import spearmanr
+
+    if len(scores) < 3:
+        raise InputError(f"{len(scores)} pairs of sentences are too few for a correlation")
+    similar, scores = cosine(first, second).numpy(), scores.numpy()
+    return {
+        "sts_spearman": float(spearmanr(similar, scores).statistic),
+        "sts_spearman_ci95": half_width(resampled_spearman(similar, scores, seed=seed)),
+    }
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Of rows of (P, D) and (P, D): (P,) float64. Rounded, so that equal sentences tie whatever the order of sums."""
+    return torch.nn.functional.cosine_similarity(first.double(), second.double()).round(decimals=9)
+
+
+def resampled_spearman(similar: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Correlations of RESAMPLES samples of the pairs with replacement; the same seed draws the same pairs."""
+    from scipy.stats import rankdata
+
+    rows = np.random.default_rng(seed).integers(0, len(scores), (RESAMPLES, len(scores)))
+    u, v = (rankdata(values[rows], axis=1) for values in (similar, scores))
+    u, v = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (u, v))
+    return (u * v).sum(axis=1) / np.maximum(np.sqrt((u * u).sum(axis=1) * (v * v).sum(axis=1)), 1e-300)
