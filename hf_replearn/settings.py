@@ -24,9 +24,20 @@ from hf_replearn.errors import InputError
 S = TypeVar("S")
 
 
-def setting(default: Any, help: str, *, section: str, at_least: float = -math.inf, at_most: float = math.inf) -> Any:
-    """A dataclass field with its help text and bounds; a default of `...` makes it required."""
-    metadata = {"help": help, "section": section, "bounds": (at_least, at_most)}
+def setting(
+    default: Any,
+    help: str,
+    *,
+    section: str,
+    at_least: float = -math.inf,
+    at_most: float = math.inf,
+    positional: bool = False,
+) -> Any:
+    """A dataclass field with its help text and bounds; a default of `...` makes it required.
+
+    positional: given on the command line by its place, without a flag.
+    """
+    metadata = {"help": help, "section": section, "bounds": (at_least, at_most), "positional": positional}
     return field(default=MISSING if default is ... else default, metadata=metadata)
 
 
@@ -102,7 +113,10 @@ def changed(settings: Any) -> list[str]:
 def command_line(settings: Any) -> list[str]:
     """The flags that give these settings, whichever files and flags they came from."""
     values = {name: getattr(settings, name) for name in changed(settings)}
-    return [word for name, value in values.items() for word in (f"--{name}", _shown(value))]
+    places = [spec.name for spec in fields(settings) if spec.metadata["positional"]]
+    words = {name: list(value) if _is_texts(value) else [_shown(value)] for name, value in values.items()}
+    flags = [word for name in words if name not in places for word in (f"--{name}", *words[name])]
+    return [word for name in places for word in words.get(name, [])] + flags
 
 
 def convert(value: Any, kind: Any, name: str) -> Any:
@@ -123,7 +137,13 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         raise InputError(f"{name} must be {_name(kind)}, got {value!r}") from None
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+
+
 def _numbers(value: Any) -> tuple:
+    if _is_texts(value):
+        return ()
     return value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
 
 
@@ -167,7 +187,7 @@ def _name(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     names |= {dict: "a mapping such as {'img_size': 64}"}
     names |= {tuple[int, ...]: "whole numbers with commas between, such as 1,2,4"}
-    names |= {tuple[float, ...]: "numbers with commas between, such as 0.01,0.1,1"}
+    names |= {tuple[float, ...]: "numbers with commas between, such as 0.01,0.1,1", tuple[str, ...]: "texts"}
     return names[kind]
 
 
@@ -222,8 +242,10 @@ def _parser(settings_class: type, prog: str, description: str | None) -> argpars
         kind = types[spec.name]
         default = "required" if spec.default is MISSING else f"default: {_shown(spec.default)}"
         arguments = {"nargs": "?", "const": "true"} if bool in (kind, *typing.get_args(kind)) else {}
+        if kind == tuple[str, ...]:  # --model A --model B, or --model A B
+            arguments = {"nargs": "*" if spec.metadata["positional"] else "+", "action": "extend"}
         groups[section].add_argument(
-            f"--{spec.name}",
+            spec.name if spec.metadata["positional"] else f"--{spec.name}",
             metavar=_metavar(kind),
             help=f"{spec.metadata['help']} ({default})".replace("%", "%%"),
             **arguments,
@@ -249,6 +271,7 @@ def _metavar(kind: Any) -> str:
         return _metavar(options[0])
     return {
         int: "N", float: "X", bool: "BOOL", str: "TEXT", tuple[int, ...]: "N,N", tuple[float, ...]: "X,X", dict: "DICT",
+        tuple[str, ...]: "TEXT",
     }[kind]  # fmt: skip
 
 

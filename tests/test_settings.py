@@ -136,3 +136,21 @@ def test_a_programming_error_keeps_its_traceback():
 
     with pytest.raises(ValueError, match="a bug"):
         run(main, Settings, ["--output_dir", "out"])
+
+
+@dataclass(kw_only=True)
+class Places:
+    models: tuple[str, ...] = setting(("first",), "which", section="data")
+    folders: tuple[str, ...] = setting(..., "where", section="data", positional=True)
+
+
+@pytest.mark.parametrize("arguments", [["--models", "a,b", "c"], ["--models", "a,b", "--models", "c"]])
+def test_several_texts_by_flag_or_place(arguments):
+    """A text keeps its commas and spaces; the command line of the result gives the result."""
+    settings = parse(Places, ["x y", "z", *arguments])
+    assert settings == Places(models=("a,b", "c"), folders=("x y", "z"))
+    assert command_line(settings) == ["x y", "z", "--models", "a,b", "c"]
+    assert parse(Places, command_line(settings)) == settings
+    assert parse(Places, ["x"]).models == ("first",)
+    with pytest.raises(InputError, match="--folders is required: where"):
+        parse(Places, ["--models", "a"])
