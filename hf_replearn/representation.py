@@ -5,14 +5,20 @@ N examples, D features, C classes
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hf_replearn.data.images import centre_crop, decode_rgb
+
+FINGERPRINT = 1  # raised when the same weights, rows and preprocessing come to give other features
 
 
 @dataclass(frozen=True)
@@ -96,28 +102,40 @@ class ProcessorInputs:
         return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]
 
 
-class MeanPooling(nn.Module):
-    """A transformers encoder whose hidden states are averaged over positions: a batch -> (B, D), or all layers beside
-    one another (B, D0 + D1 + …), the last one last.
+class Pooling(nn.Module):
+    """A transformers encoder with one vector an example: a batch -> (B, D), or all layers beside one another
+    (B, D0 + D1 + …), the last one last.
 
-    Of a text all tokens count that are not padding, special ones included. The last layer of a timm encoder is what its
-    own pooling makes of it. After a forward pass `widths` has the D of each layer.
+    how: "mean" over positions, of a text those of all tokens that are not padding, special ones included; "cls", the
+         first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked, and
+         the last layer of a timm encoder is what its own pooling makes of it.
+    After a forward pass `widths` has the D of each layer.
     """
 
-    def __init__(self, encoder: nn.Module, *, all_layers: bool = False):
+    def __init__(self, encoder: nn.Module, *, how: Literal["mean", "cls", "last"] = "mean", all_layers: bool = False):
         super().__init__()
-        self.encoder, self.all_layers, self.widths = encoder, all_layers, []
+        self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
 
     def forward(self, batch) -> Tensor:
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         outputs = self.encoder(**inputs, output_hidden_states=self.all_layers)
         mask = inputs.get("attention_mask")
         states = [*(outputs.hidden_states[:-1] if self.all_layers else ()), outputs.last_hidden_state]
-        pooled = [mean_over_positions(state, mask) for state in states]
+        pooled = [pool(state, mask, how=self.how) for state in states]
         if self.encoder.config.model_type == "timm_wrapper":
             pooled[-1] = outputs.pooler_output
         self.widths = [layer.shape[1] for layer in pooled]
         return torch.cat(pooled, dim=1)
+
+
+def pool(states: Tensor, mask: Tensor | None = None, *, how: Literal["mean", "cls", "last"] = "mean") -> Tensor:
+    """(B, T, D), padded on the right where the mask (B, T) is 0, or (B, D, H, W) -> (B, D); see Pooling."""
+    if states.ndim == 4 or how == "mean":
+        return mean_over_positions(states, mask)
+    if how == "cls":
+        return states[:, 0]
+    last = mask.sum(dim=1) - 1 if mask is not None else torch.full((len(states),), states.shape[1] - 1)
+    return states[torch.arange(len(states), device=states.device), last.to(states.device)]
 
 
 def split_layers(features: Features, widths: Sequence[int]) -> list[Features]:
@@ -135,7 +153,6 @@ def mean_over_positions(states: Tensor, mask: Tensor | None = None) -> Tensor:
     return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
-@torch.no_grad()
 def extract(
     encode: Callable[[Tensor], Tensor],
     dataset,
@@ -151,6 +168,13 @@ def extract(
     preprocess: rows -> the encoder's input, in the loader's processes.
     progress:   text of a progress bar; None: no bar.
     """
+    batches = _encoded(encode, dataset, preprocess, batch_size, num_workers, progress)
+    return Features(torch.cat(list(batches)), labels_of(dataset))
+
+
+@torch.no_grad()
+def _encoded(encode, dataset, preprocess, batch_size: int, num_workers: int, progress: str | None):
+    """The features of one batch after the other, (B, D) float32 on the CPU."""
     from tqdm import tqdm
 
     module = encode if isinstance(encode, nn.Module) else nn.Identity()
@@ -158,10 +182,59 @@ def extract(
     was_training = module.training
     module.eval()
     loader = torch.utils.data.DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=preprocess)
-    batches = tqdm(loader, desc=progress, disable=progress is None, leave=False)
-    x = torch.cat([encode(batch.to(device)).flatten(1).float().cpu() for batch in batches])
+    for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
+        yield encode(batch.to(device)).flatten(1).float().cpu()
     module.train(was_training)
-    return Features(x, labels_of(dataset))
+
+
+def extract_once(
+    encode: nn.Module,
+    dataset,
+    *,
+    preprocess: Callable[[Sequence[dict]], Tensor],
+    cache: Path,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    progress: str | None = None,
+) -> Features:
+    """As `extract`, but what was computed before is read from the folder `cache`, and mapped into memory from there, so
+    that features may be larger than it.
+
+    The file is found by `fingerprint`: other weights, rows or preprocessing are another file.
+    """
+    path = Path(cache, f"features-{fingerprint(encode, dataset, preprocess=preprocess)}.npy")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial, x, done = path.with_suffix(f".{os.getpid()}.part"), None, 0
+        for batch in _encoded(encode, dataset, preprocess, batch_size, num_workers, progress):
+            if x is None:
+                shape = (len(dataset), batch.shape[1])
+                x = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+            x[done : done + len(batch)] = batch.numpy()
+            done += len(batch)
+        x.flush()
+        partial.replace(path)  # a file under this name is whole
+    return Features(torch.from_numpy(np.load(path, mmap_mode="c")), labels_of(dataset))
+
+
+def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[dict]], Tensor]) -> str:
+    """Of all that features depend on: the weights and structure of the encoder, the rows of the dataset with the bytes
+    of their image files, and the preprocessing, by its settings and what it makes of the first rows."""
+    digest = hashlib.sha256(f"{FINGERPRINT} {encode!r} {preprocess!r}".encode())
+    config = getattr(getattr(encode, "encoder", encode), "config", None)
+    digest.update(repr((config, getattr(encode, "how", None), getattr(encode, "all_layers", None))).encode())
+    for name, tensor in encode.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    for row in dataset:
+        image = row.get("image")
+        if image is not None:
+            digest.update(image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes())
+        digest.update(repr([value for name, value in row.items() if name != "image"]).encode())
+    first = preprocess([dataset[row] for row in range(min(4, len(dataset)))])
+    for tensor in first.values() if hasattr(first, "values") and not isinstance(first, Tensor) else [first]:
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def labels_of(dataset) -> Tensor | None:

@@ -209,13 +209,13 @@ def probing(task: Task, *, pretrained: bool) -> Callable:
 
     from hf_replearn.evaluation.finetune import load_network
     from hf_replearn.evaluation.layers import probe_layers
-    from hf_replearn.representation import MeanPooling, extract, split_layers
+    from hf_replearn.representation import Pooling, extract, split_layers
 
     settings = task.settings
     set_seed(settings.seed)
     device = training_arguments(settings, examples=1, seed=settings.seed).device
     network = load_network(task.auto, settings.model, task.config, pretrained=pretrained).to(device)
-    encoder = MeanPooling(network, all_layers=settings.layers != "last")
+    encoder = Pooling(network, all_layers=settings.layers != "last")
     represent = partial(extract, encoder, preprocess=task.collate, num_workers=settings.dataloader_num_workers)
     parts = [represent(part, progress=f"features of {len(part):,} examples") for part in (task.train, task.test)]
     layers = list(zip(*(split_layers(part, encoder.widths) for part in parts), strict=True))

@@ -22,7 +22,7 @@ from hf_replearn.evaluation.finetune import (
 from hf_replearn.evaluation.layers import bag_of_words, probe, probe_layers
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.repetitions import mean_and_interval, summarise, table
-from hf_replearn.representation import Features, MeanPooling, ProcessorInputs, extract, split_layers
+from hf_replearn.representation import Features, Pooling, ProcessorInputs, extract, split_layers
 from hf_replearn.settings import run
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -122,7 +122,7 @@ def test_batch_mates_and_padding_change_nothing(checkpoints, family):
     folder = str(checkpoints / family)
     config, tokenizer = load_processor(folder, images=False, num_labels=3)
     classifier = load_network(AutoModelForSequenceClassification, folder, config).eval()
-    encoder = MeanPooling(load_network(AutoModel, folder, config), all_layers=True).eval()
+    encoder = Pooling(load_network(AutoModel, folder, config), all_layers=True).eval()
     collate = ProcessorInputs(tokenizer, 16, token_types=getattr(config, "type_vocab_size", 0) > 1)
     single = [{"text": text, "label": 0} for text in ("w1 w2", "w3 w4 w5 w6 w7", "")]
     pairs = [row | {"text_pair": "w9 w10"} for row in single]
@@ -145,7 +145,7 @@ def test_layers_are_the_hidden_states(checkpoints):
     config, tokenizer = load_processor(folder, images=False)
     network = load_network(AutoModel, folder, config).eval()
     rows = Dataset.from_dict({"text": ["w1 w2 w3", "w4"], "label": [0, 1]})
-    encoder = MeanPooling(network, all_layers=True).eval()
+    encoder = Pooling(network, all_layers=True).eval()
     layers = split_layers(extract(encoder, rows, preprocess=ProcessorInputs(tokenizer)), encoder.widths)
     for row, text in enumerate(rows["text"]):
         with torch.no_grad():
@@ -160,7 +160,7 @@ def test_the_last_layer_of_timm_is_its_own_pooling(checkpoints):
 
     folder = str(checkpoints / "resnet")
     config, _ = load_processor(folder, images=True)
-    encoder = MeanPooling(load_network(AutoModel, folder, config), all_layers=True).eval()
+    encoder = Pooling(load_network(AutoModel, folder, config), all_layers=True).eval()
     plain, pixels = timm.create_model(f"local-dir:{folder}", pretrained=True).eval(), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         features = encoder({"pixel_values": pixels, "labels": torch.zeros(2)})

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from hf_replearn.data.images import decode_rgb
-from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
+from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca, pool
 
 
 @pytest.fixture
@@ -69,3 +69,59 @@ def test_features_refuse_what_does_not_fit():
         Features(torch.zeros(3))
     with pytest.raises(ValueError, match="3 features but 2 labels"):
         Features(torch.zeros(3, 1), torch.zeros(2))
+
+
+def test_features_are_computed_once_and_anew_for_whatever_changes_them(photos, tmp_path):
+    """Other weights, other rows, a changed image file or another preprocessing are other features."""
+    calls = []
+
+    class Encoder(nn.Linear):
+        def forward(self, x):
+            calls.append(len(x))
+            return super().forward(x.flatten(1))
+
+    torch.manual_seed(0)
+    encoder, preprocess = Encoder(3 * 8 * 8, 4), ImagePreprocessor(8, (0.5,) * 3, (0.5,) * 3)
+
+    def once(rows=photos, preprocess=preprocess):
+        calls.clear()
+        found = extract_once(encoder, rows, preprocess=preprocess, cache=tmp_path / "cache", batch_size=3)
+        return found, sum(calls)
+
+    first, computed = once()
+    again, none = once()
+    assert (computed, none) == (7, 0)
+    torch.testing.assert_close(again.x, extract(encoder, photos, preprocess=preprocess).x)
+    assert torch.equal(again.x, first.x) and torch.equal(again.labels, first.labels)
+    again.x.zero_()  # a copy in memory: the file stays as it is
+    assert torch.equal(once()[0].x, extract(encoder, photos, preprocess=preprocess).x)
+    assert once(rows=photos.select([1, 0, 2]))[1] == 3
+    assert once(preprocess=ImagePreprocessor(8, (0.4,) * 3, (0.5,) * 3))[1] == 7
+    Image.new("RGB", (20, 20), "red").save(photos[6]["image"]["path"])
+    assert once()[1] == 7
+    with torch.no_grad():
+        encoder.bias += 1
+    assert once()[1] == 7 and once()[1] == 0
+
+
+def test_a_broken_extraction_leaves_nothing_that_would_be_read(photos, tmp_path):
+    class Fails(nn.Linear):
+        def forward(self, x):
+            if len(x) < 4:
+                raise RuntimeError("in the last batch")
+            return super().forward(x.flatten(1))
+
+    with pytest.raises(RuntimeError):
+        preprocess = ImagePreprocessor(8, (0.5,) * 3, (0.5,) * 3)
+        extract_once(Fails(192, 2), photos, preprocess=preprocess, cache=tmp_path / "cache", batch_size=4)
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_pooling_by_hand():
+    states = torch.arange(12.0).view(2, 3, 2)
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert pool(states, mask, how="mean").tolist() == [[1, 2], [8, 9]]
+    assert pool(states, mask, how="cls").tolist() == [[0, 1], [6, 7]]
+    assert pool(states, mask, how="last").tolist() == [[2, 3], [10, 11]]
+    assert pool(states, how="last").tolist() == [[4, 5], [10, 11]]
+    assert pool(torch.ones(2, 5, 3, 3), how="cls").shape == (2, 5)  # a feature map has no first position

@@ -1,4 +1,5 @@
-"""The facts and scores of one run: `Report` <-> `report.json`, and the table printed when a run ends."""
+"""What was measured: of a run that trained an encoder (`Report`) or of several encoders on one dataset (`Evaluation`),
+each <-> `report.json`, and the table printed at the end."""
 
 import datetime
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_replearn import __version__
+from hf_replearn.errors import InputError
 
 FILE = "report.json"
 INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % interval around scores["k_shot@1"]
@@ -98,33 +100,25 @@ def software_versions() -> dict[str, str]:
 
 
 @dataclass(kw_only=True)
-class Report:
-    """Everything the card says about a run, and nothing that was not measured.
+class Scores:
+    """What was measured, beside one another.
 
-    settings: every resolved setting; changed: the names of those that differ from the defaults.
-    rows: name -> {metric: value}; the first row is the kept encoder, the others are its baselines. A metric is
+    rows: name -> {metric: value}; the first row is the encoder in question, the others are its baselines. A metric is
         `protocol` or `protocol@parameter`, e.g. "linear" or "k_shot@4", the larger the better, and may have a
         companion "k_shot@4_ci95". Empty when nothing could be measured.
+    properties: the same for what is neither good nor bad by being large, e.g. the sparsity of features.
     protocols: protocol -> one sentence that defines it.
-    samples: what a language model says, as plain text.
     Raises ValueError for a metric without a protocol.
     """
 
-    method: Method
-    encoder: Encoder
-    data: Data
-    training: Training
-    command: str
-    settings: dict[str, Any]
-    changed: list[str]
     rows: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    properties: dict[str, dict[str, float | None]] = field(default_factory=dict)
     protocols: dict[str, str] = field(default_factory=dict)
-    samples: str = ""
     versions: dict[str, str] = field(default_factory=software_versions)
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     def __post_init__(self):
-        for metric in self.metrics:
+        for metric in [*self.metrics, *(name for found in self.properties.values() for name in found)]:
             if metric.split("@")[0] not in self.protocols:
                 raise ValueError(f"score {metric!r} has no protocol: add a sentence to protocols[...] that defines it")
 
@@ -164,6 +158,29 @@ class Report:
         text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
         return f"{text}\n* best of its line, ± 95 % interval"
 
+    def save(self, folder: str | Path) -> None:
+        """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
+        text = json.dumps(finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
+        Path(folder, FILE).write_text(text + "\n", encoding="utf-8")
+
+
+@dataclass(kw_only=True)
+class Report(Scores):
+    """Everything the card says about a run that trained an encoder, and nothing that was not measured.
+
+    settings: every resolved setting; changed: the names of those that differ from the defaults.
+    samples: what a language model says, as plain text.
+    """
+
+    method: Method
+    encoder: Encoder
+    data: Data
+    training: Training
+    command: str
+    settings: dict[str, Any]
+    changed: list[str]
+    samples: str = ""
+
     def held_out_table(self) -> str:
         """The losses on held-out text as plain text."""
         losses = self.training.held_out
@@ -171,17 +188,76 @@ class Report:
         lines = [f"{name:{width}}  {loss:7.3f}  {math.exp(loss):11,.1f}" for name, loss in losses.items()]
         return "\n".join([f"{'held-out text':{width}}     loss   perplexity", *lines])
 
-    def save(self, folder: str | Path) -> None:
-        """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
-        text = json.dumps(finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
-        Path(folder, FILE).write_text(text + "\n", encoding="utf-8")
-
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
         """Reads what `save` wrote."""
         facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
         parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training}
         return cls(**facts | {name: part(**facts[name]) for name, part in parts.items()})
+
+
+@dataclass(kw_only=True)
+class Task:
+    """The labelled data that encoders are judged on.
+
+    unit: what one example is called. train, test: examples used. classes: names by number, None for similarities.
+    held_out: where the test examples come from, in words.
+    """
+
+    name: str
+    unit: str
+    train: int
+    test: int
+    classes: list[str] | None
+    held_out: str
+    hub_id: str | None = None
+
+
+@dataclass(kw_only=True)
+class Example:
+    """One example as it is shown: a picture as a data URI or a text, and its class."""
+
+    image: str | None = None
+    text: str | None = None
+    label: str
+
+
+@dataclass(kw_only=True)
+class Evaluation(Scores):
+    """Several encoders on one dataset.
+
+    encoders: row -> facts in words, e.g. {"from": "out/mine", "features": "512"}.
+    comparisons: paired tests of the first row with the others: {"metric", "other", "difference", "ci95", "p"}.
+    maps: {"labels": class of each point, "PCA": {row: [(x, y), …]}, "t-SNE": …}.
+    neighbours: {"queries": [Example], row: [[Example, nearest first], …]}, as plain dictionaries.
+    confusion: row -> examples of each class (lines) told as each class (columns) by the linear probe.
+    layers: row -> {metric: [value of layer 0, 1, …]}.
+    """
+
+    task: Task
+    encoders: dict[str, dict[str, str]]
+    command: str
+    settings: dict[str, Any]
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    maps: dict[str, Any] = field(default_factory=dict)
+    neighbours: dict[str, Any] = field(default_factory=dict)
+    confusion: dict[str, list[list[int]]] = field(default_factory=dict)
+    layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Evaluation":
+        """Reads what `save` wrote."""
+        facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
+        return cls(**facts | {"task": Task(**facts["task"])})
+
+
+def load(folder: str | Path) -> Report | Evaluation:
+    """What `folder/report.json` holds. Raises InputError where there is none, or it is not one of ours."""
+    try:
+        kind = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
+        return (Evaluation if "task" in kind else Report).load(folder)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{folder} has no {FILE} of a run or an evaluation: {error}") from error
 
 
 def finite(value: Any) -> Any:
