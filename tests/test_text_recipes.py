@@ -259,3 +259,32 @@ def test_a_tokenizer_larger_than_the_model_is_an_error(trained, tmp_path, capsys
     tokenizer.save_pretrained(tmp_path / "bert")
     assert recipe("masked_lm", "--init", str(tmp_path / "bert"), "--output_dir", str(tmp_path / "out")) == 2
     assert "but its tokenizer has" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_objective_compiles_as_one_graph(architecture):
+    """So that `--torch_compile` has no breaks; the same loss."""
+    from transformers import BertConfig, GPT2Config
+
+    from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining
+    from hf_replearn.methods.masked_lm import MaskedLMConfig, MaskedLMForPreTraining
+
+    tokens = torch.randint(4, 128, (4, 32))
+    if architecture == "bert":
+        config = BertConfig(
+            vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+            hidden_dropout_prob=0, attention_probs_dropout_prob=0,
+        )  # fmt: skip
+        model = MaskedLMForPreTraining(MaskedLMConfig(encoder=config))
+        batch = {"positions": torch.randint(32, (4, 5)), "labels": torch.randint(4, 128, (4, 5))}
+    else:
+        config = GPT2Config(
+            vocab_size=128, n_embd=32, n_layer=2, n_head=2, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+        )
+        model = CausalLMForPreTraining(CausalLMConfig(decoder=config))
+        batch = {"labels": tokens}
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    loss = compiled(input_ids=tokens, **batch).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(model(input_ids=tokens, **batch).loss.item(), rel=1e-6)
