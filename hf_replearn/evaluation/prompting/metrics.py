@@ -1,0 +1,99 @@
+"""Which choice is taken, and what a free answer is worth."""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Sequence
+
+from hf_replearn.evaluation.prompting.scoring import Score
+from hf_replearn.evaluation.prompting.tasks import Document, Task
+
+LENGTHS = {"acc_norm": "character", "acc_bytes": "byte"}  # lm-evaluation-harness's names
+
+
+def normalize(
+    scores: Sequence[Score], choices: Sequence[str], *, by: str, alone: Sequence[Score] | None = None
+) -> list[float]:
+    """Log-likelihoods of choices made comparable.
+
+    by: sum; token, character or byte: divided by the length of the choice (of characters and bytes without the
+        delimiter, as lm-evaluation-harness); answer_context: less ln P(choice | answer context), given as `alone`
+        (Brown et al. 2020, section 2.4).
+    """
+    if by == "answer_context":
+        return [score.logprob - prior.logprob for score, prior in zip(scores, alone, strict=True)]
+    lengths = {
+        "sum": [1] * len(scores),
+        "token": [score.tokens for score in scores],
+        "character": [len(choice) for choice in choices],
+        "byte": [len(choice.encode()) for choice in choices],
+    }[by]
+    return [score.logprob / length for score, length in zip(scores, lengths, strict=True)]
+
+
+def calibrate(logprobs: Sequence[float], content_free: Sequence[Sequence[float]]) -> list[float]:
+    """ln of q = W p with W = diag(p_cf)^-1, up to a constant (Zhao et al. 2021, arXiv:2102.09690, equation 2).
+
+    logprobs: of the choices (C,). content_free: the same for each content-free input; p_cf is the mean over these of
+        the probabilities, normalised over the choices.
+    """
+    priors = [0.0] * len(logprobs)
+    for values in content_free:
+        chances = [math.exp(value - max(values)) for value in values]
+        priors = [
+            prior + chance / sum(chances) / len(content_free) for prior, chance in zip(priors, chances, strict=True)
+        ]
+    return [logprob - math.log(max(prior, 1e-30)) for logprob, prior in zip(logprobs, priors, strict=True)]
+
+
+def choose(
+    task: Task,
+    document: Document,
+    scores: Sequence[Score],
+    *,
+    alone: Sequence[Score] | None = None,
+    content_free: Sequence[Sequence[Score]] | None = None,
+) -> dict:
+    """The number of the choice taken (the first of the largest), and {metric: 1.0 or 0.0}."""
+
+    def taken(values: list[float]) -> int:
+        return values.index(max(values))
+
+    ways = {metric: LENGTHS.get(metric, task.replearn.normalization) for metric in ("acc", *task.metrics)}
+    found = {metric: taken(normalize(scores, document.choices, by=by, alone=alone)) for metric, by in ways.items()}
+    if content_free is not None:
+        logprobs = [[score.logprob for score in some] for some in (scores, *content_free)]
+        found["acc_calibrated"] = taken(calibrate(logprobs[0], logprobs[1:]))
+    return {
+        "prediction": found["acc"],
+        "scores": {metric: float(choice == document.target) for metric, choice in found.items()},
+    }
+
+
+def exact_match(task: Task, prediction: str, target: str) -> float:
+    """1.0 where the texts are equal but for white space around them, and what the task's metric_list lets pass."""
+    options = next((entry for entry in task.metric_list if entry["metric"] == "exact_match"), {})
+    texts = [prediction.strip(), target.strip()]
+    if options.get("ignore_case"):
+        texts = [text.lower() for text in texts]
+    if options.get("ignore_punctuation"):
+        texts = [re.sub(f"[{re.escape(string.punctuation)}]", "", text) for text in texts]
+    return float(texts[0] == texts[1])
+
+
+def metrics_of(task: Task, records: Sequence[dict]) -> dict[str, float]:
+    """The value of each of the task's metrics over all records, and acc_calibrated; BLEU and chrF are of 0 … 100."""
+    means = {name: sum(record["scores"][name] for record in records) / len(records) for name in records[0]["scores"]}
+    values = {name: means[name] for name in (*task.metrics, "acc_calibrated") if name in means}
+    if "perplexity" in task.metrics:  # of a whole target, as lm-evaluation-harness
+        values["perplexity"] = math.exp(-means["logprob"])
+    if set(task.metrics) & {"bleu", "chrf"}:
+        import sacrebleu
+
+        predictions, targets = ([record[name] for record in records] for name in ("prediction", "target"))
+        for name, corpus in (("bleu", sacrebleu.corpus_bleu), ("chrf", sacrebleu.corpus_chrf)):
+            if name in task.metrics:
+                values[name] = corpus(predictions, [targets]).score
+    return {name: values[name] for name in (*task.metrics, "acc_calibrated") if name in values}
