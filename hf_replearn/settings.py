@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from hf_replearn.errors import InputError
+from hf_replearn.errors import InputError, Preempted, TrainingError
 
 S = TypeVar("S")
 
@@ -42,13 +42,13 @@ def setting(
 
 
 def run(main: Callable[[S], None], settings_class: type[S], argv: list[str] | None = None, *, prog: str = "") -> None:
-    """The frame of every command: parse, run, and end with exit code 2 and one line when the input is wrong."""
+    """The frame of every command: parse, run, and end with one line and the exit code of what went wrong."""
     try:
         main(parse(settings_class, sys.argv[1:] if argv is None else argv, prog=prog, description=main.__doc__))
-    except InputError as error:
+    except (InputError, TrainingError) as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+            print(f"{'stopped' if isinstance(error, Preempted) else 'error'}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
 
 
 def parse(settings_class: type[S], argv: list[str], *, prog: str = "", description: str | None = None) -> S:

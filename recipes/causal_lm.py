@@ -35,6 +35,7 @@ def main(settings: CausalLMSettings) -> None:
     from transformers import set_seed
 
     from hf_replearn import architectures
+    from hf_replearn.data.fingerprint import rows_fingerprint
     from hf_replearn.data.rows import cut_rows, pack_rows, padding
     from hf_replearn.data.text import load_corpus
     from hf_replearn.data.tokenization import find_tokenizer, special_tokens
@@ -45,7 +46,7 @@ def main(settings: CausalLMSettings) -> None:
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
-    from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
+    from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
     from hf_replearn.training.trainer import PretrainingTrainer
 
     # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
@@ -54,7 +55,7 @@ def main(settings: CausalLMSettings) -> None:
     with args.main_process_first(desc="reading the text"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings)
+            check_folder(settings, allow_change=settings.allow_change)
         corpus = load_corpus(
             settings.dataset,
             text_column=settings.text_column,
@@ -79,7 +80,9 @@ def main(settings: CausalLMSettings) -> None:
     batch = settings.per_device_train_batch_size * args.world_size
     if not settings.streaming and len(rows) < batch:
         raise InputError(f"a batch of {batch} rows is larger than the data, {len(rows)} rows of {length} tokens")
-    checkpoint = find_checkpoint(settings.resume, settings.output_dir)
+    data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
+    facts = circumstances(settings, data=data, processes=args.world_size)
+    checkpoint = find_checkpoint(settings, facts, args=args)
 
     # 2. Decoder f, its vocabulary head g, the objective
     collator = DataCollatorForCausalLM()
@@ -99,7 +102,7 @@ def main(settings: CausalLMSettings) -> None:
     trainer = PretrainingTrainer(
         model=model,
         args=args,
-        train_dataset=rows,
+        train_dataset=rows.repeat(None) if settings.streaming else rows,  # a stream has no end, and so no epochs
         data_collator=collator,
         views=lambda batch, place: collator.views(whole_or_short(batch), place),
         targets=lambda batch: collator.targets(whole_or_short(batch)),
@@ -107,6 +110,8 @@ def main(settings: CausalLMSettings) -> None:
         schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
         max_minutes=settings.max_minutes,
         flops=architectures.flops_per_token(model.model, length=length),
+        circumstances=facts,
+        max_skipped=settings.skippable_steps,
         callbacks=[JSONLines(out)],
     )
     measure = partial(held_out_loss, model, test, collate=collator, views=collator.views, targets=collator.targets)
@@ -165,6 +170,8 @@ def start(settings: CausalLMSettings, tokenizer, args):
         model.model.load_state_dict(native.state_dict())
     elif settings.zero_init:
         architectures.zero_output_projections(model)
+    if settings.gradient_checkpointing:
+        model.model.gradient_checkpointing_enable()
     return model
 
 

@@ -104,7 +104,7 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training import optimizers
     from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
-    from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
+    from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
     from hf_replearn.training.trainer import PretrainingTrainer
 
     # 1. Data. What can be wrong with the input is found out here, before anything is trained.
@@ -118,7 +118,7 @@ def main(settings: SimCLRSettings) -> None:
     with args.main_process_first(desc="reading the images"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings)
+            check_folder(settings, allow_change=settings.allow_change)
         data = load_images(
             settings.dataset,
             image_column=settings.image_column,
@@ -128,7 +128,8 @@ def main(settings: SimCLRSettings) -> None:
     labelled = data.test is not None and data.label_names is not None and len(data.label_names) > 1
     if labelled and data.single_label:
         feasible_shots(labels_of(data.train), settings.shots)
-    checkpoint = find_checkpoint(settings.resume, settings.output_dir)
+    facts = circumstances(settings, data=data.fingerprint, processes=args.world_size)
+    checkpoint = find_checkpoint(settings, facts, args=args)
     batch = images_per_step(settings, args.world_size, images=len(data.train)) // args.world_size
 
     # 2. Views
@@ -169,6 +170,8 @@ def main(settings: SimCLRSettings) -> None:
         views=collator.views,
         micro_batch=settings.per_device_train_batch_size if batch > settings.per_device_train_batch_size else None,
         make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=lr, weight_decay=settings.weight_decay),
+        circumstances=facts,
+        max_skipped=settings.skippable_steps,
         callbacks=[JSONLines(out), CollapseWarning()],
     )
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.representation import Features
+from hf_replearn.training.checkpoints import write_whole
 
 
 class JSONLines(TrainerCallback):
@@ -23,7 +24,9 @@ class JSONLines(TrainerCallback):
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero and self.path.exists():
             lines = self.path.read_text().splitlines(keepends=True)
-            self.path.write_text("".join(line for line in lines if json.loads(line)["step"] <= state.global_step))
+            whole = [line for line in lines if line.endswith("\n")]  # a run that is killed may leave half a line
+            kept = [line for line in whole if json.loads(line)["step"] <= state.global_step]
+            write_whole(self.path, "".join(kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:

@@ -2,63 +2,127 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
+import tempfile
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hf_replearn.errors import InputError
 from hf_replearn.settings import RunSettings, as_dict, to_yaml
+from hf_replearn.training.checkpoints import PARTIAL, newest, problem, read_manifest, step_of, write_whole
 
-FILE = "recipe.yaml"
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+    from hf_replearn.training.settings import PretrainingSettings
+
+FILE, LOCK = "recipe.yaml", ".lock"
 # How a run is carried out; all other settings decide what comes out of it.
 INCIDENTAL = {
     "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
+    "allow_change", "on_nonfinite", "max_skipped",
 }  # fmt: skip
+_locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
 
 
-def check_folder(settings: RunSettings) -> None:
-    """Makes `output_dir`. Raises InputError when it cannot be written or holds something else than this run."""
+def check_folder(settings: RunSettings, *, allow_change: bool = False) -> None:
+    """Makes `output_dir`. Raises InputError when it cannot be written, holds something else than this run, or another
+    process is at work in it. allow_change: the run may go on with other settings."""
     folder = Path(settings.output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(None, "not writable")
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of a read-only disk
+            pass
         earlier = folder / FILE
         if earlier.exists():
-            _refuse_other_settings(folder, yaml.safe_load(earlier.read_text()), as_dict(settings))
-        elif any(folder.iterdir()):
+            then = yaml.safe_load(earlier.read_text(encoding="utf-8"))
+            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, as_dict(settings), allow_change)
+        elif any(path.name != LOCK and not path.name.endswith(PARTIAL) for path in folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
+        _lock(folder)
     except OSError as error:
         raise InputError(f"--output_dir {folder}: {error.strerror}") from error
 
 
 def claim_folder(settings: RunSettings) -> None:
     """Writes every resolved setting to `recipe.yaml`: from now on the folder is this run's."""
-    Path(settings.output_dir, FILE).write_text(to_yaml(settings))
+    write_whole(Path(settings.output_dir, FILE), to_yaml(settings))
 
 
-def _refuse_other_settings(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    for name in sorted((then.keys() | now.keys()) - INCIDENTAL):
-        if then.get(name) != now.get(name):
-            raise InputError(
-                f"--output_dir {folder} belongs to another run, with {name} {then.get(name)!r} instead of "
-                f"{now.get(name)!r}: choose another folder, or the same settings to go on with it"
-            )
+def circumstances(settings: PretrainingSettings, *, data: str, processes: int) -> dict[str, Any]:
+    """What the weights of a run depend on, as JSON values. data: fingerprint of the data to train on."""
+    chosen = {name: value for name, value in as_dict(settings).items() if name not in INCIDENTAL}
+    return chosen | {"data": data, "processes": processes}
 
 
-def find_checkpoint(resume: str, folder: str) -> str | None:
-    """The checkpoint to go on from: the newest in `folder` (`auto`), none (`never`), or the one named."""
-    from transformers.trainer_utils import get_last_checkpoint
+def find_checkpoint(
+    settings: PretrainingSettings, circumstances: dict[str, Any], *, args: TrainingArguments
+) -> str | None:
+    """The checkpoint to go on from: the newest good one (`auto`), none (`never`), or the one named, if it is good.
 
-    if resume == "auto":
-        return get_last_checkpoint(folder)
-    if resume == "never":
+    The first process looks, and sets aside what is not good. Raises InputError where the checkpoint named is not good,
+    or was made under other circumstances than these, unless that is allowed.
+    """
+    if settings.resume == "never":
         return None
-    if not Path(resume, "trainer_state.json").exists():
+    import torch
+    from accelerate.utils import broadcast
+
+    step = -1
+    if args.process_index == 0:
+        found = _look(settings)
+        if found is not None:
+            then = read_manifest(found)["circumstances"]
+            _refuse_changes(f"{found} is from another run,", then, circumstances, settings.allow_change)
+            step = step_of(found)
+    if args.world_size > 1:
+        step = int(broadcast(torch.tensor(step, device=args.device)))
+    if step < 0:
+        return None
+    return str(Path(settings.output_dir, f"checkpoint-{step}")) if settings.resume == "auto" else settings.resume
+
+
+def _look(settings: PretrainingSettings) -> Path | None:
+    if settings.resume == "auto":
+        return newest(settings.output_dir)
+    named = Path(settings.resume)
+    if not named.is_dir():
         raise InputError(
-            f"--resume {resume}: not a checkpoint folder; auto takes the newest of the run, never starts anew"
+            f"--resume {named}: not a checkpoint folder; auto takes the newest of the run, never starts anew"
         )
-    return resume
+    if (reason := problem(named)) is not None:
+        raise InputError(f"--resume {named}: not a checkpoint folder that can be used: {reason}")
+    return named
+
+
+def _refuse_changes(what: str, then: dict[str, Any], now: dict[str, Any], allowed: bool) -> None:
+    changes = [
+        f"{name} {then.get(name)!r} instead of {now.get(name)!r}"
+        for name in sorted((then.keys() | now.keys()) - INCIDENTAL)
+        if then.get(name) != now.get(name)
+    ]
+    if changes and not allowed:
+        raise InputError(
+            f"{what} with {', '.join(changes)}: choose another folder, the same settings and data to go on with it, or "
+            "--allow_change"
+        )
+    if changes:
+        warnings.warn(f"{what} with {', '.join(changes)}: it goes on, as --allow_change says", stacklevel=2)
+
+
+def _lock(folder: Path) -> None:
+    """Two runs at once in one folder would spoil each other."""
+    key = str(folder.resolve())
+    if key in _locks:
+        return
+    file = (folder / LOCK).open("a")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.close()
+        raise InputError(f"--output_dir {folder}: another process is at work in it (it holds {LOCK})") from error
+    _locks[key] = file

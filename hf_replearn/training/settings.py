@@ -28,13 +28,30 @@ class PretrainingSettings(RunSettings):
     save_steps: int = setting(500, "steps between two checkpoints", section="training", at_least=1)
     save_total_limit: int = setting(2, "checkpoints kept", section="training", at_least=1)
     resume: str = setting(
-        "auto", "auto: go on from the newest checkpoint; never; or a checkpoint folder", section="training"
+        "auto", "auto: go on from the newest good checkpoint; never; or a checkpoint folder", section="training"
     )
+    allow_change: bool = setting(
+        False, "go on although data, settings or the number of processes are others than before", section="training"
+    )
+    on_nonfinite: Literal["stop", "skip"] = setting(
+        "stop", "when the loss or its gradient is NaN or infinite; skip: leave the step out", section="training"
+    )
+    max_skipped: int = setting(10, "steps left out at most, then the run stops", section="training", at_least=1)
+    full_determinism: bool = setting(
+        False, "the same bits on GPUs too, more slowly; on the CPU they always are", section="training"
+    )
+
+    @property
+    def skippable_steps(self) -> int:
+        """Steps whose loss or gradient may be not finite."""
+        return self.max_skipped if self.on_nonfinite == "skip" else 0
 
     def training_arguments(self, **more) -> TrainingArguments:
         """What transformers.Trainer is told; `more` is what only one kind of recipe has."""
         import torch
         from transformers import TrainingArguments
+
+        from hf_replearn.training.launch import check_launch
 
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         args = TrainingArguments(
@@ -53,10 +70,12 @@ class PretrainingSettings(RunSettings):
             save_steps=self.save_steps,
             save_total_limit=self.save_total_limit,
             seed=self.seed,
+            full_determinism=self.full_determinism,
             use_cpu=use_cpu,
             report_to=self.report_to,
             **more,
         )
+        check_launch(args)
         if args.n_gpu > 1:  # Trainer would take DataParallel, where each GPU has a loss and negatives of its own
             raise InputError(
                 f"{args.n_gpu} GPUs are visible to one process: start the recipe with `accelerate launch --multi_gpu "
@@ -100,6 +119,9 @@ class TextPretrainingSettings(PretrainingSettings):
     )
     per_device_train_batch_size: int = setting(32, "rows per process and micro-step", section="training", at_least=1)
     gradient_accumulation_steps: int = setting(1, "micro-steps of an optimizer step", section="training", at_least=1)
+    gradient_checkpointing: bool = setting(
+        False, "keep fewer activations, compute them again: less memory, a third slower", section="training"
+    )
     optimizer: Literal["muon", "adamw"] = setting(
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )

@@ -6,16 +6,26 @@ import math
 import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import broadcast
+from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer, TrainerCallback, TrainerState
 
+from hf_replearn.errors import Preempted, TrainingError
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
+from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
+from hf_replearn.training.numbered import NUMBERS, CollateNumbered, NumberedRows
+from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
 
 Batch = dict[str, Tensor]
@@ -34,11 +44,15 @@ class PretrainingTrainer(Trainer):
     targets:        how many items of the collator's batch have a loss: the loss is then the mean over those of all
                     micro-steps and processes, as if they were one batch. None: the mean of their means.
     flops:          of a training step per token, for the share of the device's peak in the log (MFU).
+    circumstances:  what the weights of this run depend on, as JSON values; each checkpoint is sealed with it.
+    max_skipped:    steps of the run that may be left out because their loss or gradients are not finite.
 
+    Its checkpoints are sealed (checkpoints.py) and hold no pickle of arguments. A step whose loss or gradients are not
+    finite raises TrainingError before it reaches the weights; SIGTERM and SIGINT save and raise Preempted.
     Where the collator's batch has the `length` of each row, in tokens, the log has tokens.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is one independent thing that Trainer lacks)
         self,
         *args,
         make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
@@ -48,9 +62,15 @@ class PretrainingTrainer(Trainer):
         schedule: Callable[[float], float] | None = None,
         max_minutes: float | None = None,
         flops: float | None = None,
+        circumstances: dict[str, Any] | None = None,
+        max_skipped: int = 0,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        if not isinstance(self.train_dataset, IterableDataset | datasets.IterableDataset):
+            self.train_dataset = NumberedRows(self.train_dataset)
+            self.data_collator = CollateNumbered(self.data_collator)
+        self.circumstances, self.max_skipped = circumstances or {}, max_skipped
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
         self.targets, self.schedule, self.max_minutes, self.flops = targets, schedule, max_minutes, flops
         self.add_callback(LastStep(self))
@@ -59,17 +79,80 @@ class PretrainingTrainer(Trainer):
         self.step_and_micro = (-1, 0)  # of the last micro-batch
         self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
+        self.micro_steps: list[tuple[Tensor, Tensor | None]] = []  # loss and row numbers of those of this step
+        self.signals, self.told_to_stop = StopSignals(), False
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
-        """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more."""
+        """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more.
+
+        Raises InputError without room on the disk, TrainingError when it cannot go on, Preempted when told to stop.
+        """
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, "trainer_state.json")))
             seconds = next((log["seconds"] for log in reversed(state.log_history) if "seconds" in log), 0.0)
-            if state.global_step >= state.max_steps or seconds >= 60 * (self.max_minutes or math.inf):
+            if state.global_step >= self._steps_to_do() or seconds >= 60 * (self.max_minutes or math.inf):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
                 return None
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self.args.should_save and self.args.save_strategy != "no":
+            weights = sum(x.numel() * x.element_size() for x in self.model.state_dict().values())
+            check_room(self.args.output_dir, checkpoint=3 * weights, keep=self.args.save_total_limit or 2)
+        stop = StopWhenTold(self)  # after all other callbacks, which need not take it for the end of the run
+        self.add_callback(stop)
+        try:
+            with StopSignals() as self.signals:
+                output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            self.remove_callback(stop)
+        if self.told_to_stop:
+            step, steps = self.state.global_step, self.state.max_steps
+            raise Preempted(f"stopped and saved after step {step} of {steps}: the same command goes on from there")
+        return output
+
+    def _steps_to_do(self) -> int:
+        """Of the whole run, as it is asked for now."""
+        return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        if loader.num_workers:
+            loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
+        return loader
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """The weights and their configuration; Trainer's would add a pickle of its arguments too."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if self.args.should_save:
+            model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+    def _save_checkpoint(self, model: nn.Module, trial) -> None:
+        """Saved, then sealed, then older ones are removed. Trainer would remove the last good one first."""
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        self._refuse_weights_that_are_not_finite(model)
+        keep, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            if self.args.should_save:
+                (folder / MANIFEST).unlink(missing_ok=True)
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()  # all files of all processes are there
+            if self.args.should_save:
+                seal(folder, self.circumstances)
+                rotate(self.args.output_dir, keep=keep or 10**9, newest=folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise TrainingError(f"{folder} could not be written: {error}. {self._last_good()}") from error
+        finally:
+            self.args.save_total_limit = keep
+        self.accelerator.wait_for_everyone()  # no process goes on to a step whose end is not on the disk
+
+    def _refuse_weights_that_are_not_finite(self, model: nn.Module) -> None:
+        tensors = [x.to_local() if isinstance(x, DTensor) else x for x in model.state_dict().values()]
+        bad = sum((~x.isfinite()).any().float() for x in tensors if x.is_floating_point())
+        if self.accelerator.reduce(bad) > 0:
+            raise TrainingError(f"step {self.state.global_step}: weights are not finite. {self._last_good()}")
+
+    def _last_good(self) -> str:
+        sealed = [path for path in checkpoints(self.args.output_dir) if (path / MANIFEST).exists()]
+        return f"{sealed[0]} is the last good checkpoint" if sealed else "There is no earlier checkpoint"
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -94,6 +177,7 @@ class PretrainingTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)
+        self.row_numbers = inputs.pop(NUMBERS, None)
         if "length" in inputs:
             self.tokens = self.tokens + inputs["length"].sum()
         if self.micro_batch is None and self.views is not None:
@@ -114,7 +198,13 @@ class PretrainingTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch=None) -> Tensor:
         self.since = self.since or (self.state.global_step, time.perf_counter())
         if self.micro_batch is None:
-            return super().training_step(model, inputs, num_items_in_batch)
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        else:
+            loss = self._cached_step(model, inputs)
+        self.micro_steps.append((loss.detach(), self.row_numbers))
+        return loss if self.max_skipped == 0 else loss.nan_to_num(0.0, 0.0, 0.0)  # what is left out is not logged
+
+    def _cached_step(self, model: nn.Module, inputs: Batch) -> Tensor:
         model.train()
         inputs = self._prepare_inputs(inputs)
 
@@ -134,6 +224,43 @@ class PretrainingTrainer(Trainer):
             model=model,
             backward=self.accelerator.backward,
         )
+
+    def agree(self) -> None:
+        """Before each optimizer step all processes learn what one of them has met: a loss or a gradient that is not
+        finite, or a signal to stop."""
+        losses = torch.stack([loss for loss, _ in self.micro_steps])
+        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        bad = ~(losses.isfinite().all() & norm.isfinite())
+        stop = torch.tensor(self.signals.received is not None, device=bad.device)
+        bad, stop = self.accelerator.reduce(torch.stack([bad, stop]).float()).tolist()
+        self.told_to_stop = stop > 0
+        if bad:
+            self._meet_nonfinite(losses, float(norm))
+        self.micro_steps = []
+
+    def _meet_nonfinite(self, losses: Tensor, norm: float) -> None:
+        """Leaves this step out, if that is allowed; raises TrainingError if not."""
+        culprits = ~self.accelerator.gather(losses).isfinite()
+        culprits = culprits if culprits.any() else torch.ones_like(culprits)  # all losses are finite, the gradients not
+        what = f"step {self.state.global_step}: the loss or its gradient is not finite"
+        if self.row_numbers is None:
+            rows = "of the stream"
+        else:
+            numbers = self.accelerator.gather(torch.stack([numbers for _, numbers in self.micro_steps]))
+            rows = ", ".join(map(str, numbers[culprits.to(numbers.device)].flatten().tolist()))
+        shown = ", ".join(f"{loss:.4g}" for loss in losses.tolist())
+        what = f"{what} (loss {shown}; norm of the gradient {norm:.4g}). Rows of its batch: {rows}."
+        skipped = (self.last("skipped_steps") or 0) + 1
+        if skipped > self.max_skipped:
+            advice = "Look at these rows, lower the learning rate, or leave such steps out with --on_nonfinite skip"
+            raise TrainingError(f"{what} {self._last_good()}. {advice}")
+        if self.is_world_process_zero():
+            warnings.warn(f"{what} It is left out, the {skipped}. of at most {self.max_skipped}", stacklevel=2)
+        self.model.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
+        for buffer, before in zip(self.model.buffers(), self.kept_buffers, strict=True):
+            buffer.copy_(before)
+        self.log({"skipped_steps": skipped})
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds seconds and tokens (of all parts of a resumed run), the speed, and the spread of the last batch."""
@@ -211,7 +338,13 @@ class LastStep(TrainerCallback):
     def __init__(self, trainer: PretrainingTrainer):
         self.trainer = trainer
 
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.trainer.micro_steps = []
+        if self.trainer.max_skipped:  # running statistics, which a batch that is left out must not have touched
+            self.trainer.kept_buffers = [buffer.clone() for buffer in self.trainer.model.buffers()]
+
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer.agree()
         if self.trainer.max_minutes is not None:
             spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
             self.trainer.spent = min(float(broadcast(spent)), 1.0)
@@ -221,6 +354,17 @@ class LastStep(TrainerCallback):
             control.should_training_stop = control.should_save = True
         if self.trainer.spent >= 1 or state.global_step == state.max_steps:
             control.should_log = True
+
+
+class StopWhenTold(TrainerCallback):
+    """Ends the run, saved, after the step in which a signal came."""
+
+    def __init__(self, trainer: PretrainingTrainer):
+        self.trainer = trainer
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.told_to_stop:
+            control.should_log = control.should_save = control.should_training_stop = True
 
 
 def spread(representations: Tensor) -> float:

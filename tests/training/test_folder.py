@@ -1,24 +1,30 @@
 """A folder belongs to one run."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
+from transformers import TrainingArguments
 
 from hf_replearn.errors import InputError
+from hf_replearn.training.checkpoints import seal
 from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
 from hf_replearn.training.settings import PretrainingSettings
 
 
 def test_the_same_run_goes_on_and_another_is_refused(tmp_path):
-    settings = PretrainingSettings(output_dir=str(tmp_path / "run"), learning_rate=0.1)
-    other = replace(settings, learning_rate=0.2)
+    settings = PretrainingSettings(output_dir=str(tmp_path / "run"), num_train_epochs=1.0)
+    other = replace(settings, num_train_epochs=2.0)
     check_folder(settings)
     check_folder(other)  # a run that never started leaves the folder free
     claim_folder(settings)
     check_folder(replace(settings, logging_steps=3, push_to_hub=True))  # how it is carried out may change
-    with pytest.raises(InputError, match=r"another run, with learning_rate 0.1 instead of 0.2"):
+    with pytest.raises(InputError, match=r"another run, with num_train_epochs 1.0 instead of 2.0"):
         check_folder(other)
+    with pytest.warns(UserWarning, match="it goes on, as --allow_change says"):
+        check_folder(other, allow_change=True)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
@@ -41,13 +47,50 @@ def test_a_read_only_folder(tmp_path):
         check_folder(PretrainingSettings(output_dir=str(tmp_path)))
 
 
+def made(folder, step: int, **circumstances):
+    checkpoint = folder / f"checkpoint-{step}"
+    checkpoint.mkdir()
+    (checkpoint / "trainer_state.json").write_text("{}")
+    seal(checkpoint, circumstances)
+
+
 def test_which_checkpoint(tmp_path):
-    assert find_checkpoint("auto", str(tmp_path)) is None
+    """The newest, or the one named, if it was made under the same circumstances."""
+    now = {"seed": 1, "data": "a", "processes": 1}
+    args = TrainingArguments(str(tmp_path), use_cpu=True)
+
+    def found(resume, **changes):
+        settings = PretrainingSettings(
+            output_dir=str(tmp_path), resume=resume, allow_change=changes.pop("allow", False)
+        )
+        checkpoint = find_checkpoint(settings, now | changes, args=args)
+        return checkpoint and os.path.basename(checkpoint)
+
+    assert found("auto") is None
     for step in (5, 40, 100):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert find_checkpoint("auto", str(tmp_path)).endswith("checkpoint-100")
-    assert find_checkpoint("never", str(tmp_path)) is None
-    assert find_checkpoint(str(tmp_path / "checkpoint-5"), str(tmp_path)).endswith("checkpoint-5")
+        made(tmp_path, step, **now)
+    assert found("auto") == "checkpoint-100"
+    assert found("never") is None
+    assert found(str(tmp_path / "checkpoint-5")) == "checkpoint-5"
     with pytest.raises(InputError, match="not a checkpoint folder"):
-        find_checkpoint("latest", str(tmp_path))
+        found("latest")
+    with pytest.raises(InputError, match="data 'a' instead of 'b', processes 1 instead of 2: .* --allow_change"):
+        found("auto", data="b", processes=2)
+    with pytest.warns(UserWarning, match="data 'a' instead of 'b'"):
+        assert found("auto", data="b", allow=True) == "checkpoint-100"
+    (tmp_path / "checkpoint-5" / "trainer_state.json").write_text("{ }")
+    with pytest.raises(InputError, match="trainer_state.json has 3 bytes instead of 2"):
+        found(str(tmp_path / "checkpoint-5"))
+
+
+def test_two_runs_at_once_in_one_folder(tmp_path):
+    settings = PretrainingSettings(output_dir=str(tmp_path))
+    check_folder(settings)
+    check_folder(settings)  # the same process
+    code = "from hf_replearn.training.folder import *; from hf_replearn.training.settings import *; "
+    code += "check_folder(PretrainingSettings(output_dir=__import__('sys').argv[1]))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    other = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "another process is at work in it" in other.stderr

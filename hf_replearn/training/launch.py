@@ -1,0 +1,54 @@
+"""The processes that were asked for are those that run. Some ways to launch silently start fewer, or strangers."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+from transformers import TrainingArguments
+
+from hf_replearn.errors import InputError
+
+
+def check_launch(args: TrainingArguments) -> None:
+    """Raises InputError when this is one of fewer processes than were asked for, or of another kind."""
+    asked = processes_asked()
+    if asked != args.world_size:
+        raise InputError(
+            f"{asked} processes were asked for, but {args.world_size} would train together: on the CPU use "
+            "`accelerate launch --config_file recipes/accelerate/cpu.yaml` with --use_cpu, or torchrun"
+        )
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and args.device.type == "cpu":
+        raise InputError("FSDP was asked for, and accelerate has none on the CPU: use recipes/accelerate/cpu.yaml")
+
+
+def processes_asked() -> int:
+    """What torchrun and accelerate's launchers say in WORLD_SIZE; else what the `accelerate launch` that started this
+    process was told (on the CPU it starts one, whatever --num_processes says); else the tasks of a bare `srun`."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return _told_to_accelerate() or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+
+
+def _told_to_accelerate() -> int | None:
+    parent = psutil.Process().parent()
+    try:
+        words = parent.cmdline() if parent is not None else []
+    except psutil.Error:  # another user's
+        return None
+    place = next((i for i, word in enumerate(words) if os.path.basename(word) == "accelerate"), None)
+    if "accelerate.commands.launch" in words:
+        words = words[words.index("accelerate.commands.launch") + 1 :]
+    elif place is not None and words[place + 1 : place + 2] == ["launch"]:
+        words = words[place + 2 :]
+    else:
+        return None
+    from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    told = launch_command_parser().parse_args(words)
+    if told.num_processes is not None:
+        return told.num_processes
+    if told.config_file is None and not os.path.isfile(default_config_file):
+        return None
+    return load_config_from_file(told.config_file).num_processes
