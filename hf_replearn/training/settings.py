@@ -125,10 +125,10 @@ class TextPretrainingSettings(PretrainingSettings):
     optimizer: Literal["muon", "adamw"] = setting(
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )
-    learning_rate: float = setting(3e-3, "peak, of AdamW", section="training", at_least=0)
-    muon_learning_rate: float = setting(0.01, "peak, of Muon", section="training", at_least=0)
+    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", at_least=0)
+    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", at_least=0)
     weight_decay: float = setting(
-        0.01,
+        0.1,
         "of weight matrices (with Muon: hidden ones), not of norms and biases",
         section="training",
         at_least=0,
@@ -137,7 +137,7 @@ class TextPretrainingSettings(PretrainingSettings):
     schedule: Literal["stable", "linear", "cosine"] = setting(
         "stable", "of the learning rate after warm-up; stable: constant, then linear to 0", section="training"
     )
-    warmup: float = setting(0.05, "share of the run with a rising rate", section="training", at_least=0, at_most=1)
+    warmup: float = setting(0.1, "share of the run with a rising rate", section="training", at_least=0, at_most=1)
     decay: float = setting(0.5, "share of the run that falls to 0 (stable)", section="training", at_least=0, at_most=1)
     short_rows: float = setting(
         0.0,
