@@ -14,6 +14,8 @@ COMMANDS = {
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),
+    "evaluate": ("evaluation", "EvaluateSettings", "what frozen representations are worth, side by side"),
+    "report": ("report", "ReportSettings", "one page that puts runs and evaluations beside one another"),
     "prompt": ("prompt", "PromptSettings", "few-shot prompting in the style of GPT-3, with intervals"),
     "env": (None, None, "versions and hardware, for a bug report"),
 }

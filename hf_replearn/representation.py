@@ -258,3 +258,23 @@ def pca(train: Features, test: Features, *, components: int) -> tuple[Features, 
         :, :components
     ]  # (D, components)
     return tuple(Features((part.x - centre) @ eigenvectors, part.labels) for part in (train, test))
+
+
+def tfidf(train, *others, terms: int = 2048) -> list[Features]:
+    """TF-IDF of the most frequent words and pairs of words of the training texts: rows of norm 1, (N, terms).
+
+    train, others: datasets with `text` and maybe `text_pair`; a pair is both vectors and their product, (N, 3 · terms).
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    columns = [name for name in ("text", "text_pair") if name in train.column_names]
+    bag = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]", max_features=terms, dtype=np.float32
+    )
+    bag.fit([text for name in columns for text in train[name][:]])
+    found = []
+    for part in (train, *others):
+        vectors = [torch.from_numpy(bag.transform(part[name][:]).toarray()) for name in columns]
+        vectors += [vectors[0] * vectors[1]] if len(vectors) == 2 else []
+        found.append(Features(torch.cat(vectors, dim=1), labels_of(part)))
+    return found

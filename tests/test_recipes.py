@@ -56,9 +56,8 @@ def test_every_documented_command_is_valid(recipe, monkeypatch):
     monkeypatch.chdir(ROOT)
     text = importlib.import_module(f"hf_replearn.recipes.{recipe}").__doc__ + (ROOT / "README.md").read_text()
     text = text.replace("\\\n", " ")
-    commands = re.findall(
-        rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {recipe.replace('_', '-')} (.*)", text
-    )
+    command = next(name for name, (module, _, _) in COMMANDS.items() if module == recipe)
+    commands = re.findall(rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {command} (.*)", text)
     assert commands
     for arguments in commands:
         parse(settings_of(recipe), shlex.split("".join(arguments), comments=True))

@@ -43,3 +43,16 @@ def resampled_spearman(similar: np.ndarray, scores: np.ndarray, *, seed: int = 0
     u, v = (rankdata(values[rows], axis=1) for values in (similar, scores))
     u, v = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (u, v))
     return (u * v).sum(axis=1) / np.maximum(np.sqrt((u * u).sum(axis=1) * (v * v).sum(axis=1)), 1e-300)
+
+
+def paired_spearman(a: np.ndarray, b: np.ndarray, scores: np.ndarray, *, seed: int = 0) -> dict[str, float]:
+    """As `paired_test`, for the correlations of two encoders' similarities (P,) and (P,) with the same scores (P,)."""
+    from scipy.stats import spearmanr
+
+    samples = resampled_spearman(a, scores, seed=seed) - resampled_spearman(b, scores, seed=seed)
+    other_side = min((samples <= 0).mean(), (samples >= 0).mean())
+    return {
+        "difference": float(spearmanr(a, scores).statistic - spearmanr(b, scores).statistic),
+        "ci95": half_width(samples),
+        "p": float(min(1.0, max(2 * other_side, 1 / RESAMPLES))),
+    }

@@ -1,0 +1,370 @@
+"""`report.html`: one self-contained page of a run, an evaluation, or several of them beside one another.
+
+No network, no library: figures are SVG in the page, pictures data URIs, all text of data escaped. A content security
+policy forbids whatever else might be asked for, scripts too, but for the page's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_replearn.errors import InputError
+from hf_replearn.sharing import figures
+from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite, load
+
+FILE = "report.html"
+FAMILIES = {"k_shot": "Few labels", "voc07": "Few labels", "knn": "All labels", "linear": "All labels"}
+FAMILIES |= dict.fromkeys(("recall", "map"), "Retrieval") | {"sts_spearman": "Similarity of sentences"}
+FAMILIES |= dict.fromkeys(("nmi", "ari", "matched", "silhouette"), "Clusters found without labels")
+CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
+POINTS = 300  # of a training curve
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table shows, and the number by which its column is sorted (None: last)."""
+
+    text: str
+    value: float | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a line for each encoder. columns: what their heads say."""
+
+    title: str
+    columns: list[str]
+    lines: list[tuple[str, list[Cell]]]
+    note: str = ""
+
+    def is_text(self, column: int) -> bool:
+        """Whether no cell of the column is a number."""
+        return all(cells[column].value is None for _, cells in self.lines)
+
+
+@dataclass
+class Page:
+    """What the template shows, in its order. charts: (title, [(caption, Markup)])."""
+
+    title: str
+    lead: str
+    facts: list[tuple[str, str]]
+    tables: list[Table] = field(default_factory=list)
+    charts: list[tuple[str, list]] = field(default_factory=list)
+    neighbours: dict[str, Any] = field(default_factory=dict)
+    samples: str = ""
+    protocols: list[tuple[str, str]] = field(default_factory=list)
+    details: list[tuple[str, str]] = field(default_factory=list)
+    foot: str = ""
+
+
+def write_page(folder: str | Path) -> Path:
+    """Writes `folder/report.html` from `report.json`, and the training curves of `log.jsonl` where a run left one."""
+    report = load(folder)
+    page = evaluation_page(report) if isinstance(report, Evaluation) else run_page(report, read_log(folder))
+    path = Path(folder, FILE)
+    path.write_text(render(page), encoding="utf-8")
+    return path
+
+
+def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
+    """Writes one page that puts runs and evaluations beside one another.
+
+    Only scores of the same protocol, told by its whole sentence, and the same data share a column.
+    Raises InputError for folders without a report, or fewer than two.
+    """
+    if len(folders) < 2:
+        raise InputError("a comparison needs at least two folders with a report.json")
+    names = names_of(folders)
+    reports = dict(zip(names, map(load, folders), strict=True))
+    logs = {name: read_log(folder) for name, folder in zip(names, folders, strict=True)}
+    page = Page(
+        title=" · ".join(names),
+        lead=f"{len(reports)} reports beside one another. Scores stand in one column only where the protocol, the data "
+        "and the number of examples are the same. Intervals are those of each report: for paired tests, evaluate the "
+        "encoders together.",
+        facts=[(name, summary(report)) for name, report in reports.items()],
+        tables=joint_tables(reports),
+        charts=[("Training", training_charts({name: log for name, log in logs.items() if log}))],
+        protocols=[(name, text) for report in reports.values() for name, text in report.protocols.items()],
+        details=[(f"Command of {name}", report.command) for name, report in reports.items()],
+        foot=foot(next(iter(reports.values()))),
+    )
+    page.protocols = list(dict.fromkeys(page.protocols))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(page), encoding="utf-8")
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.charts = [(title, drawn) for title, drawn in page.charts if drawn]
+    script = Path(__file__).with_name("page_script.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("page_template.html").render(page=page, script=script, digest=digest)
+
+
+# ---- what the pages hold
+
+
+def run_page(report: Report, log: list[dict]) -> Page:
+    """Of a run that trained an encoder."""
+    encoder, data, training = report.encoder, report.data, report.training
+    facts = [
+        ("Method", f"{report.method.name}: {report.method.paper}"),
+        ("Encoder", f"{encoder.architecture}, {encoder.parameters:,} parameters, {encoder.features:,} features"),
+        ("Started from", encoder.initialized_from),
+        ("Data", summary(report)),
+        ("Training", f"{training.steps:,} steps, {training.examples:,} examples, {training.seconds:,.0f} s"),
+        ("Hardware", training.hardware),
+    ]
+    tables = score_tables(report)
+    if training.held_out:
+        lines = [(name, [Cell(f"{loss:.3f}", loss)]) for name, loss in training.held_out.items()]
+        tables.append(Table("Held-out text", ["loss per token"], lines, note="Smaller is better."))
+    return Page(
+        title=f"{report.method.name} on {data.name}",
+        lead=report.method.summary,
+        facts=facts,
+        tables=tables,
+        charts=[("Few labels", shot_charts(report)), ("Training", training_charts({report.method.name: log}))],
+        samples=report.samples,
+        protocols=used_protocols(report),
+        details=[("Command", report.command), *details(report)],
+        foot=foot(report),
+    )
+
+
+def evaluation_page(report: Evaluation) -> Page:
+    """Of several encoders on one dataset."""
+    task = report.task
+    facts = [("Data", summary(report)), ("Test examples", task.held_out)]
+    known = list(dict.fromkeys(name for encoder in report.encoders.values() for name in encoder))
+    lines = [(row, [Cell(encoder.get(name, "–")) for name in known]) for row, encoder in report.encoders.items()]
+    names = task.classes or []
+    maps = [
+        (f"{kind} of {row}", figures.scatter(points, report.maps["labels"], title=f"{kind} of the features of {row}"))
+        for kind in ("t-SNE", "PCA")
+        for row, points in report.maps.get(kind, {}).items()
+    ]
+    if maps and len(names) <= 2 * figures.COLOURS:
+        maps.append(("Classes", figures.legend(names)))
+    layers = [
+        (
+            metric,
+            figures.line_chart(
+                {row: [(n, v, 0.0) for n, v in enumerate(found[metric])] for row, found in report.layers.items()},
+                x="layer",
+                y=metric,
+            ),
+        )
+        for metric in next(iter(report.layers.values()), {})
+    ]
+    matrices = [
+        (f"Linear probe of {row}, % of each class", figures.confusion(table, names, title=f"Linear probe of {row}"))
+        for row, table in report.confusion.items()
+    ]
+    return Page(
+        title=f"What representations are worth on {task.name}",
+        lead="Frozen features of every encoder, judged in the same way on the same examples.",
+        facts=facts,
+        tables=[Table("Encoders", known, lines), *score_tables(report)],
+        charts=[
+            ("Few labels", shot_charts(report)),
+            ("Layers", layers),
+            ("Maps", maps),
+            ("Confusions", matrices),
+        ],
+        neighbours=report.neighbours,
+        protocols=used_protocols(report),
+        details=[("Command", report.command), *details(report)],
+        foot=foot(report),
+    )
+
+
+def summary(report: Report | Evaluation) -> str:
+    """The data in one line."""
+    if isinstance(report, Evaluation):
+        task = report.task
+        train = f"{task.train:,} labels, " if task.train else ""
+        classes = f", {len(task.classes)} classes" if task.classes else ""
+        return f"{task.name}: {train}{task.test:,} test examples ({task.unit}){classes}"
+    data = report.data
+    count = "a stream" if data.train is None else f"{data.train:,} {data.unit}s"
+    return f"{data.name}: {count}" + ("" if data.classes is None else f", {data.classes} classes")
+
+
+def used_protocols(report: Scores) -> list[tuple[str, str]]:
+    """Those of the metrics that were measured, in their order."""
+    names = [name.split("@")[0] for name in [*report.metrics, *properties_of(report)]]
+    return [(name, report.protocols[name]) for name in dict.fromkeys(names)]
+
+
+def details(report: Report | Evaluation) -> list[tuple[str, str]]:
+    """Settings and versions as text."""
+    import yaml
+
+    return [
+        ("Settings", yaml.safe_dump(report.settings, allow_unicode=True, sort_keys=False)),
+        ("Versions", yaml.safe_dump(report.versions, sort_keys=False)),
+    ]
+
+
+def foot(report: Scores) -> str:
+    return f"Written by hf_replearn {report.versions['hf_replearn']} on {report.date}."
+
+
+# ---- tables
+
+
+def score_tables(report: Report | Evaluation) -> list[Table]:
+    """The scores in families, the properties, and the paired tests."""
+    tables = []
+    for family, metrics in families(report.metrics).items():
+        lines = [(row, [cell(report, row, metric) for metric in metrics]) for row in report.rows]
+        tables.append(Table(family, metrics, lines, note="Larger is better; ± is half the 95 % interval."))
+    names = properties_of(report)
+    if names:
+        lines = [(row, [plain(found.get(name)) for name in names]) for row, found in report.properties.items()]
+        tables.append(Table("Properties", names, lines, note="Neither good nor bad by being large."))
+    tests = getattr(report, "comparisons", [])
+    if tests:
+        first = next(iter(report.rows))
+        metrics = list(dict.fromkeys(test["metric"] for test in tests))
+        lines = [
+            (row, [difference(test) for test in tests if test["other"] == row])
+            for row in dict.fromkeys(test["other"] for test in tests)
+        ]
+        note = f"{first} less each other encoder, on the same test examples and labels, with half the 95 % interval; "
+        note += f"bold: p < 0.05, by paired bootstrap, corrected for {len(tests)} comparisons (Holm)."
+        tables.append(Table(f"How much {first} is ahead", metrics, lines, note=note))
+    return tables
+
+
+def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
+    """A table for each dataset and family; metrics of another protocol are another column."""
+    columns: dict = {}  # (dataset, family) -> {(metric, sentence): {line: Cell}}
+    for name, report in reports.items():
+        for family, metrics in families(report.metrics).items():
+            table = columns.setdefault((data_key(report), family), {})
+            for metric in metrics:
+                column = table.setdefault((metric, report.protocols[metric.split("@")[0]]), {})
+                for row in report.rows:
+                    column[f"{name}: {row}"] = cell(report, row, metric, mark=False)
+    tables = []
+    for (data, family), table in columns.items():
+        heads, sentences = [], {}
+        for metric, sentence in table:
+            known = sentences.setdefault(metric, [])
+            known.append(sentence)
+            heads.append(metric if len(known) == 1 else f"{metric} (protocol {len(known)})")
+        rows = list(dict.fromkeys(line for column in table.values() for line in column))
+        lines = [(row, [column.get(row, Cell("–")) for column in table.values()]) for row in rows]
+        lines = [
+            (row, [marked(cell, column) for cell, column in zip(cells, table.values(), strict=True)])
+            for row, cells in lines
+        ]
+        tables.append(Table(f"{family}: {data}", heads, lines, note="Larger is better; ± is half the 95 % interval."))
+    return tables
+
+
+def data_key(report: Report | Evaluation) -> str:
+    """Data whose scores may be compared: the same name and the same number of test examples."""
+    if isinstance(report, Evaluation):
+        return f"{report.task.name}, {report.task.test:,} test examples"
+    test = "" if report.data.test is None else f", {report.data.test:,} test examples"
+    return f"{report.data.name}{test}"
+
+
+def marked(cell: Cell, column: dict[str, Cell]) -> Cell:
+    values = [other.value for other in column.values() if other.value is not None]
+    best = cell.value is not None and len(values) > 1 and round(cell.value, 3) == round(max(values), 3)
+    return Cell(cell.text, cell.value, best)
+
+
+def families(metrics: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        found.setdefault(FAMILIES.get(metric.split("@")[0], "Tasks"), []).append(metric)
+    return found
+
+
+def properties_of(report: Scores) -> list[str]:
+    return list(dict.fromkeys(name for found in report.properties.values() for name in found))
+
+
+def cell(report: Scores, row: str, metric: str, *, mark: bool = True) -> Cell:
+    value = finite(report.rows[row].get(metric))
+    return Cell(report.cell(row, metric), value, mark and row in report.best(metric))
+
+
+def difference(test: dict[str, Any]) -> Cell:
+    """Of a paired test: bold where it is significant."""
+    text = f"{test['difference']:+.3f} ± {test['ci95']:.3f}".replace("-", "−")
+    return Cell(text, test["difference"], best=test["p"] < 0.05)
+
+
+def plain(value: float | None) -> Cell:
+    return Cell("–") if finite(value) is None else Cell(f"{value:.3g}", value)
+
+
+# ---- charts
+
+
+def shot_charts(report: Scores) -> list:
+    """Accuracy over labels a class, with bands, for each family of scores that has at least two values of k."""
+    charts = []
+    for protocol in ("k_shot", "voc07"):
+        curves = {}
+        for row, scores in report.rows.items():
+            points = [
+                (float(metric.split("@")[1]), scores.get(metric), scores.get(metric + INTERVAL) or 0.0)
+                for metric in report.metrics
+                if metric.startswith(f"{protocol}@")
+            ]
+            curves[row] = points if len(points) > 1 else []
+        drawn = figures.line_chart(curves, x="labels a class", y=protocol, log=True)
+        charts += [] if drawn is None else [(f"{protocol}; bands are 95 % intervals", drawn)]
+    return charts
+
+
+def training_charts(logs: dict[str, list[dict]]) -> list:
+    """A chart for each quantity of the logs: name of the run -> lines of log.jsonl."""
+    charts = []
+    for quantity in CURVES:
+        curves = {}
+        for name, log in logs.items():
+            points = [(line["step"], finite(line[quantity]), 0.0) for line in log if quantity in line]
+            curves[name] = points[:: max(1, len(points) // POINTS)]
+        drawn = figures.line_chart(curves, x="step", y=quantity)
+        charts += [] if drawn is None or max(map(len, curves.values())) < 2 else [(quantity, drawn)]
+    return charts
+
+
+def read_log(folder: str | Path) -> list[dict]:
+    """The lines of `log.jsonl`; none where there is no such file."""
+    path = Path(folder, "log.jsonl")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def names_of(folders: Sequence[str | Path]) -> list[str]:
+    """The last part of each path, or all of it where two would be called the same."""
+    short = [Path(folder).resolve().name for folder in folders]
+    return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]

@@ -1,0 +1,378 @@
+"""What representations are worth, side by side: any encoders of images or texts, on any labelled dataset.
+
+    hf-replearn evaluate --model out/mine --model timm/resnet18.a1_in1k --dataset path/to/fashion_mnist \\
+        --output_dir out/report
+    hf-replearn evaluate --model out/bert --model bert-base-uncased --dataset path/to/glue/sst2 --suite full \\
+        --output_dir out/sst2
+    hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
+
+Frozen features, computed once and kept, are judged by k-shot and linear classifiers, nearest neighbours, retrieval and
+clustering (pairs of sentences with scores by Spearman's correlation), and described without labels; all beside the same
+network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
+`report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples. What fine-tuning gives is
+`hf-replearn finetune`.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import as_dict, command_line, run, setting
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How much is measured: examples, draws of the k labels, neighbours that vote, queries and points of the maps."""
+
+    train: int | None
+    test: int | None
+    draws: int
+    neighbours: tuple[int, ...]
+    points: int
+    queries: int = 2000
+
+
+SUITES = {"quick": Suite(5000, 2000, 5, (20,), 1000), "full": Suite(None, None, 20, (20, 200), 2000)}
+
+
+@dataclass(kw_only=True)
+class EvaluateSettings:
+    model: tuple[str, ...] = setting(
+        ..., "folder or Hub id of an encoder, transformers or timm format; may be given several times", section="model"
+    )
+    pooling: Literal["mean", "cls", "last"] = setting(
+        "mean", "one vector of a text: mean of all tokens, the first, or the last", section="model"
+    )
+    layers: Literal["last", "all"] = setting("last", "all: also kNN and linear probe of every layer", section="model")
+    baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
+    dataset: str = setting(
+        ..., "Hub id, folder of {train,validation,test}.{parquet,jsonl,csv} or of images, or toy", section="data"
+    )
+    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
+    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
+    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
+    train_examples: int | None = setting(
+        None, "labels, balanced over classes; none: 5,000 (quick) or all (full)", section="data", at_least=2
+    )
+    test_examples: int | None = setting(None, "none: 2,000 (quick) or all (full)", section="data", at_least=2)
+    max_length: int | None = setting(
+        None, "tokens kept of a text; none: 128, or what the model can take", section="data", at_least=2
+    )
+    suite: Literal["quick", "full"] = setting("quick", "how much is measured", section="evaluation")
+    shots: tuple[int, ...] | None = setting(
+        None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
+    )
+    output_dir: str = setting(..., "folder for report.json and report.html", section="run")
+    seed: int = setting(42, "of draws, k-means, random weights and pictures", section="run")
+    use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
+    dataloader_num_workers: int = setting(0, "processes that load examples", section="run", at_least=0)
+
+
+def main(settings: EvaluateSettings) -> None:
+    """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
+    import transformers
+
+    from hf_replearn.evaluation.k_shot import feasible_shots
+    from hf_replearn.evaluation.label_free import label_free
+    from hf_replearn.evaluation.suite import judge, judged, outcomes
+    from hf_replearn.representation import labels_of
+    from hf_replearn.sharing import report as facts
+    from hf_replearn.sharing.page import write_page
+    from hf_replearn.training.folder import check_folder, claim_folder
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+    # 1. Data
+    out, scope = Path(settings.output_dir), SUITES[settings.suite]
+    check_folder(settings)
+    data, train, test = load(settings, scope)
+    pairs = data.label_names is None
+    shots = None if pairs else feasible_shots(labels_of(train), settings.shots)
+
+    # 2. Encoders, and what they must beat
+    learn_from = sentences(data.train, together=True)[0] if pairs else train
+    sources = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
+    claim_folder(settings)
+
+    # 3. Features, and how well each test example does with them
+    report = facts.Evaluation(
+        task=facts.Task(
+            name=data.name,
+            hub_id=data.hub_id,
+            unit="pair of sentences" if pairs else "image" if data.inputs == ["image"] else "text",
+            train=0 if pairs else len(train),
+            test=len(test),
+            classes=data.label_names,
+            held_out=data.test_source,
+        ),
+        encoders={},
+        command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
+        settings=as_dict(settings),
+    )
+    found, features, metrics = {}, {}, []
+    for row, source in sources.items():
+        print(f"{row} …", flush=True)
+        if pairs:
+            both, report.encoders[row] = source(*sentences(test))
+            features[row] = both
+            report.rows[row], report.properties[row], found[row] = similarity(both, labels_of(test), seed=settings.seed)
+        else:
+            layers, report.encoders[row] = source(train, test)
+            features[row] = layers[-1]
+            found[row] = outcomes(
+                *layers[-1], shots=shots, draws=scope.draws, neighbours=scope.neighbours, queries=scope.queries,
+                seed=settings.seed,
+            )  # fmt: skip
+            report.rows[row] = judge(layers[-1][1], found[row], seed=settings.seed)
+            report.properties[row] = label_free(layers[-1][1], seed=settings.seed)
+            if len(layers) > 1:
+                report.layers[row] = over_layers(layers, seed=settings.seed)
+        metrics += [*report.rows[row], *report.properties[row]]
+
+    # 4. What every score means, and whether the encoders differ
+    counts = {"train": len(train), "test": len(test), "draws": scope.draws}
+    if not pairs:
+        counts["queries"] = next(iter(found.values()))["map"].shape[1]
+    report.protocols = judged([name for name in metrics if not name.endswith(facts.INTERVAL)], **counts)
+    report.comparisons = compare(found, labels_of(test), pairs=pairs, seed=settings.seed)
+
+    # 5. Pictures
+    if not pairs:
+        draw(report, features, test, points=scope.points, seed=settings.seed)
+
+    # 6. The report and its page
+    report.save(out)
+    print(f"\n{report.table()}\n\npage: {write_page(out)}")
+
+
+# ---- data
+
+
+def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
+    """The data, its training examples, balanced over classes, and its test examples: as many as the suite takes."""
+    import numpy as np
+
+    from hf_replearn.data.labelled import balanced_subset, by_length, load_labelled
+    from hf_replearn.metrics import GLUE
+
+    glue = Path(settings.dataset).name in GLUE or settings.dataset_config in GLUE
+    data = load_labelled(
+        settings.dataset,
+        config=settings.dataset_config,
+        text_columns=settings.text_columns,
+        image_column=settings.image_column,
+        label_column=settings.label_column,
+        evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
+    )
+    if data.label_names is None and len(data.inputs) != 2:
+        raise InputError(
+            f"the labels of {settings.dataset!r} are numbers of single texts: only pairs of sentences with scores are "
+            "evaluated so; use `hf-replearn finetune --mode linear`"
+        )
+    parts = []
+    sizes = (settings.train_examples or scope.train, settings.test_examples or scope.test)
+    for part, most in zip((data.train, data.test), sizes, strict=True):
+        if most is not None and most < len(part):
+            labels = np.zeros(len(part), int) if data.label_names is None else np.array(part["label"][:])
+            part = part.select(balanced_subset(labels, most / len(part), seed=settings.seed))
+        parts.append(part.select(by_length(part)))
+    return data, *parts
+
+
+def sentences(pairs, *, together: bool = False) -> list:
+    """The first and the second sentences of pairs as datasets of texts, or both as one."""
+    from datasets import Dataset, concatenate_datasets
+
+    parts = [Dataset.from_dict({"text": pairs[name][:], "label": [0] * len(pairs)}) for name in ("text", "text_pair")]
+    return [concatenate_datasets(parts)] if together else parts
+
+
+# ---- encoders: each gives (two datasets) -> ([(their features) of each layer], facts for the report)
+
+
+def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> dict[str, Callable]:
+    """Row of the report -> how to get its features; whatever is wrong with a model is found out here.
+
+    learn_from: the examples that words and principal components are found in.
+    """
+    from transformers import AutoModel, set_seed
+
+    from hf_replearn.evaluation.finetune import choose_length, load_network, load_processor
+    from hf_replearn.representation import Pooling, ProcessorInputs
+
+    rows, architectures = {}, {}
+    for model in settings.model:
+        config, processor = load_processor(model, images=images)
+        length = None if images else choose_length(settings.max_length, config, processor)
+        preprocess = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+        name = Path(model).resolve().name if Path(model).exists() else model
+        row = name if name not in rows else model
+        if row in rows:
+            raise InputError(f"--model {model} is given twice")
+        pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers == "all")
+        network = load_network(AutoModel, model, config)
+        rows[row] = partial(represent, settings, pooling(network), preprocess, origin=model)
+        architecture = str({key: value for key, value in config.to_dict().items() if key != "_name_or_path"})
+        architectures.setdefault(architecture, (row, config, preprocess))
+    if settings.baselines:
+        for row, config, preprocess in architectures.values():
+            set_seed(settings.seed)
+            network = load_network(AutoModel, "", config, pretrained=False)
+            name = "random weights" if len(architectures) == 1 else f"random weights of {row}"
+            rows[name] = partial(represent, settings, pooling(network), preprocess, origin="random weights")
+        plain = "raw pixels" if images else "TF-IDF"
+        rows[plain] = partial(plain_features, learn_from, components=None)
+        rows[f"PCA of {plain}"] = partial(plain_features, learn_from, components=64)
+    return rows
+
+
+def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: str) -> tuple[list, dict[str, str]]:
+    """Features of each layer of a network, computed once."""
+    import datasets
+    import torch
+
+    from hf_replearn.representation import extract_once, split_layers
+
+    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
+    encoder = encoder.to("cpu" if use_cpu else torch.accelerator.current_accelerator()).eval()
+    extracted = [
+        extract_once(
+            encoder,
+            part,
+            preprocess=preprocess,
+            cache=Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn"),
+            num_workers=settings.dataloader_num_workers,
+            progress=f"features of {len(part):,} examples",
+        )
+        for part in parts
+    ]
+    with torch.no_grad():
+        encoder(preprocess([parts[0][0]]).to(next(encoder.parameters()).device))  # tells the widths
+    layers = list(zip(*(split_layers(part, encoder.widths) for part in extracted), strict=True))
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    image = getattr(encoder.encoder.config, "model_type", "") == "timm_wrapper"
+    facts = {"from": origin, "parameters": f"{count:,}", "features": f"{layers[-1][0].x.shape[1]:,}"}
+    return layers, facts | {"pooling": "its own" if image else settings.pooling}
+
+
+def plain_features(learn_from, *parts, components: int | None) -> tuple[list, dict[str, str]]:
+    """Pixels (32 x 32) or TF-IDF, or their principal components."""
+    import torch
+
+    from hf_replearn.representation import ImagePreprocessor, extract, pca, tfidf
+
+    if "image" in learn_from.column_names:
+        small = ImagePreprocessor(32, (0.5,) * 3, (0.5,) * 3)
+        known, *found = (extract(torch.nn.Flatten(), part, preprocess=small) for part in (learn_from, *parts))
+    else:
+        known, *found = tfidf(learn_from, *parts)
+    if components is not None:
+        found = [pca(known, part, components=components)[1] for part in found]
+    facts = {"from": "the data", "parameters": "–", "features": f"{found[0].x.shape[1]:,}", "pooling": "–"}
+    return [tuple(found)], facts
+
+
+# ---- scores and pictures
+
+
+def similarity(layers, scores, *, seed: int) -> tuple[dict, dict, Any]:
+    """Of pairs of sentences: Spearman's correlation with people's scores, properties, and the similarities (P,)."""
+    import torch
+
+    from hf_replearn.evaluation.label_free import label_free
+    from hf_replearn.evaluation.sentences import cosine, sts
+    from hf_replearn.representation import Features
+
+    first, second = layers[-1]
+    alike = (scores >= 0.8 * scores.max()).nonzero().flatten()
+    both = Features(torch.cat([first.x, second.x]))
+    properties = label_free(both, positives=(alike, alike + len(first)), seed=seed)
+    return sts(first.x, second.x, scores, seed=seed), properties, cosine(first.x, second.x)
+
+
+def over_layers(layers, *, seed: int) -> dict[str, list[float]]:
+    """kNN and linear probe of every layer."""
+    from hf_replearn.evaluation.knn import knn
+    from hf_replearn.evaluation.linear_probe import linear_probe
+
+    found = [knn(train, test, k=20) | linear_probe(train, test, seed=seed) for train, test in layers]
+    return {name: [scores[name] for scores in found] for name in found[0] if name != "linear_cost"}
+
+
+def compare(found: dict, scores, *, pairs: bool, seed: int) -> list[dict]:
+    """Paired tests of the first row with every other one, p corrected for their number (Holm)."""
+    from hf_replearn.evaluation.sentences import paired_spearman
+    from hf_replearn.evaluation.statistics import holm, paired_test
+
+    first, *others = found
+    tests = []
+    for other in others:
+        if pairs:
+            test = paired_spearman(found[first].numpy(), found[other].numpy(), scores.numpy(), seed=seed)
+            tests.append({"metric": "sts_spearman", "other": other} | test)
+            continue
+        for metric, outcome in found[first].items():
+            test = paired_test(outcome.numpy(), found[other][metric].numpy(), seed=seed)
+            tests.append({"metric": metric, "other": other} | test)
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["p"] = p
+    return tests
+
+
+def draw(report, features: dict, test, *, points: int, seed: int) -> None:
+    """What the pictures of the page show: maps, nearest neighbours, confusions of the linear probe."""
+    import numpy as np
+    import torch
+
+    from hf_replearn.evaluation.linear_probe import linear_predictions
+    from hf_replearn.evaluation.projection import pca_map, tsne_map
+    from hf_replearn.evaluation.retrieval import neighbours
+    from hf_replearn.sharing.figures import whole_numbers
+
+    rng = np.random.default_rng(seed)
+    some = torch.from_numpy(np.sort(rng.permutation(len(test))[:points]))
+    queries = rng.permutation(len(test))[:QUERIES].tolist()
+    names = report.task.classes
+    report.maps = {"labels": np.array(test["label"][:])[some].tolist(), "PCA": {}, "t-SNE": {}}
+    report.neighbours = {"queries": [shown(test[row], names) for row in queries]}
+    for row, (train, tested) in features.items():
+        report.maps["PCA"][row] = whole_numbers(pca_map(tested[some]))
+        report.maps["t-SNE"][row] = whole_numbers(tsne_map(tested[some], seed=seed))
+        nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1)[:, 1:].tolist()
+        report.neighbours[row] = [[shown(test[key], names) for key in keys] for keys in nearest]
+        told, _ = linear_predictions(train, tested, seed=seed)
+        table = np.zeros((len(names), len(names)), int)
+        np.add.at(table, (tested.labels.numpy(), told.numpy()), 1)
+        report.confusion[row] = table.tolist()
+
+
+def shown(example: dict, names: list[str]) -> dict:
+    """A row of a labelled dataset as the page shows it: a small picture or the beginning of a text, and its class."""
+    import base64
+    import io
+
+    from hf_replearn.data.images import decode_rgb
+
+    label = names[example["label"]]
+    if "image" not in example:
+        text = " / ".join(example[name] for name in ("text", "text_pair") if name in example)
+        return {"text": text if len(text) <= 140 else text[:139] + "…", "label": label}
+    image = decode_rgb(example["image"])
+    image.thumbnail((48, 48))
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return {"image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", "label": label}
+
+
+QUERIES, NEIGHBOURS = 6, 6
+
+if __name__ == "__main__":
+    run(main, EvaluateSettings, prog="evaluate")

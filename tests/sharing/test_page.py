@@ -1,0 +1,251 @@
+"""The page: self-contained, escaped, well formed, and where a Chromium is installed, opened, sorted and looked for
+complaints."""
+
+import dataclasses
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from hf_replearn.errors import InputError
+from hf_replearn.sharing import figures
+from hf_replearn.sharing.page import write_comparison, write_page
+from hf_replearn.sharing.report import Evaluation, Task, load
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 191 }}"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DIFFERENCE = {"difference": -0.2, "ci95": 0.1, "p": 0.01}
+VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
+
+
+class Tags(html.parser.HTMLParser):
+    """Fails where tags do not nest, ids come twice or links within the page lead nowhere; collects attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.targets, self.attributes, self.names = [], set(), set(), [], []
+        self.feed(text)
+        assert self.open == [] and self.targets <= self.ids
+
+    def handle_starttag(self, tag, attributes):
+        self.names.append(tag)
+        self.attributes += [(tag, *pair) for pair in attributes]
+        found = dict(attributes)
+        if "id" in found:
+            assert found["id"] not in self.ids
+            self.ids.add(found["id"])
+        for name in ("aria-labelledby", "href"):
+            if name == "aria-labelledby" and name in found or found.get(name, "").startswith("#"):
+                self.targets.add(found[name].lstrip("#"))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.attributes += [(tag, *pair) for pair in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def evaluation():
+    rows = ["ours", "raw pixels", HOSTILE]
+    example = {"text": HOSTILE, "label": HOSTILE}
+    picture = {"image": "data:image/png;base64,AAAA", "label": "b"}
+    return Evaluation(
+        task=Task(name="toy", unit="image", train=40, test=20, classes=["a", HOSTILE], held_out="split `test`"),
+        encoders={row: {"from": HOSTILE, "features": "8"} for row in rows},
+        command=f"hf-replearn evaluate --model {HOSTILE}",
+        settings={"note": HOSTILE},
+        rows={
+            row: {"k_shot@1": value, "k_shot@1_ci95": 0.01, "k_shot@4": value + 0.2, "knn@20": value, "map": None}
+            for row, value in zip(rows, (0.5, 0.3, 0.7), strict=True)
+        },
+        properties={row: {"rankme": 3.0} for row in rows},
+        protocols={name: f"{name} {HOSTILE}" for name in ("k_shot", "knn", "map", "rankme")},
+        comparisons=[
+            {"metric": "knn@20", "other": row, "difference": -0.2, "ci95": 0.1, "p": 0.01} for row in rows[1:]
+        ],
+        maps={"labels": [0, 1], "PCA": {row: [[0, 1000], [10, 20]] for row in rows}, "t-SNE": {}},
+        neighbours={"queries": [example, picture]} | {row: [[example], [picture]] for row in rows},
+        confusion={row: [[3, 1], [0, 4]] for row in rows},
+        layers={row: {"linear": [0.1, 0.2]} for row in rows},
+    )
+
+
+@pytest.fixture
+def pages(report, evaluation, tmp_path):
+    """The folder of a run, with a log, that of an evaluation, and the page that compares both."""
+    run, judged = tmp_path / "run", tmp_path / "judged"
+    for folder, facts in ((run, report), (judged, evaluation)):
+        folder.mkdir()
+        facts.save(folder)
+    log = [{"step": step, "loss": 3.0 / step, "note": HOSTILE} for step in range(1, 30)]
+    (run / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
+    return [write_page(run), write_page(judged), write_comparison([run, judged], tmp_path / "comparison.html")]
+
+
+def test_an_evaluation_survives_its_file(evaluation, tmp_path):
+    evaluation.save(tmp_path)
+    assert load(tmp_path) == evaluation
+    with pytest.raises(InputError, match="no report.json"):
+        load(tmp_path / "nothing")
+
+
+def test_pages_are_well_formed_and_ask_for_nothing(pages):
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        tags = Tags(text)
+        for tag, name, value in tags.attributes:
+            if name in ("src", "href", "xlink:href", "action", "data", "srcset"):
+                assert value.startswith(("data:", "#")), (tag, name, value)
+            assert not name.startswith("on")
+        assert "url(" not in text and "@import" not in text
+        assert tags.names.count("script") == 1  # the page's own, though data has others
+        assert "1337" not in text  # and is no template
+
+
+def test_figures_and_tables_are_named_for_those_who_do_not_see_them(pages):
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        pictures = re.findall(r"<svg[^>]*>", text)
+        assert pictures and all('role="img" aria-label="' in p or 'aria-hidden="true"' in p for p in pictures)
+        assert all(re.search(r' alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", text))
+        assert text.count('<th scope="col"') == text.count('<button type="button">')
+
+
+def test_the_page_shows_what_the_report_holds(pages):
+    run, judged, _ = (page.read_text(encoding="utf-8") for page in pages)
+    assert "0.781 ± 0.012" in run and "loss" in run and "2 CPU cores" in run
+    assert "<strong>0.700 ± 0.010</strong>" in judged and "−0.200 ± 0.100" in judged
+
+
+def test_only_scores_of_one_protocol_share_a_column(report, tmp_path):
+    """Two runs that measured alike share all columns; a run whose kNN was another has one of its own."""
+    other = dataclasses.replace(report, protocols=report.protocols | {"knn": "Euclidean distance."})
+    for name, facts in (("a", report), ("b", report), ("c", other)):
+        (tmp_path / name).mkdir()
+        facts.save(tmp_path / name)
+
+    def heads(*names):
+        page = write_comparison([tmp_path / name for name in names], tmp_path / "page.html")
+        return re.findall(r"<button type=\"button\">([^<]*)</button>", page.read_text(encoding="utf-8"))
+
+    assert heads("a", "b").count("knn@20") == 1 and "knn@20 (protocol 2)" not in heads("a", "b")
+    assert heads("a", "c").count("knn@20") == 1 and heads("a", "c").count("knn@20 (protocol 2)") == 1
+    with pytest.raises(InputError, match="at least two"):
+        heads("a")
+
+
+def test_other_data_is_another_table(report, tmp_path):
+    for name, test in (("a", 360), ("b", 100)):
+        (tmp_path / name).mkdir()
+        dataclasses.replace(report, data=dataclasses.replace(report.data, test=test)).save(tmp_path / name)
+    text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Few labels: digits, 360 test examples" in text and "Few labels: digits, 100 test examples" in text
+
+
+# ---- figures
+
+
+def test_a_line_goes_through_its_points():
+    chart = figures.line_chart({"a": [(1, 0.0, 0), (2, 0.5, 0), (4, 1.0, 0.0)]}, x="k", y="accuracy", log=True)
+    points = [tuple(map(float, p)) for p in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart)]
+    (x0, y0), (x1, y1), (x2, y2) = points
+    assert x1 - x0 == pytest.approx(x2 - x1, abs=0.2) and y0 - y1 == pytest.approx(y1 - y2, abs=0.2)
+    assert y0 == figures.HEIGHT - figures.BOTTOM and y2 == figures.TOP  # 0 and 1 are the ends of the axis
+    assert figures.line_chart({"a": [(1, None, 0), (2, float("nan"), 0)]}, x="k", y="accuracy") is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.31, 0.33), (-5, 1e6), (3, 3), (1e-9, 2e-9)])
+def test_ticks_are_round_and_enclose(low, high):
+    ticks = figures.round_ticks(low, high)
+    assert ticks[0] <= low and ticks[-1] >= high - 1e-12 and 2 <= len(ticks) <= 9
+    steps = np.diff(ticks)
+    assert steps == pytest.approx(steps[0], rel=1e-3)
+
+
+def test_points_keep_their_shape():
+    points = np.array([[0.0, 0.0], [4.0, 1.0], [2.0, 0.5]])
+    assert figures.whole_numbers(points) == [[0, 375], [1000, 625], [500, 500]]
+
+
+# ---- in a browser
+
+
+def browse(page, folder, *, append=""):
+    """The DOM of a page with a script appended, and what it complained about."""
+    text = page.read_text(encoding="utf-8")
+    if append:
+        text = re.sub(r"<meta http-equiv[^>]*>", "", text).replace("</body>", f"<script>{append}</script></body>")
+    copy = folder / "opened.html"
+    copy.write_text(text, encoding="utf-8")
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += [f"--user-data-dir={folder / 'profile'}", copy.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout, re.findall(r"CONSOLE.*", done.stderr)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_pages_open_without_complaints(pages, tmp_path):
+    """A request that the policy forbids, or a script that fails, would be a complaint."""
+    for page in pages:
+        dom, complaints = browse(page, tmp_path)
+        assert complaints == [] and "<h1>" in dom
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_the_policy_stops_other_scripts(pages, tmp_path):
+    page = pages[0]
+    page.write_text(page.read_text().replace("</body>", "<script>document.title='taken over'</script></body>"))
+    dom, complaints = browse(page, tmp_path)
+    assert "<title>taken over" not in dom and "Content Security Policy" in complaints[0]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_tables_sort_by_name_and_number_both_ways_and_put_missing_values_last(pages, tmp_path):
+    script = """
+    const second = (t) => t.tHead?.rows[0].cells[1].textContent;
+    const table = [...document.querySelectorAll("table")].find((t) => second(t)?.startsWith("knn"));
+    const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(",");
+    const states = [];
+    for (const column of [1, 1, 2, 2, 0]) {
+      table.tHead.rows[0].cells[column].querySelector("button").click();
+      states.push(names() + "=" + table.tHead.rows[0].cells[column].ariaSort);
+    }
+    document.title = states.join(";");
+    """
+    dom, complaints = browse(pages[0], tmp_path, append=script)
+    assert complaints == []
+    assert re.search("<title>(.*?)</title>", dom)[1].split(";") == [
+        "raw pixels,SimCLR,random weights=descending",  # knn 0.95, 0.9, 0.5
+        "random weights,SimCLR,raw pixels=ascending",
+        "SimCLR,raw pixels,random weights=descending",  # linear 0.9501, 0.9499, none
+        "raw pixels,SimCLR,random weights=ascending",
+        "random weights,raw pixels,SimCLR=ascending",  # as a reader would sort names
+    ]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_but_tables_scrolls_sideways(pages, tmp_path, width):
+    """At the width of a phone and of a screen: measured in a frame, since a window has a least width."""
+    script = f"""
+    const frame = document.createElement("iframe");
+    frame.style.cssText = "width:{width}px;height:800px;border:0";
+    frame.srcdoc = document.documentElement.outerHTML.replace(/<script>[^]*?<\\/script>/g, "");
+    frame.onload = () => {{
+      const page = frame.contentDocument.documentElement;
+      document.title = page.scrollWidth + "/" + page.clientWidth;
+    }};
+    document.body.append(frame);
+    """
+    for page in pages:
+        dom, _ = browse(page, tmp_path, append=script)
+        inner, outer = map(int, re.search(r"<title>(\d+)/(\d+)</title>", dom).groups())
+        assert inner <= outer <= width  # a scroll bar may take a part
