@@ -127,7 +127,7 @@ def our_trainer(
 
 
 def our_settings(**changed) -> TextPretrainingSettings:
-    """The recipe's defaults but for the rates, which suit two layers and hundreds of steps, and for what is `changed`."""
+    """The recipe's defaults but for the rates, which suit two layers and hundreds of steps, and what is `changed`."""
     quiet = {"save_steps": 10**9, "logging_steps": 10**9, "report_to": "none"}
     small = {"muon_learning_rate": 1e-2, "weight_decay": 0.01, "warmup": 0.05}
     return TextPretrainingSettings(output_dir=tempfile.mkdtemp(), dataset="tokens", **quiet, **small, **changed)
