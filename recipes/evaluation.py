@@ -210,13 +210,13 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> dict[st
 
     rows, architectures = {}, {}
     for model in settings.model:
+        if settings.model.count(model) > 1:
+            raise InputError(f"--model {model} is given twice")
         config, processor = load_processor(model, images=images)
         length = None if images else choose_length(settings.max_length, config, processor)
         preprocess = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
         name = Path(model).resolve().name if Path(model).exists() else model
         row = name if name not in rows else model
-        if row in rows:
-            raise InputError(f"--model {model} is given twice")
         pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers == "all")
         network = load_network(AutoModel, model, config)
         rows[row] = partial(represent, settings, pooling(network), preprocess, origin=model)

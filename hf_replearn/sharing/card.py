@@ -78,6 +78,40 @@ def _measured_on(metric: str) -> str | None:
     return task and task[1]
 
 
+def write_eval_results(report: Report, folder: str | Path) -> None:
+    """Writes the scores of the encoder to `folder/.eval_results/hf_replearn.yaml`, which the Hub shows beside those of
+    other models; only of data that is on the Hub, under its id.
+
+    The protocol's sentence and the interval are the notes of a score. A metric is the task of its dataset.
+    """
+    import yaml
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    scores = finite(next(iter(report.rows.values()), {}))
+    if report.data.hub_id is None:
+        return
+    entries = []
+    for metric in report.metrics:
+        if scores.get(metric) is None or _measured_on(metric):
+            continue
+        interval = scores.get(metric + INTERVAL)
+        spread = "" if interval is None else f" 95 % interval: ± {interval:.4f}."
+        entries.append(
+            EvalResultEntry(
+                dataset_id=report.data.hub_id,
+                dataset_revision=report.data.revision,
+                task_id=metric,
+                value=round(scores[metric], 4),
+                date=report.date,
+                notes=report.protocols[metric.split("@")[0]] + spread,
+            )
+        )
+    if entries:
+        path = Path(folder, ".eval_results", "hf_replearn.yaml")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True))
+
+
 def card(report: Report, folder: str | Path, *, repo_id: str | None = None, license: str | None = None) -> str:
     """The text of README.md for the encoder in `folder`.
 

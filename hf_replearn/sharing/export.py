@@ -1,4 +1,5 @@
-"""The encoder in timm's own format: one folder that plain timm and plain transformers load without our code."""
+"""The encoder in the format of others: a folder that plain timm and plain transformers load without our code, and for
+texts sentence-transformers too."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save
 from timm.models.resnet import ResNet
 from torch import nn
+from transformers import AutoConfig
 
 UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
 
@@ -120,3 +122,29 @@ def fold_cifar_stem(encoder: nn.Module, architecture: str, arguments: dict) -> n
     state |= {"conv1.weight": copies, "maxpool.0.weight": combine}
     folded.load_state_dict(state)
     return folded.train(encoder.training)
+
+
+def export_sentence_transformers(folder: str | Path, *, max_length: int, pooling: str = "mean") -> None:
+    """Makes the folder of a transformers encoder and its tokenizer one that sentence-transformers loads as well:
+    `SentenceTransformer(folder).encode(texts)` is the encoder's last layer, pooled.
+
+    max_length: tokens kept of a text. pooling: "mean" of all tokens, special ones included; "cls", the first; "last".
+    Writes `modules.json`, `sentence_bert_config.json` and `1_Pooling/config.json`, with the names that all versions
+    of the library understand.
+    """
+    folder = Path(folder)
+    width = AutoConfig.from_pretrained(folder).hidden_size
+    modes = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "last": "pooling_mode_lasttoken"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (kind, path) in enumerate((("Transformer", ""), ("Pooling", "1_Pooling")))
+    ]
+    files = {
+        "modules.json": modules,
+        "sentence_bert_config.json": {"max_seq_length": max_length, "do_lower_case": False},
+        "1_Pooling/config.json": {"word_embedding_dimension": width}
+        | {name: mode == pooling for mode, name in modes.items()},
+    }
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

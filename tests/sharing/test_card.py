@@ -1,9 +1,10 @@
 import dataclasses
 import re
 
-from huggingface_hub import ModelCard
+import yaml
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
-from hf_replearn.sharing.card import card
+from hf_replearn.sharing.card import card, write_eval_results
 
 HOSTILE = "a|b <script>alert(1)</script>\n---\n{{ 7 * 191 }} [x](javascript:1) **c** `d`"
 
@@ -87,3 +88,16 @@ def test_a_miss_is_told(report):
     assert "is above every baseline on every line." in card(report, "OUT")
     del report.rows["raw pixels"]
     assert "No baseline was measured." in card(report, "OUT")
+
+
+def test_eval_results_are_what_the_hub_reads_and_only_of_data_on_it(report, tmp_path):
+    write_eval_results(report, tmp_path)
+    assert not (tmp_path / ".eval_results").exists()  # "digits" is not on the Hub
+    report.data.hub_id, report.data.revision = "uoft-cs/cifar10", "0b2714987fa478483af9968de7c934580d0bb9a2"
+    report.rows["SimCLR"]["finetune_sst2@1%"], report.protocols["finetune_sst2"] = 0.6, "Elsewhere."
+    write_eval_results(report, tmp_path)
+    content = (tmp_path / ".eval_results" / "hf_replearn.yaml").read_text()
+    entries = parse_eval_result_entries(yaml.safe_load(content))
+    assert {entry.task_id: entry.value for entry in entries} == {"knn@20": 0.9, "linear": 0.9501, "k_shot@1": 0.7812}
+    assert {entry.dataset_id for entry in entries} == {"uoft-cs/cifar10"}
+    assert entries[2].notes == "Mean of 10 draws. 95 % interval: ± 0.0123."

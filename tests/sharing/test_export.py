@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hf_replearn.sharing.export import UPSAMPLING, export_timm, fold_cifar_stem
+from hf_replearn.sharing.export import UPSAMPLING, export_sentence_transformers, export_timm, fold_cifar_stem
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 SMALL = {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]}
@@ -116,3 +116,48 @@ def test_the_preprocessing_travels(tmp_path):
     assert (tuple(config["mean"]), tuple(config["std"]), config["crop_pct"]) == (MEAN, STD, 0.875)
     assert json.loads((tmp_path / "config.json").read_text())["num_classes"] == 0
     assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=5).get_classifier().out_features == 5
+
+
+@pytest.fixture
+def bert(tmp_path):
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordPiece({"[PAD]": 0, "[UNK]": 1, "a": 2, "b": 3, "c": 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", eos_token="c"
+    )
+    tokenizer.save_pretrained(tmp_path / "bert")
+    config = transformers.BertConfig(
+        vocab_size=5, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
+        max_position_embeddings=8,
+    )  # fmt: skip
+    transformers.BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert"
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_sentence_transformers_loads_the_folder_and_gives_the_pooled_features(bert, pooling):
+    library = pytest.importorskip("sentence_transformers")
+    from transformers import AutoModel, AutoTokenizer
+
+    from hf_replearn.representation import Pooling, ProcessorInputs
+
+    export_sentence_transformers(bert, max_length=3, pooling=pooling)
+    texts = ["a b", "c", "b c a b a b"]
+    theirs = library.SentenceTransformer(str(bert), device="cpu").encode(texts, convert_to_tensor=True)
+    inputs = ProcessorInputs(AutoTokenizer.from_pretrained(bert), 3)([{"text": text, "label": 0} for text in texts])
+    with torch.no_grad():
+        ours = Pooling(AutoModel.from_pretrained(bert).eval(), how=pooling)(inputs)
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_the_files_for_sentence_transformers_name_its_modules(bert):
+    """Where the library is not installed, at least its documented format."""
+    export_sentence_transformers(bert, max_length=3)
+    modules = json.loads((bert / "modules.json").read_text())
+    assert [module["type"].split(".")[-1] for module in modules] == ["Transformer", "Pooling"]
+    pooling = json.loads((bert / modules[1]["path"] / "config.json").read_text())
+    assert pooling["word_embedding_dimension"] == 8
+    assert [name for name, on in pooling.items() if on is True] == ["pooling_mode_mean_tokens"]

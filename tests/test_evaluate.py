@@ -1,0 +1,207 @@
+"""`hf-replearn evaluate` and `report`: from folders to a page; and what is said when the input is wrong."""
+
+import importlib
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+
+from hf_replearn.cli import main
+from hf_replearn.settings import run
+
+ROOT = Path(__file__).parents[1]
+WORDS = ("good", "fine", "great", "bad", "poor", "awful")
+
+
+def evaluate(*arguments) -> int:
+    recipe = importlib.import_module("hf_replearn.recipes.evaluation")
+    try:
+        run(recipe.main, recipe.EvaluateSettings, ["--use_cpu", *map(str, arguments)])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    import timm
+
+    from hf_replearn.sharing.export import export_timm
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    arguments = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 32]}
+    torch.manual_seed(0)
+    export_timm(
+        timm.create_model("resnet18", num_classes=0, **arguments), folder, architecture="resnet18",
+        arguments=arguments, image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: number for number, word in enumerate([*names, *WORDS, *"abcdefgh"])}
+    words = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), names, strict=True))
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=16, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("reviews"), np.random.default_rng(0)
+    for split, count in (("train", 120), ("test", 60)):
+        labels = rng.integers(0, 2, count)
+        texts = [" ".join([*rng.choice(list("abcdefgh"), 4), WORDS[3 * label + rng.integers(3)]]) for label in labels]
+        rows = {"text": texts, "label": [("praise", "blame")[label] for label in labels]}
+        Dataset.from_dict(rows).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 300, "--test_examples", 100]
+    arguments += ["--shots", "1,4", "--layers", "all", "--output_dir", out]
+    assert evaluate(*arguments) == 0
+    assert "page: " in capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["rows"]) == ["tiny", "random weights", "raw pixels", "PCA of raw pixels"]
+    assert set(report["rows"]["tiny"]) >= {
+        "k_shot@1", "k_shot@1_ci95", "k_shot@4", "knn@20", "knn@20_ci95", "linear", "recall@1", "recall@5", "map",
+        "nmi", "nmi_ci95", "ari", "matched", "silhouette",
+    }  # fmt: skip
+    assert set(report["properties"]["tiny"]) >= {"rankme", "alpha_req", "uniformity", "alignment", "sparsity"}
+    assert report["task"]["train"] == 300 and report["task"]["test"] == 100
+    assert len(report["maps"]["labels"]) == len(report["maps"]["t-SNE"]["tiny"]) == 100
+    assert np.sum(report["confusion"]["tiny"]) == 100
+    assert report["layers"]["tiny"]["linear"][-1] == pytest.approx(report["rows"]["tiny"]["linear"])
+    assert {test["other"] for test in report["comparisons"]} == set(report["rows"]) - {"tiny"}
+    assert all(str(100) in report["protocols"][name] for name in ("knn", "linear", "map"))
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    main(["report", str(out)])
+    assert (out / "report.html").read_text() == page  # from report.json alone
+
+    # Scores are those of the evaluators on features that plain timm gives.
+    import timm
+
+    from hf_replearn.data.images import decode_rgb, load_images
+    from hf_replearn.data.labelled import balanced_subset
+    from hf_replearn.evaluation.knn import knn
+    from hf_replearn.representation import Features
+
+    encoder = timm.create_model(f"local-dir:{resnet}", pretrained=True, num_classes=0).eval()
+    transform, data = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder)), load_images("toy")
+    parts = []
+    for part, most in ((data.train, 300), (data.test, 100)):
+        part = part.select(balanced_subset(np.array(part["label"][:]), most / len(part), seed=42))
+        with torch.no_grad():
+            x = encoder(torch.stack([transform(decode_rgb(row["image"])) for row in part]))
+        parts.append(Features(x, torch.tensor(part["label"][:])))
+    assert knn(*parts, k=20)["knn@20"] == pytest.approx(report["rows"]["tiny"]["knn@20"], abs=0.011)
+
+
+def test_texts_and_two_models_with_several_kinds_of_pooling(bert, reviews, tmp_path):
+    twin = tmp_path / "twin"
+    shutil.copytree(bert, twin)
+    scores = {}
+    for pooling in ("mean", "cls"):
+        out = tmp_path / pooling
+        arguments = ["--model", bert, twin, "--dataset", reviews, "--pooling", pooling, "--shots", "1,8"]
+        assert evaluate(*arguments, "--output_dir", out) == 0
+        report = json.loads((out / "report.json").read_text())
+        assert list(report["rows"]) == ["bert", "twin", "random weights", "TF-IDF", "PCA of TF-IDF"]
+        assert report["rows"]["bert"] == report["rows"]["twin"]  # the same weights
+        same = [test for test in report["comparisons"] if test["other"] == "twin"]
+        assert same and all(test["difference"] == 0 and test["p"] == 1 for test in same)
+        assert report["rows"]["TF-IDF"]["linear"] > 0.95  # the last word tells
+        scores[pooling] = report["rows"]["bert"]
+    assert scores["mean"] != scores["cls"]
+
+
+def test_pairs_of_sentences_with_scores(bert, tmp_path):
+    rng = np.random.default_rng(0)
+    letters = [[str(word) for word in rng.choice(list("abcdefgh"), 8, replace=False)] for _ in range(40)]
+    shared = rng.integers(0, 5, 40)
+    rows = {
+        "sentence1": [" ".join(word[:4]) for word in letters],
+        "sentence2": [" ".join(word[:n] + word[4 : 8 - n]) for word, n in zip(letters, shared, strict=True)],
+        "label": [float(n) for n in shared],
+    }
+    Dataset.from_dict(rows).to_parquet(tmp_path / "pairs.parquet")
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation"):
+        shutil.copy(tmp_path / "pairs.parquet", tmp_path / "data" / f"{split}.parquet")
+    out = tmp_path / "out"
+    assert evaluate("--model", bert, "--dataset", tmp_path / "data", "--output_dir", out) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["rows"]["TF-IDF"]["sts_spearman"] > 0.9
+    assert 0 < report["rows"]["bert"]["sts_spearman_ci95"] < 0.5
+    assert report["task"]["classes"] is None and "alignment" in report["properties"]["bert"]
+    assert "Similarity of sentences" in (out / "report.html").read_text()
+
+
+def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
+    for seed in (0, 1):
+        arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 100, "--test_examples", 40]
+        arguments += ["--shots", "1,2", "--seed", seed, "--baselines", "false"]
+        assert evaluate(*arguments, "--output_dir", tmp_path / str(seed)) == 0
+    page = tmp_path / "page" / "both.html"
+    main(["report", str(tmp_path / "0"), str(tmp_path / "1"), "--output", str(page)])
+    assert "0: tiny" in page.read_text() and "1: tiny" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "toy"], "--model is required"),
+        (["--model", "{}/nothing", "--dataset", "toy"], "nothing is not an encoder of images"),
+        (["--model", "{0}/tiny", "{0}/tiny", "--dataset", "toy"], "given twice"),
+        (["--model", "{}/tiny", "--dataset", "toy", "--shots", "5000"], "5000"),
+        (["--model", "{}/tiny", "--dataset", "{}/numbers.csv"], "finetune --mode linear"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, message, resnet, tmp_path, capsys):
+    shutil.copytree(resnet, tmp_path / "tiny")
+    rows = "text,label\n" + "\n".join(f"word {n},{n / 7}" for n in range(30))
+    (tmp_path / "numbers.csv").write_text(rows)
+    arguments = [argument.format(tmp_path) for argument in arguments]
+    assert evaluate("--output_dir", tmp_path / "out", *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_a_page_of_nothing_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(tmp_path)])
+    assert end.value.code == 2 and "no report.json" in capsys.readouterr().err
+
+
+def test_no_recipe_hides_a_library():
+    """Python looks for modules beside a script first: `import evaluate` must not find a recipe."""
+    names = [path.stem for path in (ROOT / "recipes").glob("*.py")]
+    code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
+    found = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, cwd=ROOT / "tests")
+    assert found.stdout.strip() == "[]"
