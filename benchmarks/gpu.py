@@ -72,7 +72,8 @@ def language_model(method: str, args: argparse.Namespace, clock: Callable[[], fl
     both = {"use_cpu": args.device == "cpu", "dataloader_num_workers": args.workers, "seed": 0}
     rate = args.reference_learning_rate
     reference = partial(sides.reference, **both, batch=args.batch, bf16=True, learning_rate=rate)
-    ours = partial(sides.ours, **both, per_device_train_batch_size=args.batch, learning_rate=args.learning_rate)
+    rates = {"learning_rate": args.learning_rate} if args.learning_rate else {}
+    ours = partial(sides.ours, **both, per_device_train_batch_size=args.batch, **rates)
     trainers = {
         _text.REFERENCE: partial(reference, steps=args.speed_steps),
         FLOAT32: partial(reference, steps=args.speed_steps, bf16=False),
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512, help="tokens of a row")
     parser.add_argument("--batch", type=int, default=64, help="rows, or images")
     parser.add_argument("--test_rows", type=int, default=256)
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="of our AdamW")
+    parser.add_argument("--learning_rate", type=float, help="of our AdamW; none: the recipe's")
     parser.add_argument("--reference_learning_rate", type=float, default=3e-4)
     parser.add_argument("--workers", type=int, default=4, help="loader processes")
     parser.add_argument("--speed_steps", type=int, default=30)
