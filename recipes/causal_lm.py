@@ -44,6 +44,7 @@ def main(settings: CausalLMSettings) -> None:
     from hf_replearn.methods.causal_lm import DataCollatorForCausalLM
     from hf_replearn.sharing.card import card
     from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.sharing.page import write_page
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
     from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
@@ -137,6 +138,7 @@ def main(settings: CausalLMSettings) -> None:
     tokenizer.save_pretrained(out)
     report = describe(settings, trainer, corpus, model.model, held_out, samples)
     report.save(out)
+    write_page(out)
     (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
     print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
     if repo_id:

@@ -48,7 +48,9 @@ def main(settings: MaskedLMSettings) -> None:
     from hf_replearn.evaluation.samples import fill_gaps
     from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
     from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.export import export_sentence_transformers
     from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.sharing.page import write_page
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
     from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
@@ -152,8 +154,10 @@ def main(settings: MaskedLMSettings) -> None:
     # 6. Share: the native model, f with g; the report and its card
     model.model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    export_sentence_transformers(out, max_length=length)
     report = describe(settings, trainer, corpus, model.model, held_out, samples)
     report.save(out)
+    write_page(out)
     (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
     print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
     if repo_id:

@@ -99,9 +99,10 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn.evaluation.suite import suite
     from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
     from hf_replearn.representation import ImagePreprocessor, extract, labels_of, pca
-    from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.card import card, write_eval_results
     from hf_replearn.sharing.export import export_timm
     from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.sharing.page import write_page
     from hf_replearn.training import optimizers
     from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
     from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
@@ -222,6 +223,8 @@ def main(settings: SimCLRSettings) -> None:
     model.save_pretrained(out / "pretraining")
     report = describe(settings, trainer, data, backbone, exported, rows)
     report.save(out)
+    write_page(out)
+    write_eval_results(report, out)
     (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
     print(f"\n{report.table()}\n\nencoder and card: {out}\nto go on training: {out / 'pretraining'}")
     if repo_id:
