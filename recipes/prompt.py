@@ -166,17 +166,29 @@ def plan(task, settings: PromptSettings) -> list:
 
 def ask(state, decoder, asked: Asked, condition) -> list[dict]:
     """The records of all documents, on every process. Those that are too long are added to the bad ones."""
-    from accelerate.utils import gather_object
-
     from hf_replearn.evaluation.prompting.few_shot import few_shot
 
     mine = asked.documents[state.process_index :: state.num_processes]
     records, unfit = few_shot(decoder, asked.task, asked.rows, asked.examples, mine, condition)
     if state.num_processes > 1:
-        records, unfit = gather_object(records), gather_object(unfit)
+        records, unfit = gather(records, state.device), gather(unfit, state.device)
     known = {entry["document"] for entry in asked.bad}
     asked.bad.extend(sorted((entry for entry in unfit if entry["document"] not in known), key=lambda r: r["document"]))
     return sorted(records, key=lambda record: record["document"])
+
+
+def gather(records: list[dict], device) -> list[dict]:
+    """The records of all processes, on each of them; they travel as JSON, not as pickles."""
+    import torch
+    from accelerate import utils
+
+    text = torch.tensor(list(json.dumps(records).encode()), dtype=torch.uint8, device=device)
+    sizes = utils.gather(torch.tensor([len(text)], device=device)).tolist()
+    padded = torch.nn.functional.pad(text, (0, max(sizes) - len(text)))
+    parts = utils.gather(padded).view(len(sizes), -1).cpu()
+    return [
+        record for part, size in zip(parts, sizes, strict=True) for record in json.loads(bytes(part[:size].tolist()))
+    ]
 
 
 def check(asked: Asked, runs: dict, *, strict: bool) -> None:

@@ -53,6 +53,8 @@ def score(
         requests longer than the window of a model whose attention slides.
     row_tokens: size of a row; none: 256 on a CPU, 2048 on a GPU.
     """
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    packed = packed and (window is None or max(request.longest for request in requests) <= window)
     with torch.inference_mode():
         if not packed:
             return [

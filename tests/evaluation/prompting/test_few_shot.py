@@ -1,0 +1,318 @@
+"""Draws, prompts and choices of few-shot evaluation: by hand, and whatever the batch, order or number of processes."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from toy_tasks import CHOICES, FREE, LABELS, TARGET, make_model
+from transformers import BertConfig, BertForMaskedLM
+
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.prompting import (
+    Condition,
+    Decoder,
+    Examples,
+    Score,
+    conditions,
+    few_shot,
+    load_splits,
+    load_task,
+    read_documents,
+)  # fmt: skip
+from hf_replearn.evaluation.prompting.metrics import calibrate, metrics_of, normalize
+from hf_replearn.evaluation.prompting.probe import Probe
+from hf_replearn.evaluation.prompting.prompts import Prompt, encode
+from hf_replearn.evaluation.prompting.summary import draw_curves, rows_of, spread, summarise, table
+from hf_replearn.evaluation.prompting.tasks import Extension
+
+
+def load(folder, text: str, **extension):
+    (folder / "toy.yaml").write_text(text)
+    task = replace(load_task(folder / "toy.yaml"), replearn=Extension(**extension))
+    rows, pool = load_splits(task)
+    same = task.evaluation_split == task.shots_split
+    return task, rows, Examples(task, pool, same_split=same), read_documents(task, rows)[0]
+
+
+# ---- which examples
+
+
+@pytest.mark.parametrize("draw", ["seed", "document"])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_smaller_draws_are_the_beginning_of_larger_ones(folder, draw, balanced):
+    _, _, examples, documents = load(folder, LABELS, draw=draw, balanced=balanced)
+    for document in documents:
+        largest = examples.draw(document, Condition(8, 1, 0))
+        assert len(set(largest)) == 8
+        assert all(examples.draw(document, Condition(k, 1, 0)) == largest[:k] for k in (0, 1, 3))
+        if balanced:
+            assert sum(examples.document(number).target for number in largest) == 4
+    draws = {tuple(examples.draw(document, Condition(4, 1, 0))) for document in documents}
+    assert len(draws) == (1 if draw == "seed" else len(documents))
+    assert examples.draw(documents[0], Condition(4, 2, 0)) != examples.draw(documents[0], Condition(4, 1, 0))
+
+
+def test_a_document_never_stands_in_its_own_prompt(folder):
+    _, rows, examples, documents = load(folder, LABELS.replace("training_split: train\n", ""))
+    assert examples.same_split
+    for document in documents:
+        assert set(examples.draw(document, Condition(9, 0, 0))) == set(range(10)) - {document.number}
+    with pytest.raises(InputError, match="10 shots were asked for, 'test' has 9 examples besides document 0"):
+        examples.draw(documents[0], Condition(10, 0, 0))
+    copies = Examples(examples.task, [*rows, rows[0]], same_split=False)  # a copy of it in the other split
+    assert not {0, 10} & set(copies.draw(documents[0], Condition(9, 0, 0)))
+
+
+def test_first_n_takes_the_first(folder):
+    task, _, examples, documents = load(folder, LABELS + "fewshot_config: {sampler: first_n}\n")
+    assert examples.draw(documents[3], Condition(4, 7, 0)) == [0, 1, 2, 3]
+    assert [c.seed for c in conditions(task, [1, 2], [5, 6], 1)] == [5, 5]
+
+
+def test_conditions_are_only_what_can_differ(folder):
+    task, *_ = load(folder, LABELS)
+    found = conditions(task, [0, 1, 4], [3, 4], 2)
+    assert found == [(0, 3, 0), (1, 3, 0), (1, 4, 0), (4, 3, 0), (4, 3, 1), (4, 4, 0), (4, 4, 1)]
+
+
+# ---- what is asked
+
+
+def by_hand(decoder, task, rows, examples, document, record) -> list[float]:
+    """Log-likelihoods of a document's choices from texts put together here and one forward each."""
+    context = "".join(
+        f"{shot.text} {shot.choices[shot.target]}\n\n" for shot in map(examples.document, record["shots"])
+    )
+    found = []
+    for choice in document.choices:
+        start = decoder.tokenizer(context + document.text)["input_ids"]
+        whole = decoder.tokenizer(f"{context}{document.text} {choice}")["input_ids"]
+        logprobs = decoder.model(torch.tensor([whole])).logits[0].log_softmax(-1)
+        found.append(sum(logprobs[place - 1, whole[place]].item() for place in range(len(start), len(whole))))
+    return found
+
+
+@pytest.mark.parametrize("text", [LABELS, CHOICES], ids=["labels", "choices"])
+@pytest.mark.parametrize("draw", ["seed", "document"])
+@torch.inference_mode()
+def test_records_are_what_a_plain_forward_says(decoder, folder, text, draw):
+    task, rows, examples, documents = load(folder, text, draw=draw)
+    records, bad = few_shot(decoder, task, rows, examples, documents, Condition(3, 0, 1))
+    assert not bad and [record["document"] for record in records] == list(range(10))
+    for document, record in zip(documents, records, strict=True):
+        assert sorted(record["shots"]) == sorted(examples.draw(document, Condition(3, 0, 0)))
+        expected = by_hand(decoder, task, rows, examples, document, record)
+        assert record["logprobs"] == pytest.approx(expected, abs=1e-4)
+        assert record["prediction"] == expected.index(max(expected))
+        assert record["scores"]["acc"] == float(record["prediction"] == document.target)
+
+
+@pytest.mark.parametrize("text", [CHOICES, TARGET, FREE], ids=["choices", "target", "free"])
+@pytest.mark.parametrize("draw", ["seed", "document"])
+def test_other_company_changes_nothing(gpt2, folder, text, draw):
+    """Each document alone, or half of them in the reverse order, as another process or batch would have them."""
+    task, rows, examples, documents = load(folder, text, draw=draw)
+    condition = Condition(2, 1, 0)
+    together, _ = few_shot(gpt2, task, rows, examples, documents, condition)
+    for parts in ([[d] for d in documents], [documents[1::2][::-1], documents[::2]]):
+        fresh = Examples(task, examples.rows, same_split=False)
+        apart = [r for part in parts for r in few_shot(gpt2, task, rows, fresh, part, condition)[0]]
+        for one, other in zip(together, sorted(apart, key=lambda r: r["document"]), strict=True):
+            assert {k: one[k] for k in ("shots", "target")} == {k: other[k] for k in ("shots", "target")}
+            assert one.get("prediction") == other.get("prediction")
+            assert one.get("logprobs", []) == pytest.approx(other.get("logprobs", []), abs=1e-4)
+
+
+def test_sampling_too_depends_on_the_document_alone(gpt2, folder):
+    task, rows, examples, documents = load(folder, FREE.replace("until:", "do_sample: true, temperature: 0.9, until:"))
+    together, _ = few_shot(gpt2, task, rows, examples, documents, Condition(2, 1, 0))
+    apart = [few_shot(gpt2, task, rows, examples, [d], Condition(2, 1, 0))[0][0] for d in documents]
+    assert [r["prediction"] for r in together] == [r["prediction"] for r in apart]
+    greedy, *_ = few_shot(gpt2, load(folder, FREE)[0], rows, examples, documents, Condition(2, 1, 0))
+    assert [r["prediction"] for r in together] != [r["prediction"] for r in greedy]
+    assert all("." not in r["prediction"] for r in together)
+
+
+def test_greedy_answers_are_those_of_generate(decoder, folder):
+    task, rows, examples, documents = load(folder, FREE)
+    records, _ = few_shot(decoder, task, rows, examples, documents, Condition(1, 0, 0))
+    for document, record in zip(documents, records, strict=True):
+        context = task.shot(examples.document(record["shots"][0])) + document.text
+        ids = torch.tensor([decoder.tokenizer(context)["input_ids"]])
+        made = decoder.model.generate(ids, do_sample=False, max_new_tokens=8)[0, ids.shape[1] :]
+        text = decoder.tokenizer.decode(made, skip_special_tokens=True)
+        assert record["prediction"] == text.split(".")[0].strip()
+
+
+def test_a_prompt_that_is_too_long_loses_whole_examples(tokenizer, folder):
+    decoder = Decoder.of(make_model("gpt2", length=64), tokenizer)
+    task, rows, examples, documents = load(folder, LABELS)
+    records, bad = few_shot(decoder, task, rows, examples, documents, Condition(8, 0, 0))
+    assert not bad
+    for document, record in zip(documents, records, strict=True):
+        kept = record["shots"]
+        assert 0 < len(kept) < 8 and kept == examples.draw(document, Condition(8, 0, 0))[: len(kept)]
+        for more, fits in ((0, True), (1, False)):  # one more would not have fitted
+            shots = examples.draw(document, Condition(len(kept) + more, 0, 0))
+            context = "".join(task.shot(examples.document(number)) for number in shots) + document.text
+            assert (len(tokenizer(context + " positive")["input_ids"]) - 1 <= 64) == fits
+
+
+def test_a_document_longer_than_the_model_is_named_and_the_others_are_asked(tokenizer, folder):
+    decoder = Decoder.of(make_model("gpt2", length=32), tokenizer)
+    task, rows, examples, _ = load(folder, LABELS)
+    rows = [dict(row) for row in rows]
+    rows[4]["text"] = "a very long and slow film " * 20
+    documents, _ = read_documents(task, rows)
+    records, bad = few_shot(decoder, task, rows, examples, documents, Condition(0, 0, 0))
+    assert [record["document"] for record in records] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert [entry["document"] for entry in bad] == [4]
+    assert "task toy, document 4 takes" in bad[0]["reason"] and "there is room for 32" in bad[0]["reason"]
+
+
+# ---- tokens at the boundary
+
+
+def test_white_space_moves_to_the_continuation(tokenizer):
+    (request,), apart = encode(tokenizer, [Prompt("Answer: ", ("two", "moon"))])
+    assert request.context == tokenizer("Answer:")["input_ids"] and not apart
+    assert request.continuations == [
+        tokenizer(f"Answer: {w}")["input_ids"][len(request.context) :] for w in ("two", "moon")
+    ]
+
+
+def test_a_token_across_the_boundary_is_counted_and_encoded_apart(tokenizer):
+    start, rest = "Answer: mo", "on"
+    whole, context = tokenizer(start + rest)["input_ids"], tokenizer(start)["input_ids"]
+    assert whole[: len(context)] != context  # the joint text has a token "moon"
+    requests, apart = encode(tokenizer, [Prompt("Answer:", (" two",)), Prompt(start, (rest, " two"))])
+    assert apart == [1]
+    assert requests[1].context == context
+    assert requests[1].continuations == [tokenizer(text)["input_ids"] for text in (rest, " two")]
+
+
+def test_an_empty_context_is_the_beginning_of_text(tokenizer):
+    (request,), _ = encode(tokenizer, [Prompt("", ("two",))])
+    assert request.context == [tokenizer.bos_token_id] and request.continuations == [tokenizer("two")["input_ids"]]
+
+
+# ---- which choice is taken
+
+
+def test_normalisations_by_hand():
+    scores, choices = [Score(-6.0, 3, False), Score(-5.0, 2, False)], ["déjà vu", "no"]
+    assert normalize(scores, choices, by="sum") == [-6, -5]
+    assert normalize(scores, choices, by="token") == [-2, -2.5]
+    assert normalize(scores, choices, by="character") == [-6 / 7, -5 / 2]
+    assert normalize(scores, choices, by="byte") == [-6 / 9, -5 / 2]
+    alone = [Score(-5.5, 3, False), Score(-1.0, 2, False)]
+    assert normalize(scores, choices, by="answer_context", alone=alone) == [-0.5, -4]
+
+
+def test_calibration_by_hand():
+    """Zhao et al. 2021: q = diag(p_cf)^-1 p."""
+    p, free = [0.6, 0.3], [[0.4, 0.1], [0.3, 0.3]]
+    prior = [(0.8 + 0.5) / 2, (0.2 + 0.5) / 2]
+    found = calibrate([math.log(x) for x in p], [[math.log(x) for x in row] for row in free])
+    assert found == pytest.approx([math.log(0.6 / prior[0]), math.log(0.3 / prior[1])])
+    assert found.index(max(found)) == 0 or prior[0] / prior[1] > 2
+
+
+@torch.inference_mode()
+def test_calibration_takes_the_prior_of_documents_without_content(gpt2, folder):
+    task, rows, examples, documents = load(folder, LABELS, calibration=True)
+    records, _ = few_shot(gpt2, task, rows, examples, documents, Condition(2, 0, 0))
+    priors = []
+    for nothing in ("N/A", "", "[MASK]"):
+        document = task.document({"text": nothing, "label": 0, "other": nothing}, 0)
+        logprobs = torch.tensor(by_hand(gpt2, task, rows, examples, document, records[0]))
+        priors.append(logprobs.softmax(-1))
+    prior = torch.stack(priors).mean(0)
+    for record in records:
+        chosen = (torch.tensor(record["logprobs"]).exp() / prior).argmax().item()
+        assert record["scores"]["acc_calibrated"] == float(chosen == record["target"])
+
+
+@torch.inference_mode()
+def test_gpt3s_answer_context(gpt2, folder):
+    task, rows, examples, documents = load(folder, CHOICES, normalization="answer_context", answer_context="Answer:")
+    records, _ = few_shot(gpt2, task, rows, examples, documents, Condition(1, 0, 0))
+    for document, record in zip(documents, records, strict=True):
+        bare = replace(document, text="Answer:")
+        alone = by_hand(gpt2, task, rows, examples, bare, {"shots": []})
+        values = [a - b for a, b in zip(record["logprobs"], alone, strict=True)]
+        assert record["prediction"] == values.index(max(values))
+
+
+# ---- what comes out
+
+
+def test_corpus_metrics_are_sacrebleus(gpt2, folder):
+    import sacrebleu
+
+    task, *_ = load(folder, FREE)
+    records = [
+        {"prediction": p, "target": t, "scores": {"exact_match": float(p == t)}}
+        for p, t in (("the red house by the river", "the red house at the river"), ("a dog", "a dog"))
+    ]
+    found = metrics_of(task, records)
+    assert found["exact_match"] == 0.5
+    predictions, targets = zip(*((r["prediction"], r["target"]) for r in records), strict=True)
+    assert found["bleu"] == sacrebleu.corpus_bleu(predictions, [targets]).score
+    assert found["chrf"] == sacrebleu.corpus_chrf(predictions, [targets]).score
+
+
+def test_perplexity_is_of_whole_targets(folder):
+    task, *_ = load(folder, TARGET + "metric_list: [{metric: acc}, {metric: perplexity}]\n")
+    records = [{"scores": {"acc": 1.0, "logprob": -1.0}}, {"scores": {"acc": 0.0, "logprob": -3.0}}]
+    assert metrics_of(task, records) == {"acc": 0.5, "perplexity": pytest.approx(math.exp(2))}
+
+
+def test_spread_by_hand():
+    values = {Condition(4, 0, 0): 0.5, Condition(4, 0, 1): 0.75, Condition(4, 1, 0): 0.25, Condition(4, 1, 1): 0.25}
+    scores = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0], [1, 0, 0, 0]]).double().numpy()
+    found = spread(values, scores)
+    assert found["test_se"] == pytest.approx(torch.tensor([1, 0.5, 0.25, 0]).std().item() / 2)
+    assert found["draw_sd"] == pytest.approx(torch.tensor([0.625, 0.25]).std().item())
+    assert found["order_sd"] == pytest.approx(((0.125**2 * 2 + 0) / 2) ** 0.5)
+    expected = ((1.959964 * found["test_se"]) ** 2 + (12.7062 * found["draw_sd"]) ** 2 / 2) ** 0.5
+    assert found["mean_ci95"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_probe_learns_from_the_same_examples(gpt2, folder):
+    """With as many dimensions as examples a probe is right on those that it saw; with one it says its label."""
+    task, rows, examples, documents = load(folder, LABELS.replace("test_split: test", "test_split: train"))
+    runs = {}
+    probe = Probe(gpt2, task, examples, documents)
+    for shots in (1, 14):
+        asked = [{"document": d.number, "shots": list(range(shots)), "target": d.target} for d in documents]
+        runs[Condition(shots, 0, 0)] = probe.records(asked)
+    one, all_of_them = (metrics_of(task, records)["acc"] for records in runs.values())
+    assert one == sum(d.target == documents[0].target for d in documents) / len(documents)
+    assert all_of_them > 0.9
+
+
+def test_tables_curves_and_rows(gpt2, folder):
+    task, rows, examples, documents = load(folder, LABELS)
+    runs = {c: few_shot(gpt2, task, rows, examples, documents, c)[0] for c in conditions(task, [0, 2], [0, 1], 2)}
+    summary = {"toy": summarise(task, runs)}
+    assert set(summary["toy"]["acc"]) == {0, 2} and {"draw_sd", "order_sd", "test_se"} <= set(summary["toy"]["acc"][2])
+    assert "toy, acc" in table(summary) and f"{summary['toy']['acc'][2]['mean']:.3f}" in table(summary)
+    assert len(draw_curves(summary).axes) == 1
+    assert set(rows_of(task, summary)[""]) == {"prompt_toy@0", "prompt_toy@0_ci95", "prompt_toy@2", "prompt_toy@2_ci95"}
+
+
+# ---- models
+
+
+def test_a_masked_language_model_is_refused(tokenizer, tmp_path):
+    config = BertConfig(
+        vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="BertForMaskedLM, prompting needs a causal language model"):
+        Decoder.load(str(tmp_path), dtype="float32")
+    with pytest.raises(InputError, match="could not be loaded"):
+        Decoder.load(str(tmp_path / "nothing"), dtype="float32")

@@ -1,0 +1,103 @@
+"""The recipe as it is started: what it leaves, on one process and two, and what it says about a wrong input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from toy_tasks import LABELS, make_model
+
+from hf_replearn.recipes import prompt
+from hf_replearn.settings import run
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def command(folder, tokenizer):
+    make_model("gpt2").save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    (folder / "toy.yaml").write_text(LABELS + "replearn: {shots: [0, 2], seeds: 2, orders: 2, calibration: true}\n")
+    return ["--model", str(folder / "model"), "--tasks", str(folder / "toy.yaml"), "--use_cpu", "--output_dir"]
+
+
+def exit_code(*arguments: str) -> int:
+    try:
+        run(prompt.main, prompt.PromptSettings, list(arguments))
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_what_a_run_leaves(command, folder, capsys):
+    task = (folder / "toy.yaml").read_text().replace("dataset_path: json", "dataset_path: some/set")
+    task = task.replace("dataset_kwargs: {data_files: {train: train.jsonl, test: test.jsonl}}\n", "")
+    (folder / "toy.yaml").write_text(task.replace("replearn: {", "replearn: {local: ., "))
+    assert exit_code(*command, str(folder / "out"), "--data_root", str(folder)) == 0
+    shown = capsys.readouterr().out
+    assert "toy, acc" in shown and "toy, linear probe, acc" in shown and "K = 2" in shown
+    results = json.loads((folder / "out" / "results.json").read_text())
+    runs = results["tasks"]["toy"]["runs"]
+    assert [(r["shots"], r["seed"], r["order"]) for r in runs] == [(0, 42, 0)] + [
+        (2, s, o) for s in (42, 43) for o in (0, 1)
+    ]
+    for one in runs:
+        assert all(len(r["shots"]) == one["shots"] and len(r["logprobs"]) == 2 for r in one["documents"])
+    assert results["model"]["packed"] is True and results["tasks"]["toy"]["bad"] == []
+    assert (folder / "out" / "shots.png").stat().st_size > 1000
+    [entry, *_] = yaml.safe_load((folder / "out" / ".eval_results" / "toy.yaml").read_text())
+    assert entry["dataset"] == {"id": "some/set", "task_id": "toy"}
+    assert entry["value"] == round(results["tasks"]["toy"]["summary"]["toy"]["acc"]["0"]["mean"], 4)
+
+
+def test_a_bad_document_ends_in_one_line_after_the_others(command, folder, capsys):
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+    rows[3]["label"] = 5
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert exit_code(*command, str(folder / "out")) == 2
+    assert (
+        "1 documents of toy could not be asked; the first: task toy, document 3: its label 5" in capsys.readouterr().err
+    )
+    toy = json.loads((folder / "out" / "results.json").read_text())["tasks"]["toy"]
+    assert [entry["document"] for entry in toy["bad"]] == [3]
+    assert [record["document"] for record in toy["runs"][0]["documents"]] == [0, 1, 2, *range(4, 10)]
+    assert exit_code(*command, str(folder / "strict"), "--strict") == 2
+    assert not (folder / "strict" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shots", "15"], "15 shots were asked for, 'train' has 14 examples"),
+        (["--tasks", "copper"], "did you mean copa?"),
+        (["--model", "no/such-model"], "--model no/such-model could not be loaded"),
+        (["--add_to_card"], "is no folder with a report.json"),
+        (["--push_to_hub"], "prompting makes no model"),
+    ],
+)
+def test_wrong_input_is_one_line(command, folder, capsys, arguments, message):
+    assert exit_code(*command, str(folder / "out"), *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+@pytest.mark.slow
+def test_two_processes_draw_and_answer_as_one(command, folder):
+    assert exit_code(*command, str(folder / "one")) == 0
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    launch += ["--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml"), "--main_process_port", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    recipe = [str(ROOT / "recipes" / "prompt.py"), *command, str(folder / "two")]
+    done = subprocess.run([*launch, *recipe], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (
+        json.loads((folder / name / "results.json").read_text())["tasks"]["toy"]["runs"] for name in ("one", "two")
+    )
+    for a, b in zip(one, two, strict=True):
+        for x, y in zip(a["documents"], b["documents"], strict=True):
+            assert x["logprobs"] == pytest.approx(y["logprobs"], abs=1e-4)
+            same = ("document", "shots", "prediction", "target", "scores")
+            assert {key: x[key] for key in same} == {key: y[key] for key in same}
