@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": ("evaluation", "EvaluateSettings", "what frozen representations are worth, side by side"),
     "report": ("report", "ReportSettings", "one page that puts runs and evaluations beside one another"),
     "prompt": ("prompt", "PromptSettings", "few-shot prompting in the style of GPT-3, with intervals"),
+    "push": ("push", "PushSettings", "upload what a run left to the Hugging Face Hub"),
     "env": (None, None, "versions and hardware, for a bug report"),
 }
 

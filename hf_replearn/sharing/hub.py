@@ -1,15 +1,18 @@
 """Push of a finished run to the Hub, and the check before training that it will be possible."""
 
+import time
+import warnings
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from hf_replearn.errors import InputError
+from hf_replearn.errors import InputError, NotPushed
 
 # What may leave is listed, so that nothing unforeseen does: no pickle, no optimizer state, no stray log, no .env.
 PUSHED = ["*.safetensors", "*.json", "*.jsonl", "*.yaml", "*.md", "*.html", "*.png", "pretraining/*.py"]
+PAUSES = (2, 8, 30, 120)  # seconds before each further attempt
 
 
 def check_token(folder: str | Path, repo_id: str | None = None) -> str:
@@ -45,7 +48,25 @@ def push(folder: str | Path, repo_id: str, *, private: bool | None = None) -> st
 
     repo_id: "owner/name", as `check_token` returned it before training.
     private: for a new repository; None takes the default of its owner.
+    An overloaded Hub and a broken connection are tried again after pauses. Raises NotPushed, which names the command
+    that pushes later, when they last, or when the Hub refuses.
     """
+    for pause in (*PAUSES, None):
+        try:
+            return _push(folder, repo_id, private)
+        except HTTPError as error:  # a file that is missing here is none
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            reason = f"status {status}" if status else " ".join(str(error).split()) or type(error).__name__
+            if pause is None or (status is not None and status < 500 and status not in (408, 429)):
+                raise NotPushed(
+                    f"{constants.ENDPOINT} did not take {repo_id} ({reason}). All of it is in {folder}; push it later: "
+                    f"hf-replearn push {folder} --hub_model_id {repo_id}{' --hub_private_repo' * bool(private)}"
+                ) from error
+            warnings.warn(f"push to {repo_id}: {reason}; tried again in {pause} s", stacklevel=2)
+            time.sleep(pause)
+
+
+def _push(folder: str | Path, repo_id: str, private: bool | None) -> str:
     api = HfApi()
     url = api.create_repo(repo_id, private=private, exist_ok=True)
     api.upload_folder(

@@ -243,7 +243,7 @@ class PretrainingTrainer(Trainer):
         """Leaves this step out, if that is allowed; raises TrainingError if not."""
         culprits = ~self.accelerator.gather(losses).isfinite()
         culprits = culprits if culprits.any() else torch.ones_like(culprits)  # all losses are finite, the gradients not
-        what = f"step {self.state.global_step}: the loss or its gradient is not finite"
+        what = f"step {self.state.global_step + 1}: the loss or its gradient is not finite"
         if self.row_numbers is None:
             rows = "of the stream"
         else:
