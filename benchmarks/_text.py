@@ -109,6 +109,10 @@ def our_trainer(
     wrapped = model(architectures.attention_implementation(args.device, bf16=args.bf16))
     if settings.zero_init:
         architectures.zero_output_projections(wrapped)
+    for_muon = {
+        "matrices": architectures.hidden_matrices(wrapped.model),
+        "muon_lr": settings.muon_learning_rate,
+    }
     return PretrainingTrainer(
         model=wrapped,
         args=args,
@@ -117,10 +121,8 @@ def our_trainer(
         views=collator.views,
         targets=collator.targets,
         make_optimizer=partial(
-            optimizers.muon,
+            optimizers.adamw if settings.optimizer == "adamw" else partial(optimizers.muon, **for_muon),
             lr=settings.learning_rate,
-            matrices=architectures.hidden_matrices(wrapped.model),
-            muon_lr=settings.muon_learning_rate,
             weight_decay=settings.weight_decay,
         ),
         schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
@@ -318,7 +320,10 @@ def compare(
         name, required = f"{name}_throughput", required[1]
         stock = partial(sides.reference, seed=0, steps=8, batch=args.batch, use_cpu=True)
         ours = partial(sides.ours, seed=0, max_steps=8, per_device_train_batch_size=args.batch, use_cpu=True)
-        trainers = {REFERENCE: stock, f"{REFERENCE}, bf16": partial(stock, bf16=True), OURS: ours}
+        # What the implementation gives: the rival's optimizer and share of masks. The whole recipe stands beside it.
+        same = partial(ours, optimizer="adamw", **sides.as_the_rival)
+        trainers = {REFERENCE: stock, f"{REFERENCE}, bf16": partial(stock, bf16=True), OURS: same}
+        trainers |= {f"{OURS}, Muon{sides.recipe}": ours}
         result = throughput(trainers, tokens=args.batch * LENGTH, rounds=args.rounds)
     else:
         required = required[0]

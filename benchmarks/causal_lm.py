@@ -28,6 +28,8 @@ from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining
 class Sides:
     """The two trainers over the same rows."""
 
+    as_the_rival, recipe = {}, ""
+
     def __init__(self, text: _text.Text, size: str, length: int = _text.LENGTH):
         self.text, self.size, self.length = text, size, length
         self.reference_rows = text.train.map(_with_labels, batched=True, remove_columns="length")

@@ -32,11 +32,12 @@ RATE = 0.3  # of the tokens are masked in training, as in the recipe
 class Sides:
     """The two trainers over the same rows."""
 
+    as_the_rival, recipe = {"rate": 0.15}, ", 30 % masks"
+
     def __init__(self, text: _text.Text, size: str, length: int = _text.LENGTH):
         self.text, self.size, self.length = text, size, length
         self.reference_collator = DataCollatorForLanguageModeling(text.tokenizer)
         self.reference_rows = text.train.map(self._with_special_mask, batched=True, remove_columns="length")
-        self.collator = DataCollatorForMaskedLM(text.tokenizer.mask_token_id, text.special, RATE)
         torch.manual_seed(0)
         test = list(text.test.map(self._with_special_mask, batched=True, remove_columns="length"))
         self.held_out = [self.reference_collator(test[n : n + 32]) for n in range(0, len(test), 32)]
@@ -53,13 +54,15 @@ class Sides:
         model = partial(BertForMaskedLM, self.config(0.1))
         return _text.reference_trainer(model, self.reference_rows, self.reference_collator, **settings)
 
-    def ours(self, **settings):
+    def ours(self, rate: float = RATE, **settings):
+        collator = DataCollatorForMaskedLM(self.text.tokenizer.mask_token_id, self.text.special, rate)
+
         def model(attention: str) -> MaskedLMForPreTraining:
             config = MaskedLMConfig(encoder=self.config(0.0))
             config._attn_implementation = attention
             return MaskedLMForPreTraining(config)
 
-        return _text.our_trainer(model, self.text.train, self.collator, settings=_text.our_settings(**settings))
+        return _text.our_trainer(model, self.text.train, collator, settings=_text.our_settings(**settings))
 
     def evaluate(self, model: BertForMaskedLM) -> float:
         return _text.mean_loss(model, self.held_out, masked_loss)
