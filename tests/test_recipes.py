@@ -57,10 +57,11 @@ def test_every_documented_command_is_valid(recipe, monkeypatch):
     text = importlib.import_module(f"hf_replearn.recipes.{recipe}").__doc__ + (ROOT / "README.md").read_text()
     text = text.replace("\\\n", " ")
     command = next(name for name, (module, _, _) in COMMANDS.items() if module == recipe)
-    commands = re.findall(rf"accelerate launch.* recipes/{recipe}\.py (.*)|hf-replearn {command} (.*)", text)
+    start = rf"^ *(?:accelerate launch.* recipes/{recipe}\.py|hf-replearn {command}) (.*)"
+    commands = re.findall(start, text, flags=re.MULTILINE)
     assert commands
     for arguments in commands:
-        parse(settings_of(recipe), shlex.split("".join(arguments), comments=True))
+        parse(settings_of(recipe), shlex.split(arguments, comments=True))
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
@@ -76,8 +77,8 @@ def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, ca
     assert "random weights" in printed and "k_shot@1" in printed
     left = {path.name for path in out.iterdir()}
     assert left >= {
-        "config.json", "model.safetensors", "pretraining", "README.md", "report.json", "log.jsonl", "recipe.yaml",
-        "augmentations.png", "checkpoint-3",
+        "config.json", "model.safetensors", "pretraining", "README.md", "report.json", "report.html", "log.jsonl",
+        "recipe.yaml", "augmentations.png", "checkpoint-3",
     }  # fmt: skip
     report = json.loads((out / "report.json").read_text())
     assert list(report["rows"]) == ["SimCLR", "raw pixels", "PCA of pixels", "random weights"]

@@ -1,0 +1,117 @@
+"""The linear probe over ten costs, ours together and scikit-learn's one after the other; and the suite's time.
+
+    python -m benchmarks.linear_probe [--quick] [--threads 1]
+
+Synthetic features of 10 classes: Gaussian classes plus noise whose spectrum decays as 1/i, mixed at random, as features
+of networks are correlated. Both minimise the same objective on the same centred and scaled features; the accuracies on
+5,000 test examples are compared for every cost. Times are processor seconds of the process, on the same threads;
+scikit-learn's default solver (lbfgs) with 1,000 iterations, each fit from zero. Besides, the wall time of all that
+`hf-replearn evaluate --suite full` measures for one encoder's 10,000 x 512 features and 5,000 test examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+import numpy as np
+import threadpoolctl
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from benchmarks._machine import machine, write_result
+from hf_replearn.evaluation.label_free import label_free
+from hf_replearn.evaluation.linear_probe import COSTS
+from hf_replearn.evaluation.projection import pca_map, tsne_map
+from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.evaluation.suite import judge, outcomes
+from hf_replearn.representation import Features
+
+CLASSES, TEST = 10, 5000
+
+
+def features(n: int, width: int, *, seed: int) -> Features:
+    mixing = torch.randn(width, width, generator=torch.Generator().manual_seed(0)) / width**0.5
+    centres = torch.randn(CLASSES, width, generator=torch.Generator().manual_seed(1))
+    spectrum = (torch.arange(width) + 1.0) ** -0.5
+    rng = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % CLASSES
+    x = (0.25 * centres[labels] + torch.randn(n, width, generator=rng)) * spectrum
+    return Features(x @ mixing, labels)
+
+
+def processor_seconds(work) -> tuple[float, object]:
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="5,000 examples of 128 features, and 1,000 for the suite")
+    parser.add_argument("--threads", type=int, default=1, help="for both sides")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    threadpoolctl.threadpool_limits(options.threads)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    n, width = (5000, 128) if options.quick else (50_000, 512)
+    train, test = features(n, width, seed=2), features(TEST, width, seed=3)
+    x, [test_x] = centre_and_scale(train.x[None], test.x)
+    softmax_regression(x[:, :500], train.labels[None, :500], torch.tensor([1.0]), CLASSES)  # warm up
+
+    ours, (w, b) = processor_seconds(lambda: softmax_regression(x, train.labels[None], torch.tensor(COSTS), CLASSES))
+    accuracies = [
+        ((test_x @ v.T + c).argmax(dim=1) == test.labels).double().mean().item()
+        for v, c in zip(w[0], b[0], strict=True)
+    ]
+    print(f"ours, all {len(COSTS)} costs: {ours:.1f} s", flush=True)
+    theirs, their_accuracies = [], []
+    for cost in COSTS:
+        model = LogisticRegression(C=cost, max_iter=1000)
+        seconds, _ = processor_seconds(lambda model=model: model.fit(x[0].numpy(), train.labels.numpy()))
+        theirs.append(seconds)
+        their_accuracies.append(model.score(test_x.numpy(), test.labels.numpy()))
+        print(f"C = {cost:8.3f}: scikit-learn {seconds:6.1f} s, accuracy {their_accuracies[-1]:.4f}", flush=True)
+    difference = 100 * np.abs(np.subtract(accuracies, their_accuracies))
+
+    wall, processor = time.perf_counter(), time.process_time()
+    count, tested = (1000, 500) if options.quick else (10_000, TEST)
+    few, held = features(count, width, seed=4), features(tested, width, seed=5)
+    shots = (1, 2, 4, 8, 16, 32, 64)
+    judge(held, outcomes(few, held, shots=shots, draws=20, neighbours=(20, 200), queries=2000))
+    label_free(held)
+    some = held[torch.arange(min(2000, tested))]
+    pca_map(some), tsne_map(some)
+    suite_seconds, suite_wall = time.process_time() - processor, time.perf_counter() - wall
+
+    result = {
+        "benchmark": "linear_probe",
+        "quick": options.quick,
+        "train": n,
+        "features": width,
+        "costs": len(COSTS),
+        "ratio": round(sum(theirs) / ours, 1),
+        "ours_seconds": round(ours, 1),
+        "scikit_learn_seconds": round(sum(theirs), 1),
+        "scikit_learn_seconds_by_cost": {
+            f"{cost:g}": round(seconds, 1) for cost, seconds in zip(COSTS, theirs, strict=True)
+        },
+        "accuracy_difference_points": {"max": round(difference.max(), 3), "mean": round(difference.mean(), 3)},
+        "best_accuracy": {"ours": max(accuracies), "scikit_learn": max(their_accuracies)},
+        "suite": {
+            "train": 10_000,
+            "test": TEST,
+            "processor_seconds": round(suite_seconds, 1),
+            "wall_seconds": round(suite_wall, 1),
+        },
+        "threads": options.threads,
+        "machine": machine(),
+    }
+    print(f"ours {ours:.1f} s for all costs; scikit-learn {sum(theirs):.1f} s; suite {suite_seconds:.1f} s")
+    write_result("linear_probe_quick" if options.quick else "linear_probe", result)
+
+
+if __name__ == "__main__":
+    main()
