@@ -26,7 +26,7 @@ from hf_replearn.settings import run
 SETTINGS = {"simclr": "SimCLRSettings", "masked_lm": "MaskedLMSettings", "causal_lm": "CausalLMSettings"}
 STEPS, SAVE_STEPS = 7, 2
 COMMON = ["--use_cpu", "--bf16", "false", "--max_steps", str(STEPS), "--save_steps", str(SAVE_STEPS)]
-COMMON += ["--per_device_train_batch_size", "8", "--logging_steps", "1"]
+COMMON += ["--per_device_train_batch_size", "8", "--logging_steps", "1", "--save_total_limit", "3"]
 TEXT = ["--size", "tiny", "--vocab_size", "400", "--sequence_length", "32", "--eval_rows", "16", "--eval_steps", "3"]
 TEXT += ["--dropout", "0.1", "--short_rows", "0.3"]
 SIMCLR = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
@@ -60,7 +60,7 @@ class Processes:
     ids: list[int]
     log: Path
 
-    def wait(self, timeout: float = 120) -> list[int]:
+    def wait(self, timeout: float = 600) -> list[int]:
         """Exit codes, negative for signals. Kills what is left after `timeout` seconds and raises TimeoutError."""
         codes: dict[int, int] = {}
         until = time.monotonic() + timeout
@@ -154,7 +154,7 @@ def _redirect(log: Path) -> None:
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)  # and not pytest's
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))  # and not pytest's
     warnings.showwarning = lambda message, *where: print(f"warning: {message}", file=sys.stderr)
 
 

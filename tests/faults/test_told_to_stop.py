@@ -1,0 +1,64 @@
+"""SIGTERM and SIGINT: the step is finished, saved, and the exit code says that the same command goes on."""
+
+import os
+import signal
+
+import pytest
+import trials
+from trials import after, arguments, start
+
+from hf_replearn.training.checkpoints import problem
+
+
+def told(number: signal.Signals, *, times: int = 1, whole_group: bool = False, rank: int | None = None):
+    """A signal in the third step, to this process or to its loader's workers too."""
+
+    def send():
+        for _ in range(times):
+            os.killpg(0, number) if whole_group else os.kill(os.getpid(), number)
+
+    def blow():
+        from hf_replearn.training.trainer import PretrainingTrainer
+
+        if whole_group:
+            os.setpgid(0, 0)
+        after(PretrainingTrainer, "training_step", send, calls=3, rank=rank)
+
+    return blow
+
+
+@pytest.mark.parametrize(
+    ("recipe", "number", "more"),
+    [
+        ("causal_lm", signal.SIGTERM, []),
+        ("masked_lm", signal.SIGINT, ["--dataloader_num_workers", "2"]),
+        ("simclr", signal.SIGTERM, ["--dataloader_num_workers", "2"]),
+    ],
+)
+def test_saved_and_75(recipe, number, more, whole, data, tmp_path):
+    given = arguments(recipe, data, tmp_path / "out", *more)
+    stopped = start(recipe, given, tmp_path / "log", blow=told(number, whole_group=True))
+    assert stopped.wait() == [75], stopped.printed()[-3000:]
+    assert "stopped: stopped and saved after step 3 of 7: the same command goes on" in stopped.printed()
+    assert problem(tmp_path / "out" / "checkpoint-3") is None
+    assert not (tmp_path / "out" / "report.json").exists()  # a half-trained model is not passed off as a result
+    again = start(recipe, given, tmp_path / "again")
+    assert again.wait() == [0], again.printed()[-3000:]
+    assert trials.digest(tmp_path / "out") == trials.digest(whole(recipe))
+
+
+def test_a_second_sigint_stops_at_once(data, tmp_path):
+    given = arguments("masked_lm", data, tmp_path / "out")
+    stopped = start("masked_lm", given, tmp_path / "log", blow=told(signal.SIGINT, times=2))
+    assert stopped.wait() == [1]
+    assert "KeyboardInterrupt" in stopped.printed()
+    assert not (tmp_path / "out" / "checkpoint-3").exists()
+
+
+def test_one_of_two_processes_is_told_and_both_stop(whole, data, tmp_path):
+    given = arguments("masked_lm", data, tmp_path / "out")
+    stopped = start("masked_lm", given, tmp_path / "log", processes=2, blow=told(signal.SIGTERM, rank=1))
+    assert stopped.wait() == [75, 75], stopped.printed()[-3000:]
+    again = start("masked_lm", given, tmp_path / "again", processes=2)
+    assert again.wait() == [0, 0], again.printed()[-3000:]
+    assert trials.digest(tmp_path / "out") == trials.digest(whole("masked_lm", processes=2))
