@@ -7,8 +7,6 @@
 Tasks are files in lm-evaluation-harness's format, or names of those in recipes/tasks. For every task and K: the mean
 over draws of the examples, its interval, and how much of it comes from the test set, the draw and the order. Beside it,
 where choices are labels, a linear probe of the frozen features that learns from the very same examples.
-
-On one CPU core, a decoder of 4 layers, 256 wide, takes a minute for COPA's 100 documents, K of 0 to 16, 5 draws.
 """
 
 from __future__ import annotations
