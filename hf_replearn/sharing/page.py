@@ -263,7 +263,8 @@ def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
     columns: dict = {}  # (dataset, family) -> {(metric, sentence): {line: Cell}}
     for name, report in reports.items():
         for family, metrics in families(report.metrics).items():
-            table = columns.setdefault((data_key(report), family), {})
+            data = None if family == "Tasks" else data_key(report)  # a task's protocol names its own data
+            table = columns.setdefault((data, family), {})
             for metric in metrics:
                 column = table.setdefault((metric, report.protocols[metric.split("@")[0]]), {})
                 for row in report.rows:
@@ -281,7 +282,14 @@ def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
             (row, [marked(cell, column) for cell, column in zip(cells, table.values(), strict=True)])
             for row, cells in lines
         ]
-        tables.append(Table(f"{family}: {data}", heads, lines, note="Larger is better; ± is half the 95 % interval."))
+        tables.append(
+            Table(
+                f"{family}: {data}" if data else family,
+                heads,
+                lines,
+                note="Larger is better; ± is half the 95 % interval.",
+            )
+        )
     return tables
 
 

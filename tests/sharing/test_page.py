@@ -141,6 +141,15 @@ def test_only_scores_of_one_protocol_share_a_column(report, tmp_path):
         heads("a")
 
 
+def test_a_task_is_not_filed_under_the_data_of_pretraining(report, tmp_path):
+    report.rows["SimCLR"]["finetune_sst2@1%"], report.protocols["finetune_sst2"] = 0.6, "Accuracy on SST-2."
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        report.save(tmp_path / name)
+    text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ">Tasks</h3>" in text and "Tasks: digits" not in text and "Accuracy on SST-2." in text
+
+
 def test_other_data_is_another_table(report, tmp_path):
     for name, test in (("a", 360), ("b", 100)):
         (tmp_path / name).mkdir()
