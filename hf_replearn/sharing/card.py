@@ -74,7 +74,7 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
 
 def _measured_on(metric: str) -> str | None:
     """The task that a metric names, `finetune_sst2@1%`; None: the data that the encoder was trained on."""
-    task = re.match(r"(?:finetune|linear)_([^@ ]+)", metric)
+    task = re.match(r"(?:finetune|linear|prompt)_([^@ ]+)", metric)
     return task and task[1]
 
 
