@@ -203,5 +203,7 @@ def test_no_recipe_hides_a_library():
     """Python looks for modules beside a script first: `import evaluate` must not find a recipe."""
     names = [path.stem for path in (ROOT / "recipes").glob("*.py")]
     code = "import importlib.util, sys; print([n for n in sys.argv[1:] if importlib.util.find_spec(n)])"
-    found = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, cwd=ROOT / "tests")
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", code, *names], capture_output=True, text=True, cwd=ROOT / "tests"
+    )
     assert found.stdout.strip() == "[]"

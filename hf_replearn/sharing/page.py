@@ -367,9 +367,10 @@ def training_charts(logs: dict[str, list[dict]]) -> list:
 
 
 def read_log(folder: str | Path) -> list[dict]:
-    """The lines of `log.jsonl`; none where there is no such file."""
+    """The lines of `log.jsonl`, but for a last one that was cut off in writing; none where there is no such file."""
     path = Path(folder, "log.jsonl")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:

@@ -44,8 +44,8 @@ def test_the_run_stops_and_the_last_good_checkpoint_stays(step, value, whole, da
     given = arguments("masked_lm", data, tmp_path / "out")
     stopped = start("masked_lm", given, tmp_path / "log", blow=poison(step, value=value))
     assert stopped.wait() == [1]
-    error = stopped.printed().strip().splitlines()[-1]
-    assert error.startswith(f"error: step {step}: the loss or its gradient is not finite (loss ")
+    error = stopped.printed().rpartition("error: ")[2]
+    assert error.startswith(f"step {step}: the loss or its gradient is not finite (loss ")
     rows = [int(row) for row in re.search(r"Rows of its batch: ([\d, ]+)\.", error)[1].split(",")]
     assert len(set(rows)) == 8 and max(rows) < 60
     last = max((path for path in (tmp_path / "out").glob("checkpoint-*")), default=None)
