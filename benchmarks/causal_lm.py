@@ -21,7 +21,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import GPT2LMHeadModel, default_data_collator
+from transformers import GPT2Config, GPT2LMHeadModel, default_data_collator
 
 from benchmarks import _text
 from hf_replearn import architectures
@@ -45,7 +45,9 @@ class Sides:
         )
 
     def reference(self, **settings):
-        model = partial(GPT2LMHeadModel, self.config(0.1))
+        config = self.config(0.1)
+        config.activation_function = GPT2Config().activation_function
+        model = partial(GPT2LMHeadModel, config)
         return _text.reference_trainer(model, self.reference_rows, default_data_collator, **settings)
 
     def ours(self, **settings):

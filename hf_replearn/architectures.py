@@ -109,6 +109,7 @@ def make_config(
         )
     if architecture == "gpt2":
         return GPT2Config(
+            activation_function="gelu_pytorch_tanh",  # the function of its default, gelu_new, in one kernel
             n_layer=layers,
             n_embd=hidden,
             n_head=heads,

@@ -47,3 +47,8 @@ def test_autocast_is_close_and_without_gradient_too():
         assert chunked_cross_entropy(hidden, weight, labels).item() == pytest.approx(expected, rel=1e-2)
     with torch.no_grad():
         assert chunked_cross_entropy(hidden, weight, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_whose_probability_is_no_number_of_its_type_still_has_a_loss():
+    hidden, weight = torch.tensor([[1.0]]), torch.tensor([[300.0], [-300.0]])
+    assert chunked_cross_entropy(hidden, weight, torch.tensor([1])).item() == 600
