@@ -55,8 +55,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 error = probabilities.index_put_(place, log_likelihood.expm1().to(logits.dtype))
                 error *= counts[:, None]
                 torch.mm(error, matrix, out=grads[0][start : start + chunk])
-                for sum_, rows_ in zip(grads[1].split(4096), torch.mm(error.T, rows, out=part).split(4096)):
-                    sum_ += rows_
+                torch.mm(error.T, rows, out=part)
+                for total, more in zip(grads[1].split(4096), part.split(4096), strict=True):
+                    total += more  # in pieces, whose float32 copies are small
                 if bias is not None:
                     grads[2] += error.sum(0, dtype=bias.dtype)
         ctx.save_for_backward(*grads)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from hf_replearn.settings import RunSettings, as_dict, run, setting
 
 SHIPPED = Path(__file__).parent / "tasks"
 SHOTS, SEEDS = (0, 1, 4, 16), 5
-RESULTS = "results.json"
+RESULTS, CURVES = "results.json", "shots.png"
 
 
 @dataclass(kw_only=True)
@@ -130,9 +131,9 @@ def main(settings: PromptSettings) -> None:
     out = Path(settings.output_dir)
     out.mkdir(parents=True, exist_ok=True)
     write_results(out, results)
-    draw_curves(summaries).savefig(out / "shots.png", dpi=120)
+    draw_curves(summaries).savefig(out / CURVES, dpi=120)
     write_eval_results(out, [task.task for task in asked.values()], summaries)
-    print(f"\n{table(summaries)}\n\nevery answer: {out / RESULTS}\ncurves over K: {out / 'shots.png'}")
+    print(f"\n{table(summaries)}\n\nevery answer: {out / RESULTS}\ncurves over K: {out / CURVES}")
     if report is not None:
         extend_card(settings, report, asked, summaries)
     for name, task in asked.items():
@@ -275,6 +276,11 @@ def extend_card(settings: PromptSettings, report, asked: dict, summaries: dict) 
         for row, scores in rows_of(task, summaries).items():
             report.rows.setdefault(row or model, {}).update(scores)
             report.protocols |= {metric.split("@")[0]: protocol for metric in scores}
+    shutil.copyfile(Path(settings.output_dir, CURVES), Path(settings.model, CURVES))
+    report.figures[CURVES] = (
+        "Score over the number K of examples in the prompt, and of a linear probe of the frozen features that learns "
+        "from the same examples; bands are 95 % intervals."
+    )
     report.save(settings.model)
     Path(settings.model, "README.md").write_text(card(report, settings.model), encoding="utf-8")
     print(f"added to the card: {Path(settings.model, 'README.md')}")

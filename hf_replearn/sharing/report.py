@@ -170,6 +170,7 @@ class Report(Scores):
 
     settings: every resolved setting; changed: the names of those that differ from the defaults.
     samples: what a language model says, as plain text.
+    figures: file name of a picture beside the card -> what it shows, in words.
     """
 
     method: Method
@@ -180,6 +181,7 @@ class Report(Scores):
     settings: dict[str, Any]
     changed: list[str]
     samples: str = ""
+    figures: dict[str, str] = field(default_factory=dict)
 
     def held_out_table(self) -> str:
         """The losses on held-out text as plain text."""

@@ -12,6 +12,7 @@ from toy_tasks import LABELS, make_model
 
 from hf_replearn.recipes import prompt
 from hf_replearn.settings import run
+from hf_replearn.sharing import report as facts
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,6 +52,32 @@ def test_what_a_run_leaves(command, folder, capsys):
     [entry, *_] = yaml.safe_load((folder / "out" / ".eval_results" / "toy.yaml").read_text())
     assert entry["dataset"] == {"id": "some/set", "task_id": "toy"}
     assert entry["value"] == round(results["tasks"]["toy"]["summary"]["toy"]["acc"]["0"]["mean"], 4)
+
+
+def test_scores_and_curves_are_added_to_the_card(command, folder):
+    model = folder / "model"
+    facts.Report(
+        method=facts.Method(
+            name="Causal LM", summary="What follows.", paper="A paper", arxiv=None, bibtex="@a{b}", model_class="a.B"
+        ),
+        encoder=facts.Encoder(
+            library="transformers", pipeline_tag="text-generation", architecture="GPT2LMHeadModel", parameters=1,
+            features=32, input_size=[64],
+        ),
+        data=facts.Data(name="prose", unit="row", train=1, test=1, skipped=0, classes=None, held_out="none"),
+        training=facts.Training(
+            steps=1, examples=1, seconds=1.0, examples_per_second=1.0, final_loss=1.0, hardware="none", tokens=9
+        ),
+        command="hf-replearn causal-lm", settings={}, changed=[],
+    ).save(model)  # fmt: skip
+    assert exit_code(*command, str(folder / "out"), "--add_to_card") == 0
+    summary = json.loads((folder / "out" / "results.json").read_text())["tasks"]["toy"]["summary"]
+    report = facts.Report.load(model)
+    assert report.rows["Causal LM"]["prompt_toy_acc@2"] == summary["toy"]["acc"]["2"]["mean"]
+    assert report.rows["linear probe"]["prompt_toy_acc@2"] == summary["toy, linear probe"]["acc"]["2"]["mean"]
+    card = (model / "README.md").read_text()
+    assert "(shots.png)" in card and r"prompt\_toy\_acc@2" in card
+    assert (model / "shots.png").read_bytes() == (folder / "out" / "shots.png").read_bytes()
 
 
 def test_a_bad_document_ends_in_one_line_after_the_others(command, folder, capsys):
