@@ -8,6 +8,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class PretrainingTrainer(Trainer):
         self.representations = None  # of the last batch
         self.micro_steps: list[tuple[Tensor, Tensor | None]] = []  # loss and row numbers of those of this step
         self.signals, self.told_to_stop = StopSignals(), False
+        self.sealing: tuple[Path, Future] | None = None  # of the last checkpoint, in a thread
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
         """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more.
@@ -102,6 +104,7 @@ class PretrainingTrainer(Trainer):
         try:
             with StopSignals() as self.signals:
                 output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                self._finish_sealing()
         finally:
             self.remove_callback(stop)
         if self.told_to_stop:
@@ -126,23 +129,47 @@ class PretrainingTrainer(Trainer):
             model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
     def _save_checkpoint(self, model: nn.Module, trial) -> None:
-        """Saved, then sealed, then older ones are removed. Trainer would remove the last good one first."""
+        """Saved, then sealed, then older ones are removed. Trainer would remove the last good one first.
+
+        Sealing reads every byte again and waits for the disk: a thread does it while the training goes on. Until it is
+        done, the earlier checkpoint is the one to go on from.
+        """
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        self._finish_sealing()
         self._refuse_weights_that_are_not_finite(model)
         keep, self.args.save_total_limit = self.args.save_total_limit, None
         try:
             if self.args.should_save:
                 (folder / MANIFEST).unlink(missing_ok=True)
             super()._save_checkpoint(model, trial)
-            self.accelerator.wait_for_everyone()  # all files of all processes are there
-            if self.args.should_save:
-                seal(folder, self.circumstances)
-                rotate(self.args.output_dir, keep=keep or 10**9, newest=folder)
         except (OSError, RuntimeError, SafetensorError) as error:
-            raise TrainingError(f"{folder} could not be written: {error}. {self._last_good()}") from error
+            raise self._unwritten(folder, error) from error
         finally:
             self.args.save_total_limit = keep
-        self.accelerator.wait_for_everyone()  # no process goes on to a step whose end is not on the disk
+        self.accelerator.wait_for_everyone()  # all files of all processes are there
+        if self.args.should_save:
+            self._start_sealing(folder)
+
+    def _start_sealing(self, folder: Path) -> None:
+        thread = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self.sealing = folder, thread.submit(self._seal, folder)
+        thread.shutdown(wait=False)
+
+    def _seal(self, folder: Path) -> None:
+        seal(folder, self.circumstances)
+        rotate(self.args.output_dir, keep=self.args.save_total_limit or 10**9, newest=folder)
+
+    def _finish_sealing(self) -> None:
+        """Waits for the seal of the last checkpoint. Raises TrainingError when it could not be set."""
+        if self.sealing is not None:
+            (folder, sealed), self.sealing = self.sealing, None
+            try:
+                sealed.result()
+            except OSError as error:
+                raise self._unwritten(folder, error) from error
+
+    def _unwritten(self, folder: Path, error: Exception) -> TrainingError:
+        return TrainingError(f"{folder} could not be written: {error}. {self._last_good()}")
 
     def _refuse_weights_that_are_not_finite(self, model: nn.Module) -> None:
         tensors = [x.to_local() if isinstance(x, DTensor) else x for x in model.state_dict().values()]
@@ -151,6 +178,7 @@ class PretrainingTrainer(Trainer):
             raise TrainingError(f"step {self.state.global_step}: weights are not finite. {self._last_good()}")
 
     def _last_good(self) -> str:
+        self._finish_sealing()
         sealed = [path for path in checkpoints(self.args.output_dir) if (path / MANIFEST).exists()]
         return f"{sealed[0]} is the last good checkpoint" if sealed else "There is no earlier checkpoint"
 
