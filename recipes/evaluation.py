@@ -9,8 +9,8 @@
 Frozen features, computed once and kept, are judged by k-shot and linear classifiers, nearest neighbours, retrieval and
 clustering (pairs of sentences with scores by Spearman's correlation), and described without labels; all beside the same
 network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
-`report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples. What fine-tuning gives is
-`hf-replearn finetune`.
+`report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples. `--finetune 0.01,0.1,1`
+also fine-tunes every network, once for each share of the labels; with seeds and GLUE's metrics: `hf-replearn finetune`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,12 @@ class EvaluateSettings:
     shots: tuple[int, ...] | None = setting(
         None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
     )
+    finetune: tuple[float, ...] = setting(
+        (), "fine-tune every network too, on these shares of the labels", section="evaluation", at_least=0, at_most=1
+    )
+    learning_rate: float = setting(
+        5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", at_least=0
+    )
     output_dir: str = setting(..., "folder for report.json and report.html", section="run")
     seed: int = setting(42, "of draws, k-means, random weights and pictures", section="run")
     use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
@@ -79,6 +85,7 @@ def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     import transformers
 
+    from hf_replearn.data.labelled import balanced_subset
     from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.label_free import label_free
     from hf_replearn.evaluation.suite import judge, judged, outcomes
@@ -99,7 +106,10 @@ def main(settings: EvaluateSettings) -> None:
 
     # 2. Encoders, and what they must beat
     learn_from = sentences(data.train, together=True)[0] if pairs else train
-    sources = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
+    if settings.finetune and pairs:
+        raise InputError("--finetune is of classes; numbers are learnt by `hf-replearn finetune`")
+    sources, networks = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
+    draws = {share: balanced_subset(labels_of(train).numpy(), share, seed=settings.seed) for share in settings.finetune}
     claim_folder(settings)
 
     # 3. Features, and how well each test example does with them
@@ -131,6 +141,9 @@ def main(settings: EvaluateSettings) -> None:
                 *layers[-1], shots=shots, draws=scope.draws, neighbours=scope.neighbours, queries=scope.queries,
                 seed=settings.seed,
             )  # fmt: skip
+            for share, rows in draws.items() if row in networks else ():
+                correct = finetuned(settings, *networks[row], train.select(rows), test, names=data.label_names)
+                found[row][f"finetune@{share:g}"] = correct
             report.rows[row] = judge(layers[-1][1], found[row], seed=settings.seed)
             report.properties[row] = label_free(layers[-1][1], seed=settings.seed)
             if len(layers) > 1:
@@ -138,7 +151,7 @@ def main(settings: EvaluateSettings) -> None:
         metrics += [*report.rows[row], *report.properties[row]]
 
     # 4. What every score means, and whether the encoders differ
-    counts = {"train": len(train), "test": len(test), "draws": scope.draws}
+    counts = {"train": len(train), "test": len(test), "draws": scope.draws, "rate": settings.learning_rate}
     if not pairs:
         counts["queries"] = next(iter(found.values()))["map"].shape[1]
     report.protocols = judged([name for name in metrics if not name.endswith(facts.INTERVAL)], **counts)
@@ -198,8 +211,9 @@ def sentences(pairs, *, together: bool = False) -> list:
 # ---- encoders: each gives (two datasets) -> ([(their features) of each layer], facts for the report)
 
 
-def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> dict[str, Callable]:
-    """Row of the report -> how to get its features; whatever is wrong with a model is found out here.
+def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[dict[str, Callable], dict]:
+    """Row of the report -> how to get its features, and, of networks, (checkpoint, whether with its weights). Whatever
+    is wrong with a model is found out here.
 
     learn_from: the examples that words and principal components are found in.
     """
@@ -208,7 +222,7 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> dict[st
     from hf_replearn.evaluation.finetune import choose_length, load_network, load_processor
     from hf_replearn.representation import Pooling, ProcessorInputs
 
-    rows, architectures = {}, {}
+    rows, networks, architectures = {}, {}, {}
     for model in settings.model:
         if settings.model.count(model) > 1:
             raise InputError(f"--model {model} is given twice")
@@ -220,18 +234,20 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> dict[st
         pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers == "all")
         network = load_network(AutoModel, model, config)
         rows[row] = partial(represent, settings, pooling(network), preprocess, origin=model)
+        networks[row] = model, True
         architecture = str({key: value for key, value in config.to_dict().items() if key != "_name_or_path"})
-        architectures.setdefault(architecture, (row, config, preprocess))
+        architectures.setdefault(architecture, (row, model, config, preprocess))
     if settings.baselines:
-        for row, config, preprocess in architectures.values():
+        for row, model, config, preprocess in architectures.values():
             set_seed(settings.seed)
             network = load_network(AutoModel, "", config, pretrained=False)
             name = "random weights" if len(architectures) == 1 else f"random weights of {row}"
             rows[name] = partial(represent, settings, pooling(network), preprocess, origin="random weights")
+            networks[name] = model, False
         plain = "raw pixels" if images else "TF-IDF"
         rows[plain] = partial(plain_features, learn_from, components=None)
         rows[f"PCA of {plain}"] = partial(plain_features, learn_from, components=64)
-    return rows
+    return rows, networks
 
 
 def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: str) -> tuple[list, dict[str, str]]:
@@ -261,6 +277,32 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     image = getattr(encoder.encoder.config, "model_type", "") == "timm_wrapper"
     facts = {"from": origin, "parameters": f"{count:,}", "features": f"{layers[-1][0].x.shape[1]:,}"}
     return layers, facts | {"pooling": "its own" if image else settings.pooling}
+
+
+def finetuned(settings: EvaluateSettings, checkpoint: str, pretrained: bool, train, test, *, names: list[str]):
+    """Which test examples (1, M) a network that was fine-tuned on all of train tells right, as `finetune` does it."""
+    import torch
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, set_seed
+
+    from hf_replearn.evaluation.finetune import choose_length, finetune, load_network, load_processor, with_dropout
+    from hf_replearn.recipes.finetune import FinetuneSettings, training_arguments
+    from hf_replearn.representation import ProcessorInputs
+
+    images = "image" in train.column_names
+    auto = AutoModelForImageClassification if images else AutoModelForSequenceClassification
+    head = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    config, processor = load_processor(checkpoint, images=images, num_labels=len(names), **head)
+    length = None if images else choose_length(settings.max_length, config, processor)
+    usual = FinetuneSettings(
+        model=checkpoint, dataset=settings.dataset, output_dir=settings.output_dir, use_cpu=settings.use_cpu,
+        learning_rate=settings.learning_rate, dataloader_num_workers=settings.dataloader_num_workers,
+    )  # fmt: skip
+    set_seed(settings.seed)
+    network = load_network(auto, checkpoint, with_dropout(config, usual.dropout), pretrained=pretrained)
+    args = training_arguments(usual, examples=len(train), seed=settings.seed)
+    collate = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+    told, labels = finetune(network, train, test, collate=collate, args=args)
+    return torch.from_numpy(told == labels)[None].float()
 
 
 def plain_features(learn_from, *parts, components: int | None) -> tuple[list, dict[str, str]]:
@@ -319,8 +361,8 @@ def compare(found: dict, scores, *, pairs: bool, seed: int) -> list[dict]:
             test = paired_spearman(found[first].numpy(), found[other].numpy(), scores.numpy(), seed=seed)
             tests.append({"metric": "sts_spearman", "other": other} | test)
             continue
-        for metric, outcome in found[first].items():
-            test = paired_test(outcome.numpy(), found[other][metric].numpy(), seed=seed)
+        for metric in filter(found[other].__contains__, found[first]):  # only networks are fine-tuned
+            test = paired_test(found[first][metric].numpy(), found[other][metric].numpy(), seed=seed)
             tests.append({"metric": metric, "other": other} | test)
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p"] = p
@@ -328,10 +370,11 @@ def compare(found: dict, scores, *, pairs: bool, seed: int) -> list[dict]:
 
 
 def draw(report, features: dict, test, *, points: int, seed: int) -> None:
-    """What the pictures of the page show: maps, nearest neighbours, confusions of the linear probe."""
+    """What the pictures of the page show: maps, nearest neighbours, top features, confusions of the linear probe."""
     import numpy as np
     import torch
 
+    from hf_replearn.evaluation.label_free import most_active
     from hf_replearn.evaluation.linear_probe import linear_predictions
     from hf_replearn.evaluation.projection import pca_map, tsne_map
     from hf_replearn.evaluation.retrieval import neighbours
@@ -348,6 +391,10 @@ def draw(report, features: dict, test, *, points: int, seed: int) -> None:
         report.maps["t-SNE"][row] = whole_numbers(tsne_map(tested[some], seed=seed))
         nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1)[:, 1:].tolist()
         report.neighbours[row] = [[shown(test[key], names) for key in keys] for keys in nearest]
+        report.top_features[row] = [
+            {"feature": d, "selectivity": share, "examples": [shown(test[key], names) for key in keys]}
+            for d, share, keys in most_active(tested, top=TOP_FEATURES, examples=ACTIVE)
+        ]
         told, _ = linear_predictions(train, tested, seed=seed)
         table = np.zeros((len(names), len(names)), int)
         np.add.at(table, (tested.labels.numpy(), told.numpy()), 1)
@@ -373,6 +420,7 @@ def shown(example: dict, names: list[str]) -> dict:
 
 
 QUERIES, NEIGHBOURS = 6, 6
+TOP_FEATURES, ACTIVE = 4, 8
 
 if __name__ == "__main__":
     run(main, EvaluateSettings, prog="evaluate")

@@ -188,17 +188,17 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
     """All weights, from the checkpoint or from random ones; the first network with the most labels is kept."""
     from transformers import set_seed
 
-    from hf_replearn.evaluation.finetune import finetune, load_network
+    from hf_replearn.evaluation.finetune import finetune, load_network, score
 
     def learn(rows, *, seed: int) -> dict[str, float]:
         set_seed(seed)
         network = load_network(task.auto, task.settings.model, task.config, pretrained=pretrained)
         args = training_arguments(task.settings, examples=len(rows), seed=seed)
         examples = task.train.select(rows)
-        scores = finetune(network, examples, task.test, collate=task.collate, args=args, metrics=task.metrics)
+        found = finetune(network, examples, task.test, collate=task.collate, args=args)
         if pretrained and seed == task.settings.seed and len(rows) == task.largest and args.process_index == 0:
             network.save_pretrained(Path(task.settings.output_dir, "model"))
-        return scores
+        return score(*found, metrics=task.metrics)
 
     return learn
 

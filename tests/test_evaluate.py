@@ -96,6 +96,7 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     assert report["task"]["train"] == 300 and report["task"]["test"] == 100
     assert len(report["maps"]["labels"]) == len(report["maps"]["t-SNE"]["tiny"]) == 100
     assert np.sum(report["confusion"]["tiny"]) == 100
+    assert [len(feature["examples"]) for feature in report["top_features"]["raw pixels"]] == [8] * 4
     assert report["layers"]["tiny"]["linear"][-1] == pytest.approx(report["rows"]["tiny"]["linear"])
     assert {test["other"] for test in report["comparisons"]} == set(report["rows"]) - {"tiny"}
     assert all(str(100) in report["protocols"][name] for name in ("knn", "linear", "map"))
@@ -141,6 +142,30 @@ def test_texts_and_two_models_with_several_kinds_of_pooling(bert, reviews, tmp_p
     assert scores["mean"] != scores["cls"]
 
 
+def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
+    arguments = [
+        "--model",
+        bert,
+        "--dataset",
+        reviews,
+        "--shots",
+        "1",
+        "--finetune",
+        "0.1,1",
+        "--learning_rate",
+        "3e-3",
+    ]
+    assert evaluate(*arguments, "--output_dir", tmp_path / "out") == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    for row in ("bert", "random weights"):
+        assert report["rows"][row]["finetune@1"] > 0.95 >= report["rows"][row]["k_shot@1"]
+        assert report["rows"][row]["finetune@0.1_ci95"] > 0
+    assert "finetune@1" not in report["rows"]["TF-IDF"]
+    tested = {(test["metric"], test["other"]) for test in report["comparisons"]}
+    assert ("finetune@1", "random weights") in tested and ("finetune@1", "TF-IDF") not in tested
+    assert "learning rate 0.003" in report["protocols"]["finetune"]
+
+
 def test_pairs_of_sentences_with_scores(bert, tmp_path):
     rng = np.random.default_rng(0)
     letters = [[str(word) for word in rng.choice(list("abcdefgh"), 8, replace=False)] for _ in range(40)]
@@ -181,6 +206,7 @@ def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
         (["--model", "{0}/tiny", "{0}/tiny", "--dataset", "toy"], "given twice"),
         (["--model", "{}/tiny", "--dataset", "toy", "--shots", "5000"], "5000"),
         (["--model", "{}/tiny", "--dataset", "{}/numbers.csv"], "finetune --mode linear"),
+        (["--model", "{}/tiny", "--dataset", "toy", "--finetune", "0.001"], "too few for 10 classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, resnet, tmp_path, capsys):

@@ -115,10 +115,10 @@ def with_dropout(config, dropout: float | None):
     return config
 
 
-def finetune(network: nn.Module, train, test, *, collate: Callable, args, metrics: Sequence[str]) -> dict[str, float]:
-    """Trains `network` on all rows of train, in place, and returns its scores on test.
+def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tuple[np.ndarray, np.ndarray]:
+    """Trains `network` on all rows of train, in place; returns its predictions on test and the labels, (M,) each.
 
-    collate: rows -> batch with `labels`. args: transformers.TrainingArguments. metrics: names in METRICS.
+    collate: rows -> batch with `labels`. args: transformers.TrainingArguments.
     """
     trainer = Trainer(model=network, args=args, train_dataset=train, data_collator=collate)
     trainer.remove_callback(ProgressCallback)
@@ -126,7 +126,7 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args, metric
     trainer.train()
     found = trainer.predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
-    return score(logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids, metrics=metrics)
+    return logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids
 
 
 class _Bar(ProgressCallback):

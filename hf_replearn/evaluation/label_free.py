@@ -119,12 +119,27 @@ def separation(x: Tensor, labels: Tensor) -> float:
 
 
 def selectivity(x: Tensor, labels: Tensor) -> float:
-    """Mean over features of the share of their variance that lies between classes (η²), 0…1; constant ones give 0."""
+    """Mean of `selectivities`, 0…1."""
+    return selectivities(x, labels).mean().item()
+
+
+def selectivities(x: Tensor, labels: Tensor) -> Tensor:
+    """The share of each feature's variance that lies between classes (η²), (D,) in 0…1; 0 where it is constant."""
     x = (x - x.mean(dim=0)).double()
     _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = torch.zeros(len(counts), x.shape[1], dtype=x.dtype).index_add_(0, classes, x)
     total = x.square().sum(dim=0)
-    return ((sums.square() / counts[:, None]).sum(dim=0) / total.clamp(min=1e-30)).mean().item()
+    return (sums.square() / counts[:, None]).sum(dim=0) / total.clamp(min=1e-30)
+
+
+def most_active(features: Features, *, top: int, examples: int) -> list[tuple[int, float, list[int]]]:
+    """What the `top` most selective features stand for: (feature, selectivity, the examples in which it is largest).
+
+    A feature whose low side is the selective one still shows its largest values: signs are the encoder's.
+    """
+    share = selectivities(features.x, features.labels)
+    best = share.topk(min(top, len(share))).indices.tolist()
+    return [(d, share[d].item(), features.x[:, d].topk(min(examples, len(features))).indices.tolist()) for d in best]
 
 
 def _spectrum(x: Tensor) -> Tensor:

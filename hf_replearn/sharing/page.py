@@ -19,7 +19,13 @@ from hf_replearn.sharing import figures
 from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite, load
 
 FILE = "report.html"
-FAMILIES = {"k_shot": "Few labels", "voc07": "Few labels", "knn": "All labels", "linear": "All labels"}
+FAMILIES = {
+    "k_shot": "Few labels",
+    "voc07": "Few labels",
+    "knn": "All labels",
+    "linear": "All labels",
+    "finetune": "Fine-tuned",
+}
 FAMILIES |= dict.fromkeys(("recall", "map"), "Retrieval") | {"sts_spearman": "Similarity of sentences"}
 FAMILIES |= dict.fromkeys(("nmi", "ari", "matched", "silhouette"), "Clusters found without labels")
 CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
@@ -59,6 +65,7 @@ class Page:
     tables: list[Table] = field(default_factory=list)
     charts: list[tuple[str, list]] = field(default_factory=list)
     neighbours: dict[str, Any] = field(default_factory=dict)
+    top_features: dict[str, list] = field(default_factory=dict)
     samples: str = ""
     protocols: list[tuple[str, str]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
@@ -193,6 +200,7 @@ def evaluation_page(report: Evaluation) -> Page:
             ("Confusions", matrices),
         ],
         neighbours=report.neighbours,
+        top_features=report.top_features,
         protocols=used_protocols(report),
         details=[("Command", report.command), *details(report)],
         foot=foot(report),
@@ -248,10 +256,9 @@ def score_tables(report: Report | Evaluation) -> list[Table]:
     if tests:
         first = next(iter(report.rows))
         metrics = list(dict.fromkeys(test["metric"] for test in tests))
-        lines = [
-            (row, [difference(test) for test in tests if test["other"] == row])
-            for row in dict.fromkeys(test["other"] for test in tests)
-        ]
+        cells = {(test["other"], test["metric"]): difference(test) for test in tests}
+        others = dict.fromkeys(test["other"] for test in tests)
+        lines = [(row, [cells.get((row, metric), Cell("–")) for metric in metrics]) for row in others]
         note = f"{first} less each other encoder, on the same test examples and labels, with half the 95 % interval; "
         note += f"bold: p < 0.05, by paired bootstrap, corrected for {len(tests)} comparisons (Holm)."
         tables.append(Table(f"How much {first} is ahead", metrics, lines, note=note))

@@ -232,6 +232,7 @@ class Evaluation(Scores):
     comparisons: paired tests of the first row with the others: {"metric", "other", "difference", "ci95", "p"}.
     maps: {"labels": class of each point, "PCA": {row: [(x, y), …]}, "t-SNE": …}.
     neighbours: {"queries": [Example], row: [[Example, nearest first], …]}, as plain dictionaries.
+    top_features: row -> [{"feature": its number, "selectivity": 0…1, "examples": [Example, most active first]}, …].
     confusion: row -> examples of each class (lines) told as each class (columns) by the linear probe.
     layers: row -> {metric: [value of layer 0, 1, …]}.
     """
@@ -243,6 +244,7 @@ class Evaluation(Scores):
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     maps: dict[str, Any] = field(default_factory=dict)
     neighbours: dict[str, Any] = field(default_factory=dict)
+    top_features: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import tempfile
 import warnings
@@ -125,4 +126,5 @@ def _lock(folder: Path) -> None:
     except (BlockingIOError, PermissionError) as error:
         file.close()
         raise InputError(f"--output_dir {folder}: another process is at work in it (it holds {LOCK})") from error
+    atexit.register(file.close)
     _locks[key] = file

@@ -72,6 +72,7 @@ def evaluation():
         ],
         maps={"labels": [0, 1], "PCA": {row: [[0, 1000], [10, 20]] for row in rows}, "t-SNE": {}},
         neighbours={"queries": [example, picture]} | {row: [[example], [picture]] for row in rows},
+        top_features={row: [{"feature": 5, "selectivity": 0.5, "examples": [example, picture]}] for row in rows},
         confusion={row: [[3, 1], [0, 4]] for row in rows},
         layers={row: {"linear": [0.1, 0.2]} for row in rows},
     )
