@@ -142,6 +142,9 @@ def run_page(report: Report, log: list[dict]) -> Page:
         ("Training", f"{training.steps:,} steps, {training.examples:,} examples, {training.seconds:,.0f} s"),
         ("Hardware", training.hardware),
     ]
+    if training.spread is not None:
+        verdict = "collapsed: every input has nearly the same features" if training.collapsed else "not collapsed"
+        facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
     tables = score_tables(report)
     if training.held_out:
         lines = [(name, [Cell(f"{loss:.3f}", loss)]) for name, loss in training.held_out.items()]

@@ -82,6 +82,8 @@ class Training:
     examples, tokens: seen, repeats included; tokens None where there are none, and padding not counted.
     examples_per_second: measured by the trainer.
     held_out: the loss per token on held-out text, of the model first, then of what it must be below.
+    spread: mean distance of the last batch's normalised representations from their centre; None: not watched.
+    collapsed: every input has nearly the same representation.
     """
 
     steps: int
@@ -92,6 +94,8 @@ class Training:
     hardware: str
     tokens: int | None = None
     held_out: dict[str, float] = field(default_factory=dict)
+    spread: float | None = None
+    collapsed: bool = False
 
 
 def software_versions() -> dict[str, str]:

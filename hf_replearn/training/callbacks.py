@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.representation import Features
 from hf_replearn.training.checkpoints import write_whole
+from hf_replearn.training.trainer import COLLAPSED
 
 
 class JSONLines(TrainerCallback):
@@ -37,7 +38,7 @@ class JSONLines(TrainerCallback):
 class CollapseWarning(TrainerCallback):
     """Warns, once, when the representations of a batch have nearly become one point (`spread` in the log)."""
 
-    def __init__(self, threshold: float = 0.02):
+    def __init__(self, threshold: float = COLLAPSED):
         self.threshold, self.warned = threshold, False
 
     def on_log(self, args, state, control, logs=None, **kwargs):

@@ -30,6 +30,11 @@ from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
 
 Batch = dict[str, Tensor]
+COLLAPSED = 0.02  # spread of representations below which they are nearly one point
+LESS_MEMORY = (
+    "Lower --per_device_train_batch_size: --gradient_accumulation_steps for text and --negatives for SimCLR keep the "
+    "effective batch; --gradient_checkpointing takes time for memory"
+)
 
 
 class PretrainingTrainer(Trainer):
@@ -105,6 +110,10 @@ class PretrainingTrainer(Trainer):
             with StopSignals() as self.signals:
                 output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
                 self._finish_sealing()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise TrainingError(f"out of memory. {self._last_good()}. {LESS_MEMORY}") from error
+            raise
         finally:
             self.remove_callback(stop)
         if self.told_to_stop:
@@ -356,6 +365,8 @@ class PretrainingTrainer(Trainer):
             "seconds": (self.last("seconds") or 0.0),
             "examples_per_second": statistics.median(speeds) if speeds else None,
             "final_loss": losses[-1] if losses else None,
+            "spread": self.last("spread"),
+            "collapsed": self.last("spread") is not None and self.last("spread") < COLLAPSED,
             "hardware": name if world == 1 else f"{world} processes, each {name}",
         }
 

@@ -139,14 +139,14 @@ def bert(tmp_path):
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 def test_sentence_transformers_loads_the_folder_and_gives_the_pooled_features(bert, pooling):
-    library = pytest.importorskip("sentence_transformers")
+    from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
 
     from hf_replearn.representation import Pooling, ProcessorInputs
 
     export_sentence_transformers(bert, max_length=3, pooling=pooling)
     texts = ["a b", "c", "b c a b a b"]
-    theirs = library.SentenceTransformer(str(bert), device="cpu").encode(texts, convert_to_tensor=True)
+    theirs = SentenceTransformer(str(bert), device="cpu").encode(texts, convert_to_tensor=True)
     inputs = ProcessorInputs(AutoTokenizer.from_pretrained(bert), 3)([{"text": text, "label": 0} for text in texts])
     with torch.no_grad():
         ours = Pooling(AutoModel.from_pretrained(bert).eval(), how=pooling)(inputs)

@@ -13,6 +13,7 @@ import pytest
 
 from hf_replearn.errors import InputError
 from hf_replearn.sharing import figures
+from hf_replearn.sharing.card import card
 from hf_replearn.sharing.page import write_comparison, write_page
 from hf_replearn.sharing.report import Evaluation, Task, load
 
@@ -108,6 +109,15 @@ def test_pages_are_well_formed_and_ask_for_nothing(pages):
         assert "url(" not in text and "@import" not in text
         assert tags.names.count("script") == 1  # the page's own, though data has others
         assert "1337" not in text  # and is no template
+
+
+@pytest.mark.parametrize(("spread", "collapsed"), [(0.001, True), (0.9, False)])
+def test_a_collapsed_representation_is_shown(spread, collapsed, report, tmp_path):
+    training = dataclasses.replace(report.training, spread=spread, collapsed=collapsed)
+    dataclasses.replace(report, training=training).save(tmp_path)
+    page = write_page(tmp_path).read_text()
+    assert ("collapsed: every input has nearly the same features" in page) == collapsed
+    assert ("has collapsed" in card(load(tmp_path), tmp_path)) == collapsed
 
 
 def test_figures_and_tables_are_named_for_those_who_do_not_see_them(pages):

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.utils import ModelOutput
 
+from hf_replearn.errors import TrainingError
 from hf_replearn.methods.simclr import nt_xent
 from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
 from hf_replearn.training.optimizers import adamw
@@ -138,6 +139,7 @@ def test_collapse_is_warned_of_once(tmp_path):
     with pytest.warns(UserWarning, match="collapsed") as warned:
         run.train()
     assert sum("collapsed" in str(warning.message) for warning in warned) == 1
+    assert run.summary()["collapsed"] and run.summary()["spread"] < 0.02
 
 
 def test_online_knn_only_watches(tmp_path):
@@ -154,3 +156,13 @@ def test_online_knn_only_watches(tmp_path):
     assert [log["step"] for log in logs if "knn@20" in log] == [3, 6]
     assert [log["step"] for log in logs if "loss" in log] == [1, 2, 3, 4, 5, 6]  # no line of the loss is lost for it
     assert torch.equal(weights(plain), weights(watched))
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path):
+    class Greedy(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 7:
+                torch.empty(1 << 50)
+
+    with pytest.raises(TrainingError, match=r"checkpoint-5 is the last good.*--per_device_train_batch_size"):
+        trainer(tmp_path, callbacks=[Greedy()]).train()

@@ -15,17 +15,20 @@ Z = 1.959964
 
 
 def summarise(task: Task, runs: dict[Condition, list[dict]]) -> dict[str, dict[int, dict[str, float]]]:
-    """{metric: {K: {"mean", "mean_ci95", "effective_shots", and what `spread` gives}}}."""
+    """{metric: {K: {"mean", "mean_ci95", "effective_shots", and what `spread` gives}}}; of choices also "chance", what
+    guessing gives."""
     summary: dict = {}
     for shots, group in itertools.groupby(sorted(runs), key=lambda condition: condition.shots):
         chosen = {condition: runs[condition] for condition in group}
         values = {condition: metrics_of(task, records) for condition, records in chosen.items()}
         effective = np.mean([len(record["shots"]) for records in chosen.values() for record in records])
+        choices = [len(record.get("logprobs", ())) for records in chosen.values() for record in records]
+        chance = {"chance": float(np.mean(1 / np.array(choices)))} if min(choices) > 1 else {}
         for metric in next(iter(values.values())):
             scores = np.array([[r["scores"].get(metric, np.nan) for r in records] for records in chosen.values()])
             found = {"mean": float(np.mean([value[metric] for value in values.values()]))}
             found |= spread({condition: value[metric] for condition, value in values.items()}, scores)
-            summary.setdefault(metric, {})[shots] = found | {"effective_shots": float(effective)}
+            summary.setdefault(metric, {})[shots] = found | {"effective_shots": float(effective)} | chance
     return summary
 
 
@@ -84,7 +87,7 @@ def table(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
 
 
 def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
-    """A matplotlib Figure: score over K, one panel for each task and metric, its linear probe dashed in it."""
+    """A matplotlib Figure: score over K, a panel for each task and metric, its linear probe dashed, chance dotted."""
     from matplotlib.figure import Figure
 
     panels = [(name, metric) for name, summary in summaries.items() if PROBE not in name for metric in summary]
@@ -104,6 +107,8 @@ def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
             style = {"color": f"C{number}", "linestyle": "--" if number else "-", "marker": "o", "markersize": 3}
             ax.plot(shots, means, label="linear probe" if number else "prompt", **style)
             ax.fill_between(shots, means - halves, means + halves, color=f"C{number}", alpha=0.15, linewidth=0)
+        if "chance" in (found := next(iter(summaries[name][metric].values()))):
+            ax.axhline(found["chance"], color="0.4", linestyle=":", linewidth=1, label="chance")
         ax.set_xscale("symlog", base=2, linthresh=1)
         ax.set(title=f"{name}, {metric}", xlabel="K examples", xticks=sorted(summaries[name][metric]))
         ax.xaxis.set_major_formatter("{x:.0f}")

@@ -299,7 +299,9 @@ def test_tables_curves_and_rows(gpt2, folder):
     summary = {"toy": summarise(task, runs)}
     assert set(summary["toy"]["acc"]) == {0, 2} and {"draw_sd", "order_sd", "test_se"} <= set(summary["toy"]["acc"][2])
     assert "toy, acc" in table(summary) and f"{summary['toy']['acc'][2]['mean']:.3f}" in table(summary)
-    assert len(draw_curves(summary).axes) == 1
+    assert summary["toy"]["acc"][2]["chance"] == 1 / len(documents[0].choices)
+    [panel] = draw_curves(summary).axes
+    assert [line.get_label() for line in panel.lines] == ["prompt", "linear probe", "chance"]
     assert set(rows_of(task, summary)[""]) == {"prompt_toy@0", "prompt_toy@0_ci95", "prompt_toy@2", "prompt_toy@2_ci95"}
 
 
