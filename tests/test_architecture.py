@@ -134,3 +134,14 @@ def test_the_readme_has_a_line_for_every_recipe_and_all_its_links_exist(recipe):
     links = re.findall(r"\]\((?!http|#)([^)#]+)\)", readme)
     assert f"recipes/{recipe}.py" in links
     assert [link for link in links if not (PACKAGE.parent / link).exists()] == []
+
+
+def test_the_list_of_faults_names_tests_that_exist():
+    folder = PACKAGE.parent / "tests" / "faults"
+    text = (folder / "README.md").read_text()
+    sources = {}
+    for name in re.findall(r"[\w./]*test_\w+\.py", text):
+        sources[name] = (folder / name).read_text()
+    assert len(sources) > 10
+    for name in re.findall(r"(?<![\w./])(test_\w+)(?!\w*\.py)", text):
+        assert any(f"def {name}(" in source for source in sources.values()), name
