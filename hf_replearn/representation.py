@@ -87,7 +87,8 @@ class ProcessorInputs:
                 return_token_type_ids=self.token_types,
                 return_tensors="pt",
             )
-        batch["labels"] = torch.tensor([row["label"] for row in examples])
+        if not isinstance(examples[0]["label"], list):  # several labels each are no target of these networks
+            batch["labels"] = torch.tensor([row["label"] for row in examples])
         return batch
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:

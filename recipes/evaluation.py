@@ -7,10 +7,13 @@
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
 
 Frozen features, computed once and kept, are judged by k-shot and linear classifiers, nearest neighbours, retrieval and
-clustering (pairs of sentences with scores by Spearman's correlation), and described without labels; all beside the same
-network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
-`report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples. `--finetune 0.01,0.1,1`
-also fine-tunes every network, once for each share of the labels; with seeds and GLUE's metrics: `hf-replearn finetune`.
+clustering (pairs of sentences with scores by Spearman's correlation, images with several labels by the protocols of
+VOC07), and described without labels; all beside the same network from random weights and raw pixels or TF-IDF, with
+intervals and paired tests. The result is one page, `report.html`. The quick suite takes minutes on a CPU core: 5,000
+labels, 2,000 test examples.
+
+`--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
+with several seeds and GLUE's metrics.
 """
 
 from __future__ import annotations
@@ -88,7 +91,7 @@ def main(settings: EvaluateSettings) -> None:
     from hf_replearn.data.labelled import balanced_subset
     from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.label_free import label_free
-    from hf_replearn.evaluation.suite import judge, judged, outcomes
+    from hf_replearn.evaluation.suite import judge, judged, outcomes, suite
     from hf_replearn.representation import labels_of
     from hf_replearn.sharing import report as facts
     from hf_replearn.sharing.page import write_page
@@ -101,13 +104,13 @@ def main(settings: EvaluateSettings) -> None:
     out, scope = Path(settings.output_dir), SUITES[settings.suite]
     check_folder(settings)
     data, train, test = load(settings, scope)
-    pairs = data.label_names is None
-    shots = None if pairs else feasible_shots(labels_of(train), settings.shots)
+    pairs, several = data.label_names is None, data.label_names is not None and labels_of(train).ndim == 2
+    shots = settings.shots if pairs or several else feasible_shots(labels_of(train), settings.shots)
 
     # 2. Encoders, and what they must beat
     learn_from = sentences(data.train, together=True)[0] if pairs else train
-    if settings.finetune and pairs:
-        raise InputError("--finetune is of classes; numbers are learnt by `hf-replearn finetune`")
+    if settings.finetune and (pairs or several):
+        raise InputError("--finetune is of examples with one class each; numbers are learnt by `hf-replearn finetune`")
     sources, networks = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
     draws = {share: balanced_subset(labels_of(train).numpy(), share, seed=settings.seed) for share in settings.finetune}
     claim_folder(settings)
@@ -134,6 +137,10 @@ def main(settings: EvaluateSettings) -> None:
             both, report.encoders[row] = source(*sentences(test))
             features[row] = both
             report.rows[row], report.properties[row], found[row] = similarity(both, labels_of(test), seed=settings.seed)
+        elif several:
+            [*_, features[row]], report.encoders[row] = source(train, test)
+            report.rows[row] = suite(*features[row], shots=shots, seed=settings.seed)
+            report.properties[row] = label_free(features[row][1], seed=settings.seed)
         else:
             layers, report.encoders[row] = source(train, test)
             features[row] = layers[-1]
@@ -152,13 +159,14 @@ def main(settings: EvaluateSettings) -> None:
 
     # 4. What every score means, and whether the encoders differ
     counts = {"train": len(train), "test": len(test), "draws": scope.draws, "rate": settings.learning_rate}
-    if not pairs:
+    if not (pairs or several):
         counts["queries"] = next(iter(found.values()))["map"].shape[1]
     report.protocols = judged([name for name in metrics if not name.endswith(facts.INTERVAL)], **counts)
-    report.comparisons = compare(found, labels_of(test), pairs=pairs, seed=settings.seed)
+    if found:
+        report.comparisons = compare(found, labels_of(test), pairs=pairs, seed=settings.seed)
 
     # 5. Pictures
-    if not pairs:
+    if not (pairs or several):
         draw(report, features, test, points=scope.points, seed=settings.seed)
 
     # 6. The report and its page
@@ -175,6 +183,7 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
 
     from hf_replearn.data.labelled import balanced_subset, by_length, load_labelled
     from hf_replearn.metrics import GLUE
+    from hf_replearn.representation import labels_of
 
     glue = Path(settings.dataset).name in GLUE or settings.dataset_config in GLUE
     data = load_labelled(
@@ -184,6 +193,7 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
         image_column=settings.image_column,
         label_column=settings.label_column,
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
+        several=True,
     )
     if data.label_names is None and len(data.inputs) != 2:
         raise InputError(
@@ -194,7 +204,8 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
     sizes = (settings.train_examples or scope.train, settings.test_examples or scope.test)
     for part, most in zip((data.train, data.test), sizes, strict=True):
         if most is not None and most < len(part):
-            labels = np.zeros(len(part), int) if data.label_names is None else np.array(part["label"][:])
+            alike = data.label_names is None or labels_of(part).ndim == 2  # then examples are drawn at random
+            labels = np.zeros(len(part), int) if alike else np.array(part["label"][:])
             part = part.select(balanced_subset(labels, most / len(part), seed=settings.seed))
         parts.append(part.select(by_length(part)))
     return data, *parts

@@ -188,6 +188,31 @@ def test_pairs_of_sentences_with_scores(bert, tmp_path):
     assert "Similarity of sentences" in (out / "report.html").read_text()
 
 
+def test_images_with_several_labels_by_the_protocols_of_voc07(resnet, tmp_path):
+    """Half of the digits are also even or odd; an image may have no label at all."""
+    from datasets import ClassLabel, Features, List
+
+    from hf_replearn.data.images import load_images
+
+    data, kind = load_images("toy"), List(ClassLabel(names=["even", "odd", "small"]))
+    for split, part in (("train", data.train), ("test", data.test)):
+        part = part.select(range(200))
+        labels = [[digit % 2] * (digit > 1) + [2] * (digit < 5) for digit in part["label"][:]]
+        rows = {"image": part["image"][:], "objects": labels}
+        Dataset.from_dict(rows, Features(image=part.features["image"], objects=kind)).to_parquet(
+            tmp_path / f"{split}.parquet"
+        )
+    out, arguments = tmp_path / "out", ["--model", resnet, "--dataset", tmp_path, "--shots", "1,8"]
+    assert evaluate(*arguments, "--output_dir", out) == 0
+    report = json.loads((out / "report.json").read_text())
+    for row in ("tiny", "random weights", "raw pixels"):
+        scores = report["rows"][row]
+        assert set(scores) == {"voc07@1", "voc07@1_ci95", "voc07@8", "voc07@8_ci95", "voc07_full"}
+        assert 0.3 < scores["voc07@8"] < 1 and 0 < scores["voc07@8_ci95"] < 0.3
+    assert report["rows"]["raw pixels"]["voc07_full"] > 0.9
+    assert "Goyal" in report["protocols"]["voc07"] and "Goyal" in (out / "report.html").read_text()
+
+
 def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
     for seed in (0, 1):
         arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 100, "--test_examples", 40]

@@ -54,6 +54,7 @@ def load_labelled(
     image_column: str | None = None,
     label_column: str | None = None,
     evaluate_on: Sequence[str] = ("test", "validation"),
+    several: bool = False,
 ) -> LabelledData:
     """Loads a classification or regression set of texts, single or in pairs, or of images.
 
@@ -63,13 +64,14 @@ def load_labelled(
     text_columns: one name, or two with a comma between; needed only where names and types leave a choice, as are
              image_column and label_column.
     evaluate_on: the first of these splits that has labels is test; without any, a stratified 20 % of train.
+    several: images may have several labels each: `label` is then a list of class numbers.
 
     Labels that are ClassLabel, whole numbers, bool or strings are classes; floats are regressed on. InputError for
     whatever the user has to mend.
     """
     splits = None if dataset == "toy" else load_tables(dataset, TABLES, config=config)
     if splits is None or (text_columns is None and any(map(_is_image, _train(splits).features.values()))):
-        return _labelled_images(dataset, image_column, label_column)
+        return _labelled_images(dataset, image_column, label_column, several=several)
     label = _label_column(splits, label_column)
     texts = _text_columns(splits, text_columns, label)
     train = _standard_columns("train", splits, texts, label)
@@ -223,15 +225,16 @@ def _check_labels(dataset: str, labels: list, column: str, names: list[str] | No
         raise InputError(f"all labels in the column {column!r} of {dataset!r} are {shown!r}: two classes are needed")
 
 
-def _labelled_images(dataset: str, image_column: str | None, label_column: str | None) -> LabelledData:
+def _labelled_images(dataset: str, image_column: str | None, label_column: str | None, *, several: bool):
     data = load_images(dataset, image_column=image_column, label_column=label_column)
     if data.label_names is None or data.test is None:
         raise InputError(
             f"the images of {dataset!r} have no labels: put them into class folders or give --label_column"
         )
-    if not data.single_label:
+    if data.single_label:
+        _check_labels(dataset, data.train["label"][:], "label", data.label_names)
+    elif not several:
         raise InputError(f"the images of {dataset!r} have several labels each: one is needed")
-    _check_labels(dataset, data.train["label"][:], "label", data.label_names)
     return LabelledData(data.name, data.hub_id, data.train, data.test, data.test_source, data.label_names)
 
 

@@ -24,7 +24,7 @@ PROTOCOLS = {
     "linear": "Accuracy on the test set of an L2-regularised logistic regression on frozen features with all training "
     "labels, C chosen on a fifth of them.",
     "voc07": "Mean average precision on the test set of one linear SVM a class with k positives (Goyal et al. 2019), "
-    "5 draws, C chosen on the test set as published.",
+    "mean of 5 draws with the 95 % t interval over them, C chosen on the test set as published.",
     "voc07_full": "Mean average precision on the test set of one linear SVM a class on all training data, C by 3-fold "
     "cross-validation (Goyal et al. 2019).",
 }
@@ -100,8 +100,8 @@ def judge(test: Features, found: dict[str, Tensor], *, seed: int = 0) -> dict[st
 
 
 def judged(metrics: Sequence[str], **facts: float) -> dict[str, str]:
-    """What each metric of `judge` and property of `label_free` means, with the numbers of examples."""
-    known = JUDGED | PROPERTIES
+    """What each metric of `judge` or `suite` and property of `label_free` means, with the numbers of examples."""
+    known = PROTOCOLS | JUDGED | PROPERTIES
     shown = {name: f"{fact:,}" for name, fact in facts.items()}
     return {name: known[name].format(**shown) for name in dict.fromkeys(metric.split("@")[0] for metric in metrics)}
 

@@ -64,7 +64,7 @@ def _line_search(
         slope = wd + t * dd - (_pull(y, c, at) * fd).sum(-1, keepdim=True)
         curvature = dd + 2 * (torch.where(y * at < 1, c, 0) * fd * fd).sum(-1, keepdim=True)
         low, high = torch.where(slope < 0, t, low), torch.where(slope < 0, high, t)
-        t = t - slope / curvature.clamp(min=torch.finfo(f.dtype).tiny)
+        t = torch.where(curvature > 0, t - slope / curvature, t)  # where all is flat, to rounding, stay
         t = torch.where((t < low) | (t > high), (low + high) / 2, t)
     return t
 
@@ -95,7 +95,7 @@ def _conjugate_gradients(gram: Tensor, y: Tensor, c: Tensor, costs: Tensor) -> t
             break
         s, ks = precondition(r, kr, live)
         rs_old, rs = rs, (s * kr).sum(-1, keepdim=True)
-        beta = ((rs - (s * kr_old).sum(-1, keepdim=True)) / rs_old).clamp(min=0).masked_fill(done, 0)
+        beta = ((rs - (s * kr_old).sum(-1, keepdim=True)) / rs_old).clamp(min=0).masked_fill(done | (rs_old <= 0), 0)
         d, kd = s + beta * d, ks + beta * kd
         live = live[keep]
         a, f, c, d, kd, kr, rs, done = (v[:, keep] for v in (a, f, c, d, kd, kr, rs, done))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import multi_label
+from hf_replearn.evaluation.repetitions import INTERVAL, mean_and_interval
 from hf_replearn.evaluation.svm import linear_svm
 from hf_replearn.representation import Features
 
@@ -40,14 +41,15 @@ def voc07_low_shot(
     As published: features f / (|f| + 1e-5); for each class k positives and (C - 1)·k negatives drawn at random from its
     own (labels -1 are never drawn, nor scored); LinearSVC's objective with squared hinge, positives weighing 2, and a
     regularised bias; average precision on the whole test set; independent draws, of which mean, min, max and standard
-    deviation (of the population) are reported. The samples of one draw are nested in k and depend on the labels and
-    (seed, draw) alone, so that all representations see the same rows.
+    deviation (of the population) are reported, and half the 95 % t interval of the mean. The samples of one draw are
+    nested in k and depend on the labels and (seed, draw) alone, so that all representations see the same rows.
 
     shots:  values of k; by default those of 1, 2, 4, … 96 for which the smallest class has examples enough.
     select: "oracle" takes for each k the cost of highest mean test mAP, as the authors' script does; "cv" takes that of
             highest mAP in 3-fold cross-validation inside the draws (2-fold for k = 2; k = 1 borrows the next k's).
 
-    Returns for each k "voc07@k", "voc07@k_min", "_max", "_std" in 0…1 and "voc07@k_cost"; "voc07_cv@k" … for "cv".
+    Returns for each k "voc07@k", "voc07@k_min", "_max", "_std", "_ci95" (None for one draw) in 0…1 and
+    "voc07@k_cost"; "voc07_cv@k" … for "cv".
 
     Memory is N·(N + M) floats: meant for sets of the size of VOC07 (5,011 + 4,952).
     Raises InputError for features with NaN, labels that are not multi-label, or a k that a class cannot fill.
@@ -69,6 +71,7 @@ def voc07_low_shot(
             f"{name}_min": chosen.min().item(),
             f"{name}_max": chosen.max().item(),
             f"{name}_std": chosen.std(correction=0).item(),
+            name + INTERVAL: mean_and_interval(chosen.tolist())[1],
             f"{name}_cost": costs[best],
         }
     return scores

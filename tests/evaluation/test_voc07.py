@@ -211,3 +211,28 @@ def test_bad_input_is_named(data):
     broken[0, 0] = float("inf")
     with pytest.raises(InputError, match="NaN or infinite, first in row 0"):
         voc07_full(Features(broken, train.labels), test)
+
+
+@pytest.mark.parametrize(("centre", "spread"), [(1, 0.1), (2, 0.01), (1, 1e-4), (1, 1e-7), (0, 1e-9), (1, 0)])
+def test_features_that_hardly_vary_as_those_of_random_networks(centre, spread):
+    """Float32 cannot tell some of these images apart: the classifier is then liblinear's to that rounding."""
+    noise = torch.randn(300, 32, generator=torch.Generator().manual_seed(0))
+    x = centre + spread * noise
+    positive = noise[:, 0] > 0.5
+    scores = voc07_low_shot(
+        *(Features(part, torch.stack([label, ~label], 1).to(torch.int8)) for part, label in halves(x, positive)),
+        shots=[1, 8, 32],
+    )
+    assert all(0 < scores[f"voc07@{k}"] <= 1 for k in (1, 8, 32))
+    assert np.isfinite(list(scores.values())).all()
+    k = (x[:100] @ x[:100].T + 1)[None]
+    y = torch.where(positive[:100], 1.0, -1.0)[None]
+    costs = torch.tensor([0.01, 1.0])
+    ours = (linear_svm(k, y, costs) @ k)[0].double().numpy()
+    for cost, f in zip(costs.tolist(), ours, strict=True):
+        theirs = published_fit(x[:100].double().numpy(), y[0].numpy(), cost).decision_function(x[:100].double().numpy())
+        assert np.abs(f - theirs).max() < 2e-2 * np.abs(theirs).max()
+
+
+def halves(x, positive):
+    return (x[:150], positive[:150]), (x[150:], positive[150:])
