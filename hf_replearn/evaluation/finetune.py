@@ -118,12 +118,17 @@ def with_dropout(config, dropout: float | None):
 def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tuple[np.ndarray, np.ndarray]:
     """Trains `network` on all rows of train, in place; returns its predictions on test and the labels, (M,) each.
 
-    collate: rows -> batch with `labels`. args: transformers.TrainingArguments.
+    collate: rows -> batch with `labels`. args: transformers.TrainingArguments. Batches hold texts of about one length.
     """
+    if "text" in train.column_names:  # padding would be half of the work
+        args.train_sampling_strategy = "group_by_length"
+        texts = zip(*(train[name][:] for name in ("text", "text_pair") if name in train.column_names), strict=True)
+        train = train.add_column(args.length_column_name, [sum(map(len, parts)) for parts in texts])
     trainer = Trainer(model=network, args=args, train_dataset=train, data_collator=collate)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Bar())
     trainer.train()
+    args.train_sampling_strategy = "random"  # it would order test too, which is in the order of length
     found = trainer.predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
     return logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids

@@ -141,7 +141,7 @@ class TextPretrainingSettings(PretrainingSettings):
     decay: float = setting(0.5, "share of the run that falls to 0 (stable)", section="training", at_least=0, at_most=1)
     short_rows: float = setting(
         0.0,
-        "share of the run with rows cut into four short ones",
+        "share of the run with rows cut into four short ones (masked LM leaves its first plateau sooner on them)",
         section="training",
         at_least=0,
         at_most=1,
