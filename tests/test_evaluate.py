@@ -159,7 +159,7 @@ def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     for row in ("bert", "random weights"):
         assert report["rows"][row]["finetune@1"] > 0.95 >= report["rows"][row]["k_shot@1"]
-        assert report["rows"][row]["finetune@0.1_ci95"] > 0
+        assert report["rows"][row]["finetune@0.1"] > 0.6 and "finetune@0.1_ci95" in report["rows"][row]
     assert "finetune@1" not in report["rows"]["TF-IDF"]
     tested = {(test["metric"], test["other"]) for test in report["comparisons"]}
     assert ("finetune@1", "random weights") in tested and ("finetune@1", "TF-IDF") not in tested
