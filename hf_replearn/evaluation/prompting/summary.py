@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 
 import numpy as np
 
@@ -87,11 +88,15 @@ def table(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
 
 
 def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
-    """A matplotlib Figure: score over K, a panel for each task and metric, its linear probe dashed, chance dotted."""
+    """A matplotlib Figure: score over K, a panel for each task and metric, its linear probe dashed, chance dotted. What
+    is 0 at every K is only named.
+    """
     from matplotlib.figure import Figure
 
-    panels = [(name, metric) for name, summary in summaries.items() if PROBE not in name for metric in summary]
-    columns = min(3, len(panels))
+    every = [(name, metric) for name, summary in summaries.items() if PROBE not in name for metric in summary]
+    panels = [(name, metric) for name, metric in every if any(k["mean"] for k in summaries[name][metric].values())]
+    panels = panels or every
+    columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -110,10 +115,14 @@ def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
         if "chance" in (found := next(iter(summaries[name][metric].values()))):
             ax.axhline(found["chance"], color="0.4", linestyle=":", linewidth=1, label="chance")
         ax.set_xscale("symlog", base=2, linthresh=1)
-        ax.set(title=f"{name}, {metric}", xlabel="K examples", xticks=sorted(summaries[name][metric]))
+        ax.set_title(f"{name}\n{metric}", fontsize="medium")
+        ax.set(xlabel="K examples", xticks=sorted(summaries[name][metric]))
         ax.xaxis.set_major_formatter("{x:.0f}")
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize="small")
+    if nothing := [f"{name} ({metric})" for name, metric in every if (name, metric) not in panels]:
+        text = textwrap.fill(f"0 at every K: {', '.join(nothing)}", 45 * columns)
+        figure.supxlabel(text, fontsize="small", color="0.3")
     return figure
 
 
