@@ -180,7 +180,12 @@ def test_two_processes_and_accumulation_equal_one_big_batch(name, tmp_path):
         weights = load_file(tmp_path / other / "model.safetensors")
         for key in one:
             torch.testing.assert_close(
-                weights[key], one[key], rtol=0, atol=2e-5, msg=lambda m, k=key, o=other: f"{o} {k} {m}"
+                # a twentieth of one of AdamW's steps, which makes much of the rounding of small gradients
+                weights[key],
+                one[key],
+                rtol=0,
+                atol=5e-5,
+                msg=lambda m, k=key, o=other: f"{o} {k} {m}",
             )
         last = [logs(tmp_path / folder)[-2].get("held_out_loss") for folder in ("one", other)]
         assert last[0] == pytest.approx(last[1], abs=1e-4)
