@@ -144,11 +144,11 @@ class Scores:
         """The rows whose value, as printed, no other row exceeds; none when there is nothing to compare."""
         values = {row: finite(scores.get(metric)) for row, scores in self.rows.items()}
         printed = {row: round(value, 3) for row, value in values.items() if value is not None}
-        return {row for row, value in printed.items() if len(self.rows) > 1 and value == max(printed.values())}
+        return {row for row, value in printed.items() if len(printed) > 1 and value == max(printed.values())}
 
     def misses(self) -> list[str]:
-        """The metrics in which the encoder, the first row, is not above all other rows."""
-        return [metric for metric in self.metrics if self.best(metric) != {next(iter(self.rows))}]
+        """The metrics in which the encoder, the first row, is not above all other rows that have them."""
+        return [metric for metric in self.metrics if self.best(metric) - {next(iter(self.rows))}]
 
     def table(self) -> str:
         """The scores as plain text: a line for each metric, a column for each row, `*` at the best of a line."""
