@@ -278,8 +278,9 @@ def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
     import torch
     from transformers import TrainingArguments
 
+    from hf_replearn.training.settings import has_bf16
+
     use_cpu = settings.use_cpu or not torch.accelerator.is_available()
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() if use_cpu else torch.cuda.is_bf16_supported()
     args = TrainingArguments(
         output_dir=settings.output_dir,
         per_device_train_batch_size=settings.per_device_train_batch_size,
@@ -288,7 +289,7 @@ def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
         weight_decay=settings.weight_decay,
         warmup_steps=settings.warmup_steps,
         lr_scheduler_type="linear",
-        bf16=has_bf16 if settings.bf16 is None else settings.bf16,
+        bf16=has_bf16("cpu" if use_cpu else "cuda") if settings.bf16 is None else settings.bf16,
         dataloader_num_workers=settings.dataloader_num_workers,
         remove_unused_columns=False,  # the collator needs the raw columns
         logging_strategy="no",

@@ -43,7 +43,7 @@ def main(settings: MaskedLMSettings) -> None:
     from hf_replearn.data.fingerprint import rows_fingerprint
     from hf_replearn.data.rows import cut_rows, pack_rows, padding
     from hf_replearn.data.text import load_corpus
-    from hf_replearn.data.tokenization import find_tokenizer, special_tokens, starts_of_words
+    from hf_replearn.data.tokenization import ends, find_tokenizer, special_tokens, starts_of_words
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import fill_gaps
     from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
@@ -108,8 +108,10 @@ def main(settings: MaskedLMSettings) -> None:
     model = start(settings, tokenizer, args)
 
     # 4. Train
+    first, last = ends(tokenizer)
+
     def whole_or_short(batch):
-        return cut_rows(batch, 4) if trainer.progress() < settings.short_rows else batch
+        return cut_rows(batch, 4, start=first, end=last) if trainer.progress() < settings.short_rows else batch
 
     matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
     optimizer = partial(

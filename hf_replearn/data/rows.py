@@ -73,12 +73,22 @@ def padding(rows: Dataset) -> float:
     return 1 - sum(rows["length"][:]) / (len(rows) * len(rows[0]["input_ids"]))
 
 
-def cut_rows(batch: dict[str, Tensor], parts: int) -> dict[str, Tensor]:
-    """Each row of a batch as `parts` rows: input_ids (B, T) -> (B parts, T / parts), and its other columns alike."""
+def cut_rows(batch: dict[str, Tensor], parts: int, *, start: list[int] = (), end: list[int] = ()) -> dict[str, Tensor]:
+    """Each row of a batch as `parts` rows: input_ids (B, T) -> (B parts, T / parts), and its other columns alike.
+
+    start, end: the special tokens around a text. The new rows get them too, in place of what stood there: a network
+    that seldom met [CLS] could not be fine-tuned by it. Documents that are kept apart have them already.
+    """
     size = batch["input_ids"].shape[1] // parts
     cut = {name: column.reshape(-1, size) for name, column in batch.items() if column.ndim == 2}
     before = size * torch.arange(parts, device=batch["length"].device)
-    return cut | {"length": (batch["length"][:, None] - before).clamp(0, size).flatten()}
+    cut["length"] = (batch["length"][:, None] - before).clamp(0, size).flatten()
+    if "documents" not in batch:
+        tokens = cut["input_ids"] = cut["input_ids"].clone()
+        full = cut["length"] == size
+        for place, token in [*enumerate(start), *enumerate(end, size - len(end))]:
+            tokens[full, place] = token
+    return cut
 
 
 def _pack_batch(

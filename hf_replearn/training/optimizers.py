@@ -7,7 +7,10 @@ from typing import Literal
 
 import torch
 from timm.optim import Lars
+from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import nn
+
+from hf_replearn.training.settings import has_bf16
 
 
 def learning_rate(rule: Literal["linear", "sqrt"], batch_size: int) -> float:
@@ -64,6 +67,27 @@ class Together(torch.optim.Optimizer):
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
 
+class Float32Muon(torch.optim.Muon):
+    """torch's Muon with the Newton-Schulz steps in float32: bfloat16 is 50 times slower on a CPU that lacks it."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            matrices, gradients, momenta = [], [], []
+            self._init_group(group, matrices, gradients, momenta)
+            for matrix, gradient, momentum in zip(matrices, gradients, momenta, strict=True):
+                momentum.lerp_(gradient, 1 - group["momentum"])
+                update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+                update = zeropower_via_newtonschulz(
+                    update, group["ns_steps"], [group["ns_coefficients"]], eps=group["eps"], dtype=torch.float32
+                )
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-group["lr"] * get_lr_scale(matrix.shape, group["adjust_lr_fn"]))
+        return loss
+
+
 def muon(
     model: nn.Module,
     lr: float,
@@ -81,11 +105,10 @@ def muon(
     """
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    make = torch.optim.Muon if has_bf16(matrices[0].device.type) else Float32Muon
     return Together(
         [
-            torch.optim.Muon(
-                matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"
-            ),
+            make(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True),
         ]
     )

@@ -59,7 +59,7 @@ class PretrainingSettings(RunSettings):
             num_train_epochs=self.num_train_epochs,
             max_steps=self.max_steps,
             per_device_train_batch_size=self.per_device_train_batch_size,
-            bf16=self.bf16 if self.bf16 is not None else _has_bf16(use_cpu),
+            bf16=self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda"),
             torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
             dataloader_drop_last=True,  # the same number of examples in every process and step
@@ -166,9 +166,10 @@ class TextPretrainingSettings(PretrainingSettings):
 ENDLESS = 10**9  # steps of a run that a time budget ends
 
 
-def _has_bf16(use_cpu: bool) -> bool:
+def has_bf16(device: str) -> bool:
+    """Whether a kind of device ("cpu", "cuda", ...) computes in bfloat16 by its own instructions."""
     import torch
 
-    if use_cpu:
+    if device == "cpu":
         return torch.cpu._is_avx512_bf16_supported()
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return device == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

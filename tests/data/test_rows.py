@@ -120,3 +120,11 @@ def test_cut_rows():
     assert cut["input_ids"].tolist() == [[i, i + 1] for i in range(0, 16, 2)]
     assert cut["length"].tolist() == [2, 2, 2, 2, 2, 2, 1, 0]
     assert cut["documents"].shape == (8, 2)
+
+
+def test_cut_rows_begin_and_end_as_rows_do():
+    batch = {"input_ids": torch.arange(100, 116).view(2, 8), "length": torch.tensor([8, 5])}
+    cut = cut_rows(batch, 2, start=[1], end=[2])
+    assert cut["input_ids"].tolist() == [[1, 101, 102, 2], [1, 105, 106, 2], [1, 109, 110, 2], [112, 113, 114, 115]]
+    assert cut["length"].tolist() == [4, 4, 4, 1]
+    assert batch["input_ids"].flatten().tolist() == list(range(100, 116))

@@ -1,10 +1,13 @@
 """Learning-rate rules and LARS against the paper's numbers and a hand-written step."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from hf_replearn.training.optimizers import adamw, lars, learning_rate, parameter_groups
+from hf_replearn.training import optimizers
+from hf_replearn.training.optimizers import Float32Muon, adamw, lars, learning_rate, muon, parameter_groups
 
 
 def test_both_rules_agree_at_4096_as_the_paper_says():
@@ -45,10 +48,10 @@ def test_lars_by_hand(decay):
         torch.testing.assert_close(new.detach(), old - step, rtol=1e-5, atol=1e-7)
 
 
-def test_muon_and_adamw_together_are_the_two_apart_and_resume():
-    import copy
-
-    from hf_replearn.training.optimizers import muon
+@pytest.mark.parametrize("fast", [True, False])
+def test_muon_and_adamw_together_are_the_two_apart_and_resume(monkeypatch, fast):
+    monkeypatch.setattr(optimizers, "has_bf16", lambda device: fast)
+    orthogonal = torch.optim.Muon if fast else Float32Muon
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 16), nn.Linear(16, 8))
@@ -57,7 +60,7 @@ def test_muon_and_adamw_together_are_the_two_apart_and_resume():
     together = muon(model, 1e-2, matrices=matrices, muon_lr=0.02, weight_decay=0.1)
     rest = [apart[0].weight, apart[1].bias, apart[2].bias]
     parts = [
-        torch.optim.Muon([apart[1].weight, apart[2].weight], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        orthogonal([apart[1].weight, apart[2].weight], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=1e-2, weight_decay=0.0),
     ]
     tokens = torch.randint(10, (32,))
@@ -83,3 +86,18 @@ def test_muon_and_adamw_together_are_the_two_apart_and_resume():
     step(model, [together])
     step(resumed, [again])
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True))
+
+
+def test_muon_in_float32_is_torchs_up_to_the_rounding_of_bfloat16():
+    torch.manual_seed(0)
+    one, other = nn.Linear(48, 16, bias=False), nn.Linear(48, 16, bias=False)
+    other.load_state_dict(one.state_dict())
+    arguments = {"lr": 0.1, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    float32, bfloat16 = Float32Muon([one.weight], **arguments), torch.optim.Muon([other.weight], **arguments)
+    for _ in range(3):
+        before = one.weight.detach().clone()
+        one.weight.grad = torch.randn(16, 48)
+        other.weight.grad = one.weight.grad.clone()
+        float32.step()
+        bfloat16.step()
+        assert (one.weight - other.weight).norm() < 0.05 * (one.weight - before).norm()
