@@ -6,6 +6,7 @@ N examples, D features, C classes
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from hf_replearn.data.images import centre_crop, decode_rgb
@@ -201,21 +203,43 @@ def extract_once(
     """As `extract`, but what was computed before is read from the folder `cache`, and mapped into memory from there, so
     that features may be larger than it.
 
-    The file is found by `fingerprint`: other weights, rows or preprocessing are another file.
+    The file is found by `fingerprint`: other weights, rows or preprocessing are another file. Where torch.distributed
+    is at work, all processes call this, each computes its part of the rows, and all get the whole; `cache` must be a
+    folder that they share.
     """
     path = Path(cache, f"features-{fingerprint(encode, dataset, preprocess=preprocess)}.npy")
-    if not path.exists():
+    rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    first_process = [path.exists(), os.getpid()]
+    if processes > 1:
+        dist.broadcast_object_list(first_process)
+    known, number = first_process
+    if not known:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial, x, done = path.with_suffix(f".{os.getpid()}.part"), None, 0
-        for batch in _encoded(encode, dataset, preprocess, batch_size, num_workers, progress):
-            if x is None:
-                shape = (len(dataset), batch.shape[1])
-                x = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
-            x[done : done + len(batch)] = batch.numpy()
-            done += len(batch)
+        partial = path.with_suffix(f".{number}.part")
+        share = -(-len(dataset) // processes)
+        start, end = (min(place * share, len(dataset)) for place in (rank, rank + 1))
+        mine = dataset if processes == 1 else dataset.select(range(start, end))
+        batches = _encoded(encode, mine, preprocess, batch_size, num_workers, None if rank else progress)
+        if rank == 0:
+            batch = next(batches)
+            batches = itertools.chain([batch], batches)
+            np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(dataset), batch.shape[1]))
+        _wait(processes)  # until there is a file to write into
+        x = np.lib.format.open_memmap(partial, mode="r+")
+        for batch in batches:
+            x[start : start + len(batch)] = batch.numpy()
+            start += len(batch)
         x.flush()
-        partial.replace(path)  # a file under this name is whole
+        _wait(processes)
+        if rank == 0:
+            partial.replace(path)  # a file under this name is whole
+        _wait(processes)
     return Features(torch.from_numpy(np.load(path, mmap_mode="c")), labels_of(dataset))
+
+
+def _wait(processes: int) -> None:
+    if processes > 1:
+        dist.barrier()
 
 
 def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[dict]], Tensor]) -> str:

@@ -13,11 +13,13 @@ intervals and paired tests. The result is one page, `report.html`. The quick sui
 labels, 2,000 test examples.
 
 `--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
-with several seeds and GLUE's metrics.
+with several seeds and GLUE's metrics. `--add_to_card` writes the scores into the card of the first model. Under
+`accelerate launch` or `torchrun`, each process computes its part of the features.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ class Suite:
     queries: int = 2000
 
 
+Kind = Literal["classes", "several", "scores"]  # one class an example, several labels, or numbers of pairs
 SUITES = {"quick": Suite(5000, 2000, 5, (20,), 1000), "full": Suite(None, None, 20, (20, 200), 2000)}
 
 
@@ -78,6 +81,9 @@ class EvaluateSettings:
     learning_rate: float = setting(
         5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", at_least=0
     )
+    add_to_card: bool = setting(
+        False, "add the scores to the report and card of the first --model, a folder", section="run"
+    )
     output_dir: str = setting(..., "folder for report.json and report.html", section="run")
     seed: int = setting(42, "of draws, k-means, random weights and pictures", section="run")
     use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
@@ -87,14 +93,16 @@ class EvaluateSettings:
 def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     import transformers
+    from accelerate import PartialState
 
     from hf_replearn.data.labelled import balanced_subset
     from hf_replearn.evaluation.k_shot import feasible_shots
-    from hf_replearn.evaluation.label_free import label_free
-    from hf_replearn.evaluation.suite import judge, judged, outcomes, suite
+    from hf_replearn.evaluation.suite import judged
+    from hf_replearn.recipes.finetune import task_of
     from hf_replearn.representation import labels_of
     from hf_replearn.sharing import report as facts
-    from hf_replearn.sharing.page import write_page
+    from hf_replearn.sharing.card import extendable, write_extended
+    from hf_replearn.sharing.page import properties_of, write_page
     from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()
@@ -102,76 +110,79 @@ def main(settings: EvaluateSettings) -> None:
 
     # 1. Data
     out, scope = Path(settings.output_dir), SUITES[settings.suite]
-    check_folder(settings)
-    data, train, test = load(settings, scope)
-    pairs, several = data.label_names is None, data.label_names is not None and labels_of(train).ndim == 2
-    shots = settings.shots if pairs or several else feasible_shots(labels_of(train), settings.shots)
+    state = PartialState(cpu=settings.use_cpu)
+    with state.main_process_first():
+        if state.is_main_process:
+            check_folder(settings)
+            card = extendable(settings.model[0]) if settings.add_to_card else None
+        data, train, test = load(settings, scope)
+    kind = kind_of(settings, data, train, processes=state.num_processes)
+    parts = sentences(test) if kind == "scores" else (train, test)
 
     # 2. Encoders, and what they must beat
-    learn_from = sentences(data.train, together=True)[0] if pairs else train
-    if settings.finetune and (pairs or several):
-        raise InputError("--finetune is of examples with one class each; numbers are learnt by `hf-replearn finetune`")
+    learn_from = sentences(data.train, together=True)[0] if kind == "scores" else train
     sources, networks = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
+    shots = feasible_shots(labels_of(train), settings.shots) if kind == "classes" else settings.shots
     draws = {share: balanced_subset(labels_of(train).numpy(), share, seed=settings.seed) for share in settings.finetune}
+
+    # 3. Features: each process computes its part of those of networks
+    features, origins = {}, {}
+    for row in sources if state.is_main_process else networks:
+        if state.is_main_process:
+            print(f"{row} …", flush=True)
+        features[row], origins[row] = sources[row](*parts)
+    if not state.is_main_process:
+        return
     claim_folder(settings)
 
-    # 3. Features, and how well each test example does with them
+    # 4. How well each test example does with them
     report = facts.Evaluation(
         task=facts.Task(
             name=data.name,
             hub_id=data.hub_id,
-            unit="pair of sentences" if pairs else "image" if data.inputs == ["image"] else "text",
-            train=0 if pairs else len(train),
+            unit="pair of sentences" if kind == "scores" else "image" if data.inputs == ["image"] else "text",
+            train=0 if kind == "scores" else len(train),
             test=len(test),
             classes=data.label_names,
             held_out=data.test_source,
         ),
-        encoders={},
+        encoders=origins,
         command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
         settings=as_dict(settings),
     )
-    found, features, metrics = {}, {}, []
-    for row, source in sources.items():
-        print(f"{row} …", flush=True)
-        if pairs:
-            both, report.encoders[row] = source(*sentences(test))
-            features[row] = both
-            report.rows[row], report.properties[row], found[row] = similarity(both, labels_of(test), seed=settings.seed)
-        elif several:
-            [*_, features[row]], report.encoders[row] = source(train, test)
-            report.rows[row] = suite(*features[row], shots=shots, seed=settings.seed)
-            report.properties[row] = label_free(features[row][1], seed=settings.seed)
-        else:
-            layers, report.encoders[row] = source(train, test)
-            features[row] = layers[-1]
-            found[row] = outcomes(
-                *layers[-1], shots=shots, draws=scope.draws, neighbours=scope.neighbours, queries=scope.queries,
-                seed=settings.seed,
-            )  # fmt: skip
-            for share, rows in draws.items() if row in networks else ():
-                correct = finetuned(settings, *networks[row], train.select(rows), test, names=data.label_names)
-                found[row][f"finetune@{share:g}"] = correct
-            report.rows[row] = judge(layers[-1][1], found[row], seed=settings.seed)
-            report.properties[row] = label_free(layers[-1][1], seed=settings.seed)
-            if len(layers) > 1:
-                report.layers[row] = over_layers(layers, seed=settings.seed)
-        metrics += [*report.rows[row], *report.properties[row]]
+    found = {}
+    for row, layers in features.items():
+        tuned = {}
+        for share, rows in draws.items() if row in networks else ():
+            correct = finetuned(settings, *networks[row], train.select(rows), test, names=data.label_names)
+            tuned[f"finetune@{share:g}"] = correct
+        print(f"scores of {row} …", flush=True)
+        report.rows[row], report.properties[row], found[row] = measure(
+            kind, layers, labels_of(test), scope=scope, shots=shots, tuned=tuned, seed=settings.seed
+        )
+        if kind == "classes" and len(layers) > 1:
+            report.layers[row] = over_layers(layers, shots=shots, draws=scope.draws, seed=settings.seed)
 
-    # 4. What every score means, and whether the encoders differ
+    # 5. What every score means, and whether the encoders differ
     counts = {"train": len(train), "test": len(test), "draws": scope.draws, "rate": settings.learning_rate}
-    if not (pairs or several):
+    if kind == "classes":
         counts["queries"] = next(iter(found.values()))["map"].shape[1]
-    report.protocols = judged([name for name in metrics if not name.endswith(facts.INTERVAL)], **counts)
-    if found:
-        report.comparisons = compare(found, labels_of(test), pairs=pairs, seed=settings.seed)
+    report.protocols = judged([*report.metrics, *properties_of(report)], **counts)
+    if kind != "several":
+        report.comparisons = compare(found, labels_of(test), kind=kind, seed=settings.seed)
 
-    # 5. Pictures
-    if not (pairs or several):
-        draw(report, features, test, points=scope.points, seed=settings.seed)
+    # 6. Pictures
+    if kind == "classes":
+        last = {row: layers[-1] for row, layers in features.items()}
+        draw(report, last, test, points=scope.points, seed=settings.seed)
 
-    # 6. The report and its page
+    # 7. The report and its page; the card of the first model
     report.save(out)
     print(f"\n{report.table()}\n\npage: {write_page(out)}")
+    if card is not None:
+        rows, protocols = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
+        card.extend(rows, protocols=protocols)
+        write_extended(card, settings.model[0])
 
 
 # ---- data
@@ -195,11 +206,6 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )
-    if data.label_names is None and len(data.inputs) != 2:
-        raise InputError(
-            f"the labels of {settings.dataset!r} are numbers of single texts: only pairs of sentences with scores are "
-            "evaluated so; use `hf-replearn finetune --mode linear`"
-        )
     parts = []
     sizes = (settings.train_examples or scope.train, settings.test_examples or scope.test)
     for part, most in zip((data.train, data.test), sizes, strict=True):
@@ -209,6 +215,24 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
             part = part.select(balanced_subset(labels, most / len(part), seed=settings.seed))
         parts.append(part.select(by_length(part)))
     return data, *parts
+
+
+def kind_of(settings: EvaluateSettings, data, train, *, processes: int) -> Kind:
+    """What the labels are. Raises InputError where the settings do not fit them."""
+    from hf_replearn.representation import labels_of
+
+    several = data.label_names is not None and labels_of(train).ndim == 2
+    kind = "scores" if data.label_names is None else "several" if several else "classes"
+    if kind == "scores" and len(data.inputs) != 2:
+        raise InputError(
+            f"the labels of {settings.dataset!r} are numbers of single texts: only pairs of sentences with scores are "
+            "evaluated so; use `hf-replearn finetune --mode linear`"
+        )
+    if settings.finetune and kind != "classes":
+        raise InputError("--finetune is of examples with one class each; numbers are learnt by `hf-replearn finetune`")
+    if settings.finetune and processes > 1:
+        raise InputError("--finetune is for one process; several fine-tune together under `hf-replearn finetune`")
+    return kind
 
 
 def sentences(pairs, *, together: bool = False) -> list:
@@ -265,11 +289,11 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     """Features of each layer of a network, computed once."""
     import datasets
     import torch
+    from accelerate import PartialState
 
     from hf_replearn.representation import extract_once, split_layers
 
-    use_cpu = settings.use_cpu or not torch.accelerator.is_available()
-    encoder = encoder.to("cpu" if use_cpu else torch.accelerator.current_accelerator()).eval()
+    encoder = encoder.to(PartialState().device).eval()
     extracted = [
         extract_once(
             encoder,
@@ -336,7 +360,28 @@ def plain_features(learn_from, *parts, components: int | None) -> tuple[list, di
 # ---- scores and pictures
 
 
-def similarity(layers, scores, *, seed: int) -> tuple[dict, dict, Any]:
+def measure(
+    kind: Kind, layers, labels, *, scope: Suite, shots, tuned: dict[str, Any], seed: int
+) -> tuple[dict[str, float], dict[str, float], Any]:
+    """Scores and properties of the last layer, and the outcomes of the test examples that paired tests need.
+
+    tuned: outcomes of fine-tuning, which stand beside those of the frozen features.
+    """
+    from hf_replearn.evaluation.label_free import label_free
+    from hf_replearn.evaluation.suite import judge, outcomes, suite
+
+    if kind == "scores":
+        return similarity(*layers[-1], labels, seed=seed)
+    train, test = layers[-1]
+    properties = label_free(test, seed=seed)
+    if kind == "several":
+        return suite(train, test, shots=shots, seed=seed), properties, None
+    how = {"draws": scope.draws, "neighbours": scope.neighbours, "queries": scope.queries}
+    found = outcomes(train, test, shots=shots, **how, seed=seed) | tuned
+    return judge(test, found, seed=seed), properties, found
+
+
+def similarity(first, second, scores, *, seed: int) -> tuple[dict, dict, Any]:
     """Of pairs of sentences: Spearman's correlation with people's scores, properties, and the similarities (P,)."""
     import torch
 
@@ -344,23 +389,46 @@ def similarity(layers, scores, *, seed: int) -> tuple[dict, dict, Any]:
     from hf_replearn.evaluation.sentences import cosine, sts
     from hf_replearn.representation import Features
 
-    first, second = layers[-1]
     alike = (scores >= 0.8 * scores.max()).nonzero().flatten()
     both = Features(torch.cat([first.x, second.x]))
     properties = label_free(both, positives=(alike, alike + len(first)), seed=seed)
     return sts(first.x, second.x, scores, seed=seed), properties, cosine(first.x, second.x)
 
 
-def over_layers(layers, *, seed: int) -> dict[str, list[float]]:
-    """kNN and linear probe of every layer."""
+def over_layers(layers, *, shots, draws: int, seed: int) -> dict[str, list[float]]:
+    """k-shot with the most labels of `shots`, kNN and linear probe of every layer."""
+    from hf_replearn.evaluation.k_shot import k_shot
     from hf_replearn.evaluation.knn import knn
     from hf_replearn.evaluation.linear_probe import linear_probe
 
-    found = [knn(train, test, k=20) | linear_probe(train, test, seed=seed) for train, test in layers]
-    return {name: [scores[name] for scores in found] for name in found[0] if name != "linear_cost"}
+    most = max(shots)
+    found = [
+        k_shot(train, test, shots=(most,), draws=draws, seed=seed)
+        | knn(train, test, k=20)
+        | linear_probe(train, test, seed=seed)
+        for train, test in layers
+    ]
+    shown = [name for name in found[0] if not name.endswith(("_cost", "_ci95", "_std"))]
+    return {name: [scores[name] for scores in found] for name in shown}
 
 
-def compare(found: dict, scores, *, pairs: bool, seed: int) -> list[dict]:
+def of_task(report, task: str, *, first: str) -> tuple[dict, dict[str, str]]:
+    """Rows and protocols of an evaluation as a card holds them: knn_sst2@20 for knn@20, and the first row's name."""
+
+    def named(metric: str) -> str:
+        protocol, *parameters = re.split("(?=@|_ci95$)", metric, maxsplit=1)
+        return "".join([f"{protocol}_{task}", *parameters])
+
+    names = dict(zip(report.rows, [first, *list(report.rows)[1:]], strict=True))
+    rows = {names[row]: {named(key): value for key, value in scores.items()} for row, scores in report.rows.items()}
+    held_out = f" The test examples: {report.task.held_out} of {report.task.name}; frozen features pooled as "
+    held_out += f"{next(iter(report.encoders.values()))['pooling']}."
+    return rows, {
+        f"{name}_{task}": report.protocols[name] + held_out for name in {m.split("@")[0] for m in report.metrics}
+    }
+
+
+def compare(found: dict, scores, *, kind: Kind, seed: int) -> list[dict]:
     """Paired tests of the first row with every other one, p corrected for their number (Holm)."""
     from hf_replearn.evaluation.sentences import paired_spearman
     from hf_replearn.evaluation.statistics import holm, paired_test
@@ -368,7 +436,7 @@ def compare(found: dict, scores, *, pairs: bool, seed: int) -> list[dict]:
     first, *others = found
     tests = []
     for other in others:
-        if pairs:
+        if kind == "scores":
             test = paired_spearman(found[first].numpy(), found[other].numpy(), scores.numpy(), seed=seed)
             tests.append({"metric": "sts_spearman", "other": other} | test)
             continue

@@ -111,6 +111,7 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.evaluation.repetitions import draw_layers, summarise, table
     from hf_replearn.metrics import GLUE
     from hf_replearn.representation import ProcessorInputs
+    from hf_replearn.sharing.card import write_extended
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training.folder import check_folder, claim_folder
 
@@ -176,7 +177,11 @@ def main(settings: FinetuneSettings) -> None:
         draw_layers(rows, name=next(iter(names.values()))).savefig(out / "layers.png", dpi=120)
         print(f"curve over layers: {out / 'layers.png'}")
     if settings.add_to_card:
-        extend_card(settings, report, rows, protocols=protocols(settings, names, data))
+        whole = {
+            row: {key: value for key, value in found.items() if " layer " not in key} for row, found in rows.items()
+        }
+        report.extend(whole, protocols=protocols(settings, names, data))
+        write_extended(report, settings.model)
     if settings.push_to_hub:
         print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
 
@@ -317,7 +322,7 @@ def check_settings(settings: FinetuneSettings) -> None:
         raise InputError("--push_to_hub shares the fine-tuned network, which --mode linear does not have")
 
 
-def task_of(settings: FinetuneSettings) -> str:
+def task_of(settings: Any) -> str:
     """`sst2` of path/glue/sst2, of the Hub's glue with the configuration sst2, or of somebody/SST-2."""
     return re.sub(r"\W+", "", (settings.dataset_config or Path(settings.dataset).stem).lower())
 
@@ -348,14 +353,13 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
 
 def find_report(settings: FinetuneSettings):
     """The name of the model in tables, and its report where it was pretrained with this package."""
-    from hf_replearn.sharing import report as facts
+    from hf_replearn.sharing.card import extendable
+    from hf_replearn.sharing.report import FILE
 
     folder = Path(settings.model)
-    if (folder / facts.FILE).exists():
-        report = facts.Report.load(folder)
+    if settings.add_to_card or (folder / FILE).exists():
+        report = extendable(folder)
         return next(iter(report.rows), report.method.name), report
-    if settings.add_to_card:
-        raise InputError(f"--add_to_card: --model {settings.model} is no folder with a {facts.FILE}")
     return folder.resolve().name if folder.exists() else settings.model, None
 
 
@@ -387,26 +391,6 @@ def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None
     new = path.with_suffix(".new")
     new.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     new.replace(path)
-
-
-def extend_card(settings: FinetuneSettings, report, rows: dict[str, dict[str, float]], *, protocols: dict) -> None:
-    """Adds the scores, but for those of single layers, to the report of --model, and writes its card anew.
-
-    Earlier scores that were measured in another way under the same name go.
-    """
-    from hf_replearn.sharing.card import card
-
-    stale = {name for name, sentence in protocols.items() if report.protocols.get(name) != sentence}
-    for row, scores in report.rows.items():
-        report.rows[row] = {key: value for key, value in scores.items() if key.split("@")[0] not in stale}
-    for row, scores in rows.items():
-        report.rows.setdefault(row, {}).update({key: value for key, value in scores.items() if " layer " not in key})
-    report.protocols |= protocols
-    report.save(settings.model)
-    repo_id = report.settings.get("hub_model_id") if report.settings.get("push_to_hub") else None
-    path = Path(settings.model, "README.md")
-    path.write_text(card(report, settings.model, repo_id=repo_id), encoding="utf-8")
-    print(f"added to the card: {path}")
 
 
 def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[str, str]:

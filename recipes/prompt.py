@@ -72,6 +72,7 @@ def main(settings: PromptSettings) -> None:
     from hf_replearn.evaluation.prompting.probe import Probe, can_be_probed
     from hf_replearn.evaluation.prompting.summary import PROBE, draw_curves, summarise, table
     from hf_replearn.evaluation.prompting.tasks import find_task, load_splits, load_task
+    from hf_replearn.sharing.card import extendable
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -84,7 +85,7 @@ def main(settings: PromptSettings) -> None:
     state = PartialState(cpu=settings.use_cpu)
     names = [name.strip() for name in settings.tasks.split(",") if name.strip()]
     tasks = [with_settings(load_task(find_task(name, SHIPPED)), settings) for name in names]
-    report = find_report(settings)
+    report = extendable(settings.model) if settings.add_to_card else None
     with state.main_process_first():
         data = [(task, *load_splits(task, settings.data_root)) for task in tasks]
     asked = {}
@@ -248,21 +249,10 @@ def write_eval_results(out: Path, tasks: list, summaries: dict) -> None:
         (out / ".eval_results" / f"{task.task}.yaml").write_text(content)
 
 
-def find_report(settings: PromptSettings):
-    """The report of --model, if its card is to be written anew."""
-    from hf_replearn.sharing import report as facts
-
-    if not settings.add_to_card:
-        return None
-    if not Path(settings.model, facts.FILE).exists():
-        raise InputError(f"--add_to_card: --model {settings.model} is no folder with a {facts.FILE}")
-    return facts.Report.load(settings.model)
-
-
 def extend_card(settings: PromptSettings, report, asked: dict, summaries: dict) -> None:
     """Adds the scores to the report of --model and writes its card anew."""
     from hf_replearn.evaluation.prompting.summary import rows_of
-    from hf_replearn.sharing.card import card
+    from hf_replearn.sharing.card import write_extended
 
     model = next(iter(report.rows), report.method.name)
     for found in asked.values():
@@ -273,17 +263,15 @@ def extend_card(settings: PromptSettings, report, asked: dict, summaries: dict) 
             f"{task.replearn.seeds} draws of these with the 95 % interval over documents and draws. Linear probe: "
             "logistic regression on the mean of the frozen last layer, fitted to the same K examples."
         )
-        for row, scores in rows_of(task, summaries).items():
-            report.rows.setdefault(row or model, {}).update(scores)
-            report.protocols |= {metric.split("@")[0]: protocol for metric in scores}
+        rows = {row or model: scores for row, scores in rows_of(task, summaries).items()}
+        metrics = [metric.split("@")[0] for scores in rows.values() for metric in scores]
+        report.extend(rows, protocols=dict.fromkeys(metrics, protocol))
     shutil.copyfile(Path(settings.output_dir, CURVES), Path(settings.model, CURVES))
     report.figures[CURVES] = (
         "Score over the number K of examples in the prompt, and of a linear probe of the frozen features that learns "
         "from the same examples; bands are 95 % intervals."
     )
-    report.save(settings.model)
-    Path(settings.model, "README.md").write_text(card(report, settings.model), encoding="utf-8")
-    print(f"added to the card: {Path(settings.model, 'README.md')}")
+    write_extended(report, settings.model)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,22 @@
 import importlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import torch
+import yaml
 from datasets import Dataset
 
 from hf_replearn.cli import main
 from hf_replearn.settings import run
+from hf_replearn.sharing.report import load
 
 ROOT = Path(__file__).parents[1]
 WORDS = ("good", "fine", "great", "bad", "poor", "awful")
@@ -97,6 +101,7 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     assert len(report["maps"]["labels"]) == len(report["maps"]["t-SNE"]["tiny"]) == 100
     assert np.sum(report["confusion"]["tiny"]) == 100
     assert [len(feature["examples"]) for feature in report["top_features"]["raw pixels"]] == [8] * 4
+    assert set(report["layers"]["tiny"]) == {"k_shot@4", "knn@20", "linear"}
     assert report["layers"]["tiny"]["linear"][-1] == pytest.approx(report["rows"]["tiny"]["linear"])
     assert {test["other"] for test in report["comparisons"]} == set(report["rows"]) - {"tiny"}
     assert all(str(100) in report["protocols"][name] for name in ("knn", "linear", "map"))
@@ -164,6 +169,40 @@ def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
     tested = {(test["metric"], test["other"]) for test in report["comparisons"]}
     assert ("finetune@1", "random weights") in tested and ("finetune@1", "TF-IDF") not in tested
     assert "learning rate 0.003" in report["protocols"]["finetune"]
+
+
+def test_scores_go_into_the_card_of_the_first_model(resnet, report, tmp_path):
+    model, out = tmp_path / "tiny", tmp_path / "out"
+    shutil.copytree(resnet, model)
+    report.save(model)
+    arguments = ["--model", model, "--dataset", "toy", "--train_examples", 100, "--test_examples", 50, "--shots", "1,2"]
+    assert evaluate(*arguments, "--add_to_card", "--output_dir", out) == 0
+    found, extended = load(out), load(model)
+    assert list(extended.rows) == ["SimCLR", "raw pixels", "random weights", "PCA of raw pixels"]
+    assert extended.rows["SimCLR"]["knn@20"] == 0.9  # what was known stays
+    assert extended.rows["SimCLR"]["knn_toy@20"] == found.rows["tiny"]["knn@20"]
+    assert extended.rows["raw pixels"]["k_shot_toy@1_ci95"] == found.rows["raw pixels"]["k_shot@1_ci95"]
+    card, page = (model / "README.md").read_text(), (model / "report.html").read_text()
+    assert r"knn\_toy@20" in card and "on other data than toy, and" in card
+    assert "All labels: toy" in page and "Few labels: toy" in page and ">All labels</h3>" in page
+    metadata = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert {result["dataset"]["name"] for result in metadata} == {"digits", "toy"}
+
+
+def test_two_processes_share_the_work_and_come_to_the_same_features(resnet, tmp_path):
+    arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 100, "--test_examples", 51]
+    arguments = [*map(str, arguments), "--shots", "1,2", "--baselines", "false", "--use_cpu", "--output_dir"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(ROOT / "recipes" / "evaluation.py"), *arguments, str(tmp_path / "two")]
+    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
+    subprocess.run(command, check=True, env=environment, capture_output=True, text=True, timeout=300)
+    assert evaluate(*arguments, tmp_path / "one") == 0
+    assert load(tmp_path / "two").rows.keys() == load(tmp_path / "one").rows.keys() == {"tiny"}
+    files = list((tmp_path / "cache" / "hf_replearn").glob("features-*.npy"))
+    assert sorted(len(np.load(path)) for path in files) == [51, 100]
+    for path in files:  # the same name: of the same weights, rows and preprocessing
+        alone = np.load(Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn", path.name))
+        np.testing.assert_allclose(np.load(path), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_pairs_of_sentences_with_scores(bert, tmp_path):

@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hf_replearn.sharing.report import INTERVAL, Report, finite
+from hf_replearn.errors import InputError
+from hf_replearn.sharing.page import write_page
+from hf_replearn.sharing.report import FILE, INTERVAL, Report, family_and_task, finite
 
 
 class Markdown(str):
@@ -43,20 +45,21 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
 
     encoder, data = report.encoder, report.data
     dataset = " ".join(data.name.split())
+    tasks = {metric: family_and_task(metric)[1] for metric in report.metrics}
     scores = finite(next(iter(report.rows.values()), {}))
     results = [
         EvalResult(
             task_type=encoder.pipeline_tag,
-            dataset_type=_measured_on(metric) or data.hub_id or dataset,
-            dataset_name=_measured_on(metric) or dataset,
-            dataset_revision=None if _measured_on(metric) else data.revision,
+            dataset_type=task or data.hub_id or dataset,
+            dataset_name=task or dataset,
+            dataset_revision=None if task else data.revision,
             metric_type=metric,
             metric_value=round(scores[metric], 4),
             metric_args={"ci95": round(scores[metric + INTERVAL], 4)}
             if scores.get(metric + INTERVAL) is not None
             else None,
         )
-        for metric in report.metrics
+        for metric, task in tasks.items()
         if scores.get(metric) is not None
     ]
     metadata = ModelCardData(
@@ -70,12 +73,6 @@ def front_matter(report: Report, name: str, license: str | None) -> Markdown:
         eval_results=results or None,
     )
     return Markdown(metadata.to_yaml())
-
-
-def _measured_on(metric: str) -> str | None:
-    """The task that a metric names, `finetune_sst2@1%`; None: the data that the encoder was trained on."""
-    task = re.match(r"(?:finetune|linear|prompt)_([^@ ]+)", metric)
-    return task and task[1]
 
 
 def write_eval_results(report: Report, folder: str | Path) -> None:
@@ -92,7 +89,7 @@ def write_eval_results(report: Report, folder: str | Path) -> None:
         return
     entries = []
     for metric in report.metrics:
-        if scores.get(metric) is None or _measured_on(metric):
+        if scores.get(metric) is None or family_and_task(metric)[1]:
             continue
         interval = scores.get(metric + INTERVAL)
         spread = "" if interval is None else f" 95 % interval: ± {interval:.4f}."
@@ -145,9 +142,28 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
         scores=score_table(report),
         protocols={name: report.protocols[name] for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)},
         changed={name: value for name, value in report.settings.items() if name in report.changed},
+        others=list(dict.fromkeys(task for _, task in map(family_and_task, report.metrics) if task)),
         command=shlex.split(report.command)[1],
         module=Markdown(module),
         model_class=Markdown(model_class),
         location=repo_id or str(folder),
         timm_location=f"hf-hub:{repo_id}" if repo_id else f"local-dir:{folder}",
     )
+
+
+def extendable(folder: str | Path) -> Report:
+    """The report of the run in `folder`, whose card is to get scores. Raises InputError where there is none."""
+    if not Path(folder, FILE).exists():
+        raise InputError(f"--add_to_card: --model {folder} is no folder with a {FILE}")
+    return Report.load(folder)
+
+
+def write_extended(report: Report, folder: str | Path) -> Path:
+    """Writes a report that got scores, and its page and card, into the folder of its run; returns the card's path."""
+    report.save(folder)
+    write_page(folder)
+    repo_id = report.settings.get("hub_model_id") if report.settings.get("push_to_hub") else None
+    path = Path(folder, "README.md")
+    path.write_text(card(report, folder, repo_id=repo_id), encoding="utf-8")
+    print(f"added to the card: {path}")
+    return path

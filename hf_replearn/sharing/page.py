@@ -16,18 +16,9 @@ from typing import Any
 
 from hf_replearn.errors import InputError
 from hf_replearn.sharing import figures
-from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite, load
+from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, family_and_task, finite, load
 
 FILE = "report.html"
-FAMILIES = {
-    "k_shot": "Few labels",
-    "voc07": "Few labels",
-    "knn": "All labels",
-    "linear": "All labels",
-    "finetune": "Fine-tuned",
-}
-FAMILIES |= dict.fromkeys(("recall", "map"), "Retrieval") | {"sts_spearman": "Similarity of sentences"}
-FAMILIES |= dict.fromkeys(("nmi", "ari", "matched", "silhouette"), "Clusters found without labels")
 CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
 POINTS = 300  # of a training curve
 
@@ -248,9 +239,11 @@ def foot(report: Scores) -> str:
 def score_tables(report: Report | Evaluation) -> list[Table]:
     """The scores in families, the properties, and the paired tests."""
     tables = []
-    for family, metrics in families(report.metrics).items():
-        lines = [(row, [cell(report, row, metric) for metric in metrics]) for row in report.rows]
-        tables.append(Table(family, metrics, lines, note="Larger is better; ± is half the 95 % interval."))
+    for (family, task), metrics in families(report.metrics).items():
+        measured = [row for row in report.rows if not report.rows[row].keys().isdisjoint(metrics)]
+        lines = [(row, [cell(report, row, metric) for metric in metrics]) for row in measured]
+        title = f"{family}: {task}" if task else family
+        tables.append(Table(title, metrics, lines, note="Larger is better; ± is half the 95 % interval."))
     names = properties_of(report)
     if names:
         lines = [(row, [plain(found.get(name)) for name in names]) for row, found in report.properties.items()]
@@ -272,13 +265,14 @@ def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
     """A table for each dataset and family; metrics of another protocol are another column."""
     columns: dict = {}  # (dataset, family) -> {(metric, sentence): {line: Cell}}
     for name, report in reports.items():
-        for family, metrics in families(report.metrics).items():
-            data = None if family == "Tasks" else data_key(report)  # a task's protocol names its own data
+        for (family, task), metrics in families(report.metrics).items():
+            data = task or data_key(report)  # the protocol of a task names its own data
             table = columns.setdefault((data, family), {})
             for metric in metrics:
                 column = table.setdefault((metric, report.protocols[metric.split("@")[0]]), {})
                 for row in report.rows:
-                    column[f"{name}: {row}"] = cell(report, row, metric, mark=False)
+                    if metric in report.rows[row]:
+                        column[f"{name}: {row}"] = cell(report, row, metric, mark=False)
     tables = []
     for (data, family), table in columns.items():
         heads, sentences = [], {}
@@ -292,14 +286,7 @@ def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
             (row, [marked(cell, column) for cell, column in zip(cells, table.values(), strict=True)])
             for row, cells in lines
         ]
-        tables.append(
-            Table(
-                f"{family}: {data}" if data else family,
-                heads,
-                lines,
-                note="Larger is better; ± is half the 95 % interval.",
-            )
-        )
+        tables.append(Table(f"{family}: {data}", heads, lines, note="Larger is better; ± is half the 95 % interval."))
     return tables
 
 
@@ -317,10 +304,11 @@ def marked(cell: Cell, column: dict[str, Cell]) -> Cell:
     return Cell(cell.text, cell.value, best)
 
 
-def families(metrics: Sequence[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def families(metrics: Sequence[str]) -> dict[tuple[str, str | None], list[str]]:
+    """(family, task) -> its metrics; see `family_and_task`."""
+    found: dict[tuple[str, str | None], list[str]] = {}
     for metric in metrics:
-        found.setdefault(FAMILIES.get(metric.split("@")[0], "Tasks"), []).append(metric)
+        found.setdefault(family_and_task(metric), []).append(metric)
     return found
 
 
@@ -349,7 +337,8 @@ def plain(value: float | None) -> Cell:
 def shot_charts(report: Scores) -> list:
     """Accuracy over labels a class, with bands, for each family of scores that has at least two values of k."""
     charts = []
-    for protocol in ("k_shot", "voc07"):
+    few = [metric.split("@")[0] for metric in report.metrics if family_and_task(metric)[0] == "Few labels"]
+    for protocol in dict.fromkeys(few):
         curves = {}
         for row, scores in report.rows.items():
             points = [

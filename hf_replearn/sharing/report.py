@@ -14,6 +14,22 @@ from hf_replearn.errors import InputError
 
 FILE = "report.json"
 INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % interval around scores["k_shot@1"]
+FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn_sst2@20", "finetune_sst2@1%"
+    "k_shot": "Few labels",
+    "voc07": "Few labels",
+    "voc07_full": "All labels",
+    "knn": "All labels",
+    "linear": "All labels",
+    "finetune": "Fine-tuned",
+    "recall": "Retrieval",
+    "map": "Retrieval",
+    "sts_spearman": "Similarity of sentences",
+    "nmi": "Clusters found without labels",
+    "ari": "Clusters found without labels",
+    "matched": "Clusters found without labels",
+    "silhouette": "Clusters found without labels",
+    "prompt": "Prompted",
+}
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "scikit-learn")
 
 
@@ -194,6 +210,15 @@ class Report(Scores):
         lines = [f"{name:{width}}  {loss:7.3f}  {math.exp(loss):11,.1f}" for name, loss in losses.items()]
         return "\n".join([f"{'held-out text':{width}}     loss   perplexity", *lines])
 
+    def extend(self, rows: dict[str, dict[str, float | None]], *, protocols: dict[str, str]) -> None:
+        """Adds scores; earlier ones that were measured in another way under the same name go."""
+        stale = {name for name, sentence in protocols.items() if self.protocols.get(name) != sentence}
+        for row, scores in self.rows.items():
+            self.rows[row] = {key: value for key, value in scores.items() if key.split("@")[0] not in stale}
+        for row, scores in rows.items():
+            self.rows.setdefault(row, {}).update(scores)
+        self.protocols |= protocols
+
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
         """Reads what `save` wrote."""
@@ -257,6 +282,13 @@ class Evaluation(Scores):
         """Reads what `save` wrote."""
         facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
         return cls(**facts | {"task": Task(**facts["task"])})
+
+
+def family_and_task(metric: str) -> tuple[str, str | None]:
+    """("All labels", "sst2") of knn_sst2@20; of a metric that names no task, that of the data trained on, None."""
+    protocol = metric.split("@")[0]
+    known = max((name for name in FAMILIES if f"{protocol}_".startswith(f"{name}_")), key=len, default=None)
+    return FAMILIES.get(known, "Tasks"), protocol[len(known) + 1 :] or None if known else protocol
 
 
 def load(folder: str | Path) -> Report | Evaluation:

@@ -158,7 +158,7 @@ def test_a_task_is_not_filed_under_the_data_of_pretraining(report, tmp_path):
         (tmp_path / name).mkdir()
         report.save(tmp_path / name)
     text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
-    assert ">Tasks</h3>" in text and "Tasks: digits" not in text and "Accuracy on SST-2." in text
+    assert ">Fine-tuned: sst2</h3>" in text and "Fine-tuned: digits" not in text and "Accuracy on SST-2." in text
 
 
 def test_other_data_is_another_table(report, tmp_path):
