@@ -37,7 +37,7 @@ def main(settings: CausalLMSettings) -> None:
     from hf_replearn import architectures
     from hf_replearn.data.fingerprint import rows_fingerprint
     from hf_replearn.data.rows import cut_rows, pack_rows, padding
-    from hf_replearn.data.text import load_corpus
+    from hf_replearn.data.text import load_corpora
     from hf_replearn.data.tokenization import find_tokenizer, special_tokens
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import go_on
@@ -57,7 +57,7 @@ def main(settings: CausalLMSettings) -> None:
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings, allow_change=settings.allow_change)
-        corpus = load_corpus(
+        corpus = load_corpora(
             settings.dataset,
             text_column=settings.text_column,
             config=settings.dataset_config,
@@ -130,7 +130,7 @@ def main(settings: CausalLMSettings) -> None:
         "this model": trainer.last("held_out_loss"),
         "token frequencies": frequency_loss(rows, test, special=special_tokens(tokenizer, len(tokenizer))),
     }
-    texts = [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
+    texts = settings.samples or [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
     samples = go_on(model.model, tokenizer, texts, tokens=min(40, length - 12))
 
     # 5. Share: the native model, f with g; the report and its card

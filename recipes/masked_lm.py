@@ -42,7 +42,7 @@ def main(settings: MaskedLMSettings) -> None:
     from hf_replearn import architectures
     from hf_replearn.data.fingerprint import rows_fingerprint
     from hf_replearn.data.rows import cut_rows, pack_rows, padding
-    from hf_replearn.data.text import load_corpus
+    from hf_replearn.data.text import load_corpora
     from hf_replearn.data.tokenization import ends, find_tokenizer, special_tokens, starts_of_words
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import fill_gaps
@@ -63,7 +63,7 @@ def main(settings: MaskedLMSettings) -> None:
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings, allow_change=settings.allow_change)
-        corpus = load_corpus(
+        corpus = load_corpora(
             settings.dataset,
             text_column=settings.text_column,
             config=settings.dataset_config,
@@ -150,7 +150,7 @@ def main(settings: MaskedLMSettings) -> None:
         "this model": trainer.last("held_out_loss"),
         "token frequencies": frequency_loss(rows, test, special=special),
     }
-    texts = [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
+    texts = settings.samples or [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
     samples = fill_gaps(model.model, tokenizer, texts, length=length)
 
     # 6. Share: the native model, f with g; the report and its card

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from hf_replearn.data import toy
 from hf_replearn.data.sources import TEXTS, load_tables
@@ -40,6 +40,27 @@ class Corpus:
                 return
             yield row["text"] or ""
             characters -= len(row["text"] or "")
+
+
+def load_corpora(
+    names: Sequence[str], *, text_column: str | None = None, config: str | None = None, streaming: bool = False
+) -> Corpus:
+    """One corpus of several (BERT's is Wikipedia and BookCorpus), their documents shuffled; see `load_corpus`.
+
+    Raises InputError for whatever the user has to mend, and for several streams.
+    """
+    if streaming and len(names) > 1:
+        raise InputError(f"--streaming reads one dataset, got {', '.join(names)}: put their files into one folder")
+    parts = [load_corpus(name, text_column=text_column, config=config, streaming=streaming) for name in names]
+    if len(parts) == 1:
+        return parts[0]
+    return Corpus(
+        name=" + ".join(part.name for part in parts),
+        hub_id=None,
+        train=_shuffled([part.train for part in parts]),
+        test=_shuffled([part.test for part in parts]),
+        test_source="; ".join(f"{part.test_source} of {part.name}" for part in parts),
+    )
 
 
 def load_corpus(
@@ -83,6 +104,11 @@ def load_corpus(
         test=test,
         test_source=source,
     )
+
+
+def _shuffled(parts: list[Dataset]) -> Dataset:
+    strings = [part.cast_column("text", datasets.Value("string")) for part in parts]  # files may hold large_string
+    return concatenate_datasets(strings).shuffle(seed=0)
 
 
 def _only_text(rows: Dataset | IterableDataset, asked: str | None, dataset: str) -> Dataset | IterableDataset:

@@ -25,7 +25,7 @@ FILE, LOCK = "recipe.yaml", ".lock"
 INCIDENTAL = {
     "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
-    "allow_change", "on_nonfinite", "max_skipped",
+    "allow_change", "on_nonfinite", "max_skipped", "samples",
 }  # fmt: skip
 _locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
 

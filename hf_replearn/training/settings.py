@@ -94,8 +94,10 @@ class PretrainingSettings(RunSettings):
 class TextPretrainingSettings(PretrainingSettings):
     """What masked and causal language modelling share. The defaults are the fast recipe; the papers' are in configs."""
 
-    dataset: str = setting(
-        ..., "Hub id, folder or file of parquet, arrow, jsonl, csv or txt, or toy (Python's docs)", section="data"
+    dataset: tuple[str, ...] = setting(
+        ...,
+        "Hub id, folder or file of parquet, arrow, jsonl, csv or txt, or toy (Python's docs); several are one corpus",
+        section="data",
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
@@ -148,6 +150,9 @@ class TextPretrainingSettings(PretrainingSettings):
     )
     eval_steps: int = setting(200, "between two held-out losses; 0: only at the end", section="evaluation", at_least=0)
     eval_rows: int = setting(1000, "rows held out for them", section="evaluation", at_least=1)
+    samples: tuple[str, ...] = setting(
+        (), "texts that the model fills or goes on with in the report; none: held-out ones", section="evaluation"
+    )
 
     def text_arguments(self) -> TrainingArguments:
         """training_arguments, and what text adds. Raises InputError where the length of the run is not known."""

@@ -5,7 +5,7 @@ import json
 import datasets
 import pytest
 
-from hf_replearn.data.text import load_corpus
+from hf_replearn.data.text import load_corpora, load_corpus
 from hf_replearn.errors import InputError
 
 TEXTS = [f"Document number {i} with a few words." for i in range(50)]
@@ -48,6 +48,27 @@ def test_without_a_validation_split_some_documents_are_held_out(put):
     assert corpus.train._fingerprint == load_corpus(str(folder)).train._fingerprint
     one_file = load_corpus(str(folder / "train.parquet"))
     assert len(one_file.train) == 49 and one_file.name == "train.parquet"
+
+
+def test_several_are_one_corpus_in_random_order(put, tmp_path):
+    put(".jsonl", "train", TEXTS[:30])
+    put(".jsonl", "validation", ["held out"] * 3)
+    more = tmp_path / "more"
+    more.mkdir()
+    rows = datasets.Dataset.from_dict({"body": [f"More {i}" for i in range(40)]})
+    rows.cast_column("body", datasets.Value("large_string")).to_parquet(more / "train.parquet")
+    names = [str(tmp_path / "train.jsonl"), str(more)]
+    corpus = load_corpora(names)
+    one, other = map(load_corpus, names)
+    texts = [row["text"] for row in corpus.train]
+    assert sorted(texts) == sorted(row["text"] for part in (one, other) for row in part.train)
+    assert 3 < sum(text.startswith("More") for text in texts[:20]) < 19
+    assert len(corpus.test) == len(one.test) + len(other.test)
+    assert corpus.name == "train.jsonl + more" and "of more" in corpus.test_source
+    assert load_corpora(names).train._fingerprint == corpus.train._fingerprint  # so that rows are found again
+    assert load_corpora(names[:1]).train._fingerprint == one.train._fingerprint
+    with pytest.raises(InputError, match="one dataset"):
+        load_corpora(names, streaming=True)
 
 
 def test_the_toy_is_prose_and_its_parts_are_disjoint():
