@@ -275,14 +275,24 @@ def labels_of(dataset) -> Tensor | None:
     return indicators
 
 
-def pca(train: Features, test: Features, *, components: int) -> tuple[Features, Features]:
-    """The first principal components of the training features, or all there are: the best linear autoencoder."""
-    components = min(components, *train.x.shape)
-    centre = train.x.mean(0)
-    eigenvectors = torch.linalg.eigh(torch.atleast_2d(torch.cov(train.x.T))).eigenvectors.flip(-1)[
-        :, :components
-    ]  # (D, components)
-    return tuple(Features((part.x - centre) @ eigenvectors, part.labels) for part in (train, test))
+def pca(known: Features, *parts: Features, components: int) -> list[Features]:
+    """Each part on the first principal components of `known`, or all there are: the best linear autoencoder."""
+    components = min(components, *known.x.shape)
+    centre = known.x.mean(0)
+    axes = _principal_axes(known.x - centre, components)
+    return [Features((part.x - centre) @ axes, part.labels) for part in parts]
+
+
+def _principal_axes(x: Tensor, count: int) -> Tensor:
+    """The `count` eigenvectors of xᵀx (D, D) with the largest eigenvalues, from the smaller of xᵀx and xxᵀ: (D, count).
+
+    x: (N, D). Directions in which it does not vary are 0.
+    """
+    if len(x) >= x.shape[1]:
+        return torch.linalg.eigh(x.T @ x).eigenvectors.flip(-1)[:, :count]
+    values, vectors = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(x @ x.T))
+    lengths = values.clamp(min=0).sqrt()
+    return x.T @ (vectors * torch.where(lengths > 1e-6 * lengths.max(), 1 / lengths, 0))
 
 
 def tfidf(train, *others, terms: int = 2048) -> list[Features]:

@@ -55,7 +55,12 @@ class EvaluateSettings:
     pooling: Literal["mean", "cls", "last"] = setting(
         "mean", "one vector of a text: mean of all tokens, the first, or the last", section="model"
     )
-    layers: Literal["last", "all"] = setting("last", "all: also kNN and linear probe of every layer", section="model")
+    layers: str = setting(
+        "last",
+        "layer that is judged: last, or its number (0: before the first block); all: the last, and k-shot, kNN and "
+        "linear probe of every layer",
+        section="model",
+    )
     baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
     dataset: str = setting(
         ..., "Hub id, folder of {train,validation,test}.{parquet,jsonl,csv} or of images, or toy", section="data"
@@ -219,6 +224,8 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
 
 def kind_of(settings: EvaluateSettings, data, train, *, processes: int) -> Kind:
     """What the labels are. Raises InputError where the settings do not fit them."""
+    if not re.fullmatch(r"last|all|\d+", settings.layers):
+        raise InputError(f"--layers must be last, all or the number of a layer, got {settings.layers!r}")
     from hf_replearn.representation import labels_of
 
     several = data.label_names is not None and labels_of(train).ndim == 2
@@ -266,7 +273,7 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
         preprocess = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
         name = Path(model).resolve().name if Path(model).exists() else model
         row = name if name not in rows else model
-        pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers == "all")
+        pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers != "last")
         network = load_network(AutoModel, model, config)
         rows[row] = partial(represent, settings, pooling(network), preprocess, origin=model)
         networks[row] = model, True
@@ -294,6 +301,10 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     from hf_replearn.representation import extract_once, split_layers
 
     encoder = encoder.to(PartialState().device).eval()
+    with torch.no_grad():
+        encoder(preprocess([parts[0][0]]).to(next(encoder.parameters()).device))  # tells the widths
+    if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
+        raise InputError(f"--layers {settings.layers}: {origin} has the layers 0 to {len(encoder.widths) - 1}")
     extracted = [
         extract_once(
             encoder,
@@ -305,13 +316,14 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
         )
         for part in parts
     ]
-    with torch.no_grad():
-        encoder(preprocess([parts[0][0]]).to(next(encoder.parameters()).device))  # tells the widths
     layers = list(zip(*(split_layers(part, encoder.widths) for part in extracted), strict=True))
+    if settings.layers.isdigit():
+        layers = [layers[int(settings.layers)]]
     count = sum(parameter.numel() for parameter in encoder.parameters())
     image = getattr(encoder.encoder.config, "model_type", "") == "timm_wrapper"
     facts = {"from": origin, "parameters": f"{count:,}", "features": f"{layers[-1][0].x.shape[1]:,}"}
-    return layers, facts | {"pooling": "its own" if image else settings.pooling}
+    layer = f" of layer {settings.layers}" if settings.layers.isdigit() else ""
+    return layers, facts | {"pooling": "its own" if image and not layer else settings.pooling + layer}
 
 
 def finetuned(settings: EvaluateSettings, checkpoint: str, pretrained: bool, train, test, *, names: list[str]):
@@ -352,7 +364,7 @@ def plain_features(learn_from, *parts, components: int | None) -> tuple[list, di
     else:
         known, *found = tfidf(learn_from, *parts)
     if components is not None:
-        found = [pca(known, part, components=components)[1] for part in found]
+        found = pca(known, *found, components=components)
     facts = {"from": "the data", "parameters": "–", "features": f"{found[0].x.shape[1]:,}", "pooling": "–"}
     return [tuple(found)], facts
 

@@ -201,7 +201,7 @@ def main(settings: SimCLRSettings) -> None:
         features = {
             "SimCLR": [represent(encoder, part, progress="SimCLR") for part in parts],
             "raw pixels": pixels,
-            "PCA of pixels": pca(*pixels, components=64),
+            "PCA of pixels": pca(pixels[0], *pixels, components=64),
             "random weights": [represent(untrained.to(args.device), part, progress="random weights") for part in parts],
         }
 

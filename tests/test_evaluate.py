@@ -146,6 +146,14 @@ def test_texts_and_two_models_with_several_kinds_of_pooling(bert, reviews, tmp_p
         scores[pooling] = report["rows"]["bert"]
     assert scores["mean"] != scores["cls"]
 
+    arguments = ["--model", bert, "--dataset", reviews, "--baselines", "false", "--shots", "1,8"]
+    assert evaluate(*arguments, "--layers", "all", "--output_dir", tmp_path / "all") == 0
+    assert evaluate(*arguments, "--layers", "1", "--output_dir", tmp_path / "one") == 0
+    every, one = load(tmp_path / "all"), load(tmp_path / "one")
+    for metric, values in every.layers["bert"].items():
+        assert one.rows["bert"][metric] == pytest.approx(values[1]) and len(values) == 3
+    assert one.encoders["bert"]["pooling"] == "mean of layer 1"
+
 
 def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
     arguments = [
@@ -270,6 +278,8 @@ def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
         (["--model", "{0}/tiny", "{0}/tiny", "--dataset", "toy"], "given twice"),
         (["--model", "{}/tiny", "--dataset", "toy", "--shots", "5000"], "5000"),
         (["--model", "{}/tiny", "--dataset", "{}/numbers.csv"], "finetune --mode linear"),
+        (["--model", "{}/tiny", "--dataset", "toy", "--layers", "9"], "has the layers 0 to "),
+        (["--model", "{}/tiny", "--dataset", "toy", "--layers", "first"], "--layers must be last, all or"),
         (["--model", "{}/tiny", "--dataset", "toy", "--finetune", "0.001"], "too few for 10 classes"),
     ],
 )

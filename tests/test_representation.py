@@ -55,13 +55,19 @@ def test_several_labels_an_image_are_an_indicator_matrix():
     assert labels_of(Dataset.from_dict({"x": [1, 2]})) is None
 
 
-def test_pca_spans_what_scikit_learn_finds():
-    x = torch.randn(60, 8) @ torch.randn(8, 8)
-    train, test = Features(x[:50]), Features(x[50:])
-    ours = pca(train, test, components=3)[1].x
+@pytest.mark.parametrize(("examples", "features"), [(50, 8), (20, 60)])
+def test_pca_spans_what_scikit_learn_finds(examples, features):
+    x = torch.randn(examples + 10, 6) @ torch.randn(6, features) + 0.1 * torch.randn(examples + 10, features)
+    train, test = Features(x[:examples]), Features(x[examples:])
+    [ours] = pca(train, test, components=3)
     theirs = torch.from_numpy(PCA(3).fit(train.x.numpy()).transform(test.x.numpy()))
-    torch.testing.assert_close(ours.abs(), theirs.abs(), rtol=1e-3, atol=1e-4)  # signs are free
-    assert pca(train, test, components=64)[0].x.shape == (50, 8)
+    torch.testing.assert_close(ours.x.abs(), theirs.abs(), rtol=1e-3, atol=1e-3)  # signs are free
+    all_of_them, _ = pca(train, train, test, components=64)
+    assert all_of_them.x.shape == (examples, min(examples, features))
+    distances = torch.cdist(train.x, train.x)
+    torch.testing.assert_close(torch.cdist(all_of_them.x, all_of_them.x), distances, rtol=1e-3, atol=1e-2)
+    same = Features(torch.ones(5, 9))
+    assert pca(same, same, components=2)[0].x.abs().max() < 1e-4
 
 
 def test_features_refuse_what_does_not_fit():
