@@ -209,10 +209,11 @@ def extract_once(
     """
     path = Path(cache, f"features-{fingerprint(encode, dataset, preprocess=preprocess)}.npy")
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    first_process = [path.exists(), os.getpid()]
-    if processes > 1:
-        dist.broadcast_object_list(first_process)
-    known, number = first_process
+    known, number = path.exists(), os.getpid()
+    if processes > 1:  # what the first process sees holds for all
+        seen = torch.tensor([known, number], device=next(encode.parameters()).device)
+        dist.broadcast(seen, 0)
+        known, number = seen.tolist()
     if not known:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{number}.part")

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from hf_replearn.sharing.report import Report
+from hf_replearn.sharing.report import Report, family_and_task
 
 
 def test_a_report_survives_its_file_and_keeps_the_order_of_its_rows(report, tmp_path):
@@ -48,3 +48,30 @@ def test_nothing_is_best_where_nothing_is_compared(report):
 def test_a_score_must_name_its_protocol(report):
     with pytest.raises(ValueError, match="'nmi@10' has no protocol"):
         dataclasses.replace(report, rows={"SimCLR": {"nmi@10": 0.5}})
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("knn@20", ("All labels", None)),
+        ("knn_sst2@20", ("All labels", "sst2")),
+        ("voc07_full", ("All labels", None)),
+        ("voc07_full_photos", ("All labels", "photos")),
+        ("voc07@4", ("Few labels", None)),
+        ("k_shot_fashion_mnist@4", ("Few labels", "fashion_mnist")),
+        ("finetune_mrpc_f1@1%", ("Fine-tuned", "mrpc_f1")),
+        ("prompt_copa@4", ("Prompted", "copa")),
+        ("mapping", ("Tasks", "mapping")),
+    ],
+)
+def test_a_metric_names_its_family_and_task(metric, expected):
+    assert family_and_task(metric) == expected
+
+
+def test_scores_that_were_measured_in_another_way_go(report):
+    report.extend({"SimCLR": {"knn_sst2@20": 0.5}, "TF-IDF": {"knn_sst2@20": 0.6}}, protocols={"knn_sst2": "One way."})
+    report.extend({"SimCLR": {"knn_sst2@5": 0.4}}, protocols={"knn_sst2": "One way."})
+    assert report.rows["SimCLR"]["knn_sst2@20"] == 0.5 and report.rows["SimCLR"]["knn@20"] == 0.9
+    report.extend({"SimCLR": {"knn_sst2@20": 0.7}}, protocols={"knn_sst2": "Another way."})
+    assert [key for key in report.rows["SimCLR"] if "sst2" in key] == ["knn_sst2@20"]
+    assert report.rows["SimCLR"]["knn_sst2@20"] == 0.7 and "knn_sst2@20" not in report.rows["TF-IDF"]
