@@ -4,9 +4,11 @@
 
 Synthetic features of 10 classes: Gaussian classes plus noise whose spectrum decays as 1/i, mixed at random, as features
 of networks are correlated. Both minimise the same objective on the same centred and scaled features; the accuracies on
-5,000 test examples are compared for every cost. Times are processor seconds of the process, on the same threads;
-scikit-learn's default solver (lbfgs) with 1,000 iterations, each fit from zero. Besides, the wall time of all that
-`hf-replearn evaluate --suite full` measures for one encoder's 10,000 x 512 features and 5,000 test examples.
+5,000 test examples are compared for every cost. Times are processor seconds of the process, on the same threads; each
+fit of scikit-learn starts from zero. Its default solver (lbfgs) stops early on such features, far above the minimum at
+large costs: the excess over the lowest of all is shown. The rival is newton-cg, which comes as close as ours; both
+ratios are shown. Besides, the wall time of all that `hf-replearn evaluate --suite full` measures for one encoder's
+10,000 x 512 features and 5,000 test examples.
 """
 
 from __future__ import annotations
@@ -48,6 +50,17 @@ def processor_seconds(work) -> tuple[float, object]:
     return time.process_time() - start, result
 
 
+def objective(x: torch.Tensor, labels: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> np.ndarray:
+    """½|W|² + C Σ cross-entropy of the classifiers w (P, K, D), b (P, K) of all costs: (P,)."""
+    fit = torch.nn.functional.cross_entropy
+    losses = [fit(x.double() @ v.T.double() + c.double(), labels, reduction="sum") for v, c in zip(w, b, strict=True)]
+    return (0.5 * w.double().square().sum(dim=(1, 2)) + torch.tensor(COSTS) * torch.stack(losses)).numpy()
+
+
+def right(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return (scores.argmax(dim=1) == labels).double().mean().item()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="5,000 examples of 128 features, and 1,000 for the suite")
@@ -62,19 +75,26 @@ def main() -> None:
     softmax_regression(x[:, :500], train.labels[None, :500], torch.tensor([1.0]), CLASSES)  # warm up
 
     ours, (w, b) = processor_seconds(lambda: softmax_regression(x, train.labels[None], torch.tensor(COSTS), CLASSES))
-    accuracies = [
-        ((test_x @ v.T + c).argmax(dim=1) == test.labels).double().mean().item()
-        for v, c in zip(w[0], b[0], strict=True)
-    ]
     print(f"ours, all {len(COSTS)} costs: {ours:.1f} s", flush=True)
-    theirs, their_accuracies = [], []
-    for cost in COSTS:
-        model = LogisticRegression(C=cost, max_iter=1000)
-        seconds, _ = processor_seconds(lambda model=model: model.fit(x[0].numpy(), train.labels.numpy()))
-        theirs.append(seconds)
-        their_accuracies.append(model.score(test_x.numpy(), test.labels.numpy()))
-        print(f"C = {cost:8.3f}: scikit-learn {seconds:6.1f} s, accuracy {their_accuracies[-1]:.4f}", flush=True)
-    difference = 100 * np.abs(np.subtract(accuracies, their_accuracies))
+    found = {"ours": (w[0], b[0], [ours])}
+    for solver in ("newton-cg", "lbfgs"):
+        models, seconds = [], []
+        for cost in COSTS:
+            model = LogisticRegression(C=cost, max_iter=1000, solver=solver)
+            spent, _ = processor_seconds(lambda model=model: model.fit(x[0].numpy(), train.labels.numpy()))
+            seconds.append(spent)
+            models.append(model)
+            print(f"{solver}, C = {cost:8.3f}: {spent:6.1f} s", flush=True)
+        weights = torch.stack([torch.from_numpy(model.coef_) for model in models])
+        found[solver] = weights, torch.stack([torch.from_numpy(model.intercept_) for model in models]), seconds
+    objectives = {name: objective(x[0], train.labels, *weights) for name, (*weights, _) in found.items()}
+    lowest = np.min(list(objectives.values()), axis=0)
+    accuracies = {
+        name: [right(test_x @ v.T.float() + c.float(), test.labels) for v, c in zip(*weights, strict=True)]
+        for name, (*weights, _) in found.items()
+    }
+    difference = 100 * np.abs(np.subtract(accuracies["ours"], accuracies["newton-cg"]))
+    spent = {name: sum(seconds) for name, (*_, seconds) in found.items()}
 
     wall, processor = time.perf_counter(), time.process_time()
     count, tested = (1000, 500) if options.quick else (10_000, TEST)
@@ -92,14 +112,19 @@ def main() -> None:
         "train": n,
         "features": width,
         "costs": len(COSTS),
-        "ratio": round(sum(theirs) / ours, 1),
-        "ours_seconds": round(ours, 1),
-        "scikit_learn_seconds": round(sum(theirs), 1),
-        "scikit_learn_seconds_by_cost": {
-            f"{cost:g}": round(seconds, 1) for cost, seconds in zip(COSTS, theirs, strict=True)
+        "ratio": round(spent["newton-cg"] / ours, 1),
+        "ratio_to_the_default_solver": round(spent["lbfgs"] / ours, 1),
+        "seconds": {name: round(value, 1) for name, value in spent.items()},
+        "seconds_by_cost": {
+            name: {f"{cost:g}": round(value, 1) for cost, value in zip(COSTS, seconds, strict=True)}
+            for name, (*_, seconds) in found.items()
+            if name != "ours"
+        },
+        "largest_excess_over_the_minimum": {
+            name: float(f"{(values / lowest - 1).max():.2g}") for name, values in objectives.items()
         },
         "accuracy_difference_points": {"max": round(difference.max(), 3), "mean": round(difference.mean(), 3)},
-        "best_accuracy": {"ours": max(accuracies), "scikit_learn": max(their_accuracies)},
+        "best_accuracy": {name: max(values) for name, values in accuracies.items()},
         "suite": {
             "train": 10_000,
             "test": TEST,
@@ -109,7 +134,10 @@ def main() -> None:
         "threads": options.threads,
         "machine": machine(),
     }
-    print(f"ours {ours:.1f} s for all costs; scikit-learn {sum(theirs):.1f} s; suite {suite_seconds:.1f} s")
+    print(
+        ", ".join(f"{name} {value:.1f} s" for name, value in spent.items())
+        + f" for all costs; suite {suite_wall:.1f} s"
+    )
     write_result("linear_probe_quick" if options.quick else "linear_probe", result)
 
 

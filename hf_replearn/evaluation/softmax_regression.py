@@ -59,7 +59,7 @@ def _conjugate_gradients(z: Tensor, labels: Tensor, costs: Tensor, classes: int)
     problems, n, width = z.shape
     c = costs[:, None, None]  # (P, 1, 1)
     penalty = torch.ones(width).index_fill_(0, torch.tensor(width - 1), 0.0)
-    target = torch.nn.functional.one_hot(labels, classes).to(z).mT[:, None]  # (B, 1, K, n)
+    of_class = torch.nn.functional.one_hot(labels, classes).to(z).mT @ z  # (B, K, q + 1), sums of each class
     # 1 / K is the largest eigenvalue of the softmax's Hessian at w = 0.
     inverse = 1 / (penalty + c / classes * z.square().sum(dim=1)[:, None, None])  # (B, P, 1, q + 1)
     w = z.new_zeros(problems, len(costs), classes, width)
@@ -72,32 +72,43 @@ def _conjugate_gradients(z: Tensor, labels: Tensor, costs: Tensor, classes: int)
         return (a * b).sum(dim=(2, 3), keepdim=True)
 
     def loss(w: Tensor, f: Tensor) -> Tensor:
-        fit = f.logsumexp(dim=2, keepdim=True) - (f * target).sum(dim=2, keepdim=True)
+        own = f.gather(2, labels[:, None, None].expand(-1, f.shape[1], -1, -1))  # (B, P, 1, n)
+        fit = f.logsumexp(dim=2, keepdim=True) - own
         return 0.5 * inner(w, penalty * w) + c * fit.sum(dim=3, keepdim=True)
 
     p = f.softmax(dim=2)
-    g = c * times(p - target, z)
+    g = c * (times(p, z) - of_class[:, None])
     s = inverse * g
     gs = first = inner(g, s)
     d, value = -s, loss(w, f)
+    result, left = torch.empty_like(w), torch.arange(len(costs))
     for _ in range(MAX_STEPS):
+        done = gs <= TOLERANCE**2 * first  # (B, P, 1, 1)
+        finished = done.all(dim=0).flatten()
+        if finished.any():  # a small cost is found long before a large one: work on with the others
+            result[:, left[finished]] = w[:, finished]
+            some = ~finished
+            left, c = left[some], c[some]
+            if not len(left):
+                return result
+            w, f, p, g, d, gs, first, value, inverse, done = (
+                part[:, some] for part in (w, f, p, g, d, gs, first, value, inverse, done)
+            )
         fd = times(d, z.mT)
         pfd = p * fd
         spread = inner(pfd, fd) - pfd.sum(dim=2, keepdim=True).square().sum(dim=3, keepdim=True)
         step = -inner(g, d) / (inner(d, penalty * d) + c * spread)
-        done = gs <= TOLERANCE**2 * first
         step = step.masked_fill(done, 0)
         # The curvature falls along a long step of a confident classifier: halve where it went uphill.
         while ((trial := loss(w + step * d, f + step * fd)) > value * (1 + 1e-5)).any():
             step = torch.where(trial > value * (1 + 1e-5), step / 2, step)
         w, f, value = w + step * d, f + step * fd, trial
-        if done.all():
-            break
         p = f.softmax(dim=2)
-        g_old, g = g, penalty * w + c * times(p - target, z)
+        g_old, g = g, penalty * w + c * (times(p, z) - of_class[:, None])
         s = inverse * g
         gs_old, gs = gs, inner(g, s)
         beta = ((gs - inner(g_old, s)) / gs_old).clamp(min=0)
         d = beta * d - s
         d = torch.where(inner(d, g) < 0, d, -s)
-    return w
+    result[:, left] = w
+    return result
