@@ -4,7 +4,8 @@
         out/bert-mini=path/to/glue/sst2 out/bert-mini=path/to/glue/stsb [--suite full]
 
 Each pair is one `hf-replearn evaluate --layers all --add_to_card`: its scores go into the card of the encoder, its page
-to `out/evaluations/`, and scores, intervals, paired tests and the seconds of it all to the result.
+to `out/evaluations/`, and scores, intervals, paired tests and the seconds of it all to the result, beside the pairs of
+earlier calls.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks._machine import machine, write_result
+from benchmarks._machine import RESULTS, machine, write_result
 
 ROOT = Path(__file__).parents[1]
 KEPT = ("rows", "properties", "layers", "comparisons", "protocols")  # no examples of the data
@@ -33,7 +34,7 @@ def evaluate(model: str, dataset: str, *, suite: str) -> dict:
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     task = {name: report["task"][name] for name in ("name", "train", "test")}
     facts = {"model": Path(model).name, "suite": suite, "data": task, "wall_seconds": round(seconds, 1)}
-    return facts | {name: report[name] for name in KEPT}
+    return facts | {name: report[name] for name in KEPT} | {"machine": machine()}
 
 
 def main() -> None:
@@ -41,8 +42,12 @@ def main() -> None:
     parser.add_argument("pairs", nargs="+", help="folder of an encoder = its dataset")
     parser.add_argument("--suite", choices=["quick", "full"], default="quick")
     options = parser.parse_args()
-    results = [evaluate(*pair.split("=", 1), suite=options.suite) for pair in options.pairs]
-    write_result("representations", {"evaluations": results, "machine": machine()})
+    path = RESULTS / "representations.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["evaluations"] if path.exists() else {}
+    for pair in options.pairs:
+        found = evaluate(*pair.split("=", 1), suite=options.suite)
+        known[f"{found['model']} on {found['data']['name']}"] = found
+        write_result("representations", {"evaluations": known})
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def main(settings: EvaluateSettings) -> None:
     from hf_replearn.recipes.finetune import task_of
     from hf_replearn.representation import labels_of
     from hf_replearn.sharing import report as facts
-    from hf_replearn.sharing.card import extendable, write_extended
+    from hf_replearn.sharing.card import extend_card, extendable
     from hf_replearn.sharing.page import properties_of, write_page
     from hf_replearn.training.folder import check_folder, claim_folder
 
@@ -186,8 +186,7 @@ def main(settings: EvaluateSettings) -> None:
     print(f"\n{report.table()}\n\npage: {write_page(out)}")
     if card is not None:
         rows, protocols = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
-        card.extend(rows, protocols=protocols)
-        write_extended(card, settings.model[0])
+        extend_card(settings.model[0], rows, protocols=protocols)
 
 
 # ---- data

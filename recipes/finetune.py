@@ -111,7 +111,7 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.evaluation.repetitions import draw_layers, summarise, table
     from hf_replearn.metrics import GLUE
     from hf_replearn.representation import ProcessorInputs
-    from hf_replearn.sharing.card import write_extended
+    from hf_replearn.sharing.card import extend_card
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training.folder import check_folder, claim_folder
 
@@ -136,7 +136,7 @@ def main(settings: FinetuneSettings) -> None:
         )
     images = data.inputs == ["image"]
     names = choose_metrics(settings, name, data)
-    encoder, report = find_report(settings)
+    encoder = name_of(settings)
 
     # 2. The network's configuration, and its tokenizer or image processor
     auto, head = network_of(settings, data)
@@ -180,8 +180,7 @@ def main(settings: FinetuneSettings) -> None:
         whole = {
             row: {key: value for key, value in found.items() if " layer " not in key} for row, found in rows.items()
         }
-        report.extend(whole, protocols=protocols(settings, names, data))
-        write_extended(report, settings.model)
+        extend_card(settings.model, whole, protocols=protocols(settings, names, data))
     if settings.push_to_hub:
         print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
 
@@ -351,16 +350,16 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
     return {metric: f"{family}_{task}" + (f"_{metric}" if len(chosen) > 1 else "") for metric in chosen}
 
 
-def find_report(settings: FinetuneSettings):
-    """The name of the model in tables, and its report where it was pretrained with this package."""
+def name_of(settings: FinetuneSettings) -> str:
+    """The name of the model in tables: that of its report where it was pretrained with this package."""
     from hf_replearn.sharing.card import extendable
     from hf_replearn.sharing.report import FILE
 
     folder = Path(settings.model)
     if settings.add_to_card or (folder / FILE).exists():
         report = extendable(folder)
-        return next(iter(report.rows), report.method.name), report
-    return folder.resolve().name if folder.exists() else settings.model, None
+        return next(iter(report.rows), report.method.name)
+    return folder.resolve().name if folder.exists() else settings.model
 
 
 def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool) -> list[dict]:

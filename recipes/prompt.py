@@ -136,7 +136,7 @@ def main(settings: PromptSettings) -> None:
     write_eval_results(out, [task.task for task in asked.values()], summaries)
     print(f"\n{table(summaries)}\n\nevery answer: {out / RESULTS}\ncurves over K: {out / CURVES}")
     if report is not None:
-        extend_card(settings, report, asked, summaries)
+        add_to_card(settings, next(iter(report.rows), report.method.name), asked, summaries)
     for name, task in asked.items():
         if task.bad:
             raise InputError(
@@ -249,12 +249,13 @@ def write_eval_results(out: Path, tasks: list, summaries: dict) -> None:
         (out / ".eval_results" / f"{task.task}.yaml").write_text(content)
 
 
-def extend_card(settings: PromptSettings, report, asked: dict, summaries: dict) -> None:
-    """Adds the scores to the report of --model and writes its card anew."""
+def add_to_card(settings: PromptSettings, model: str, asked: dict, summaries: dict) -> None:
+    """Adds the scores and their curves to the card of --model."""
     from hf_replearn.evaluation.prompting.summary import rows_of
-    from hf_replearn.sharing.card import write_extended
+    from hf_replearn.sharing.card import extend_card
 
-    model = next(iter(report.rows), report.method.name)
+    rows: dict[str, dict] = {}
+    protocols: dict[str, str] = {}
     for found in asked.values():
         task = found.task
         protocol = (
@@ -263,15 +264,15 @@ def extend_card(settings: PromptSettings, report, asked: dict, summaries: dict) 
             f"{task.replearn.seeds} draws of these with the 95 % interval over documents and draws. Linear probe: "
             "logistic regression on the mean of the frozen last layer, fitted to the same K examples."
         )
-        rows = {row or model: scores for row, scores in rows_of(task, summaries).items()}
-        metrics = [metric.split("@")[0] for scores in rows.values() for metric in scores]
-        report.extend(rows, protocols=dict.fromkeys(metrics, protocol))
+        for row, scores in rows_of(task, summaries).items():
+            rows.setdefault(row or model, {}).update(scores)
+            protocols |= {metric.split("@")[0]: protocol for metric in scores}
     shutil.copyfile(Path(settings.output_dir, CURVES), Path(settings.model, CURVES))
-    report.figures[CURVES] = (
+    caption = (
         "Score over the number K of examples in the prompt, and of a linear probe of the frozen features that learns "
         "from the same examples; bands are 95 % intervals."
     )
-    write_extended(report, settings.model)
+    extend_card(settings.model, rows, protocols=protocols, figures={CURVES: caption})
 
 
 if __name__ == "__main__":

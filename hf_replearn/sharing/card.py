@@ -158,12 +158,23 @@ def extendable(folder: str | Path) -> Report:
     return Report.load(folder)
 
 
-def write_extended(report: Report, folder: str | Path) -> Path:
-    """Writes a report that got scores, and its page and card, into the folder of its run; returns the card's path."""
+def extend_card(
+    folder: str | Path,
+    rows: dict[str, dict[str, float | None]],
+    *,
+    protocols: dict[str, str],
+    figures: dict[str, str] | None = None,
+) -> None:
+    """Adds scores, and pictures that lie in `folder`, to the report, the page and the card of the run in it.
+
+    The report is read anew: while these scores were measured, others may have come in.
+    """
+    report = extendable(folder)
+    report.extend(rows, protocols=protocols)
+    report.figures |= figures or {}
     report.save(folder)
     write_page(folder)
     repo_id = report.settings.get("hub_model_id") if report.settings.get("push_to_hub") else None
     path = Path(folder, "README.md")
     path.write_text(card(report, folder, repo_id=repo_id), encoding="utf-8")
     print(f"added to the card: {path}")
-    return path
