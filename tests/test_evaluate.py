@@ -192,7 +192,11 @@ def test_scores_go_into_the_card_of_the_first_model(resnet, report, tmp_path):
     assert extended.rows["raw pixels"]["k_shot_toy@1_ci95"] == found.rows["raw pixels"]["k_shot@1_ci95"]
     card, page = (model / "README.md").read_text(), (model / "report.html").read_text()
     assert r"knn\_toy@20" in card and "on other data than toy, and" in card
-    assert "All labels: toy" in page and "Few labels: toy" in page and ">All labels</h3>" in page
+    assert (
+        "Linear probes and neighbours: toy" in page
+        and "Few labels: toy" in page
+        and ">Linear probes and neighbours</h3>" in page
+    )
     metadata = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
     assert {result["dataset"]["name"] for result in metadata} == {"digits", "toy"}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 640, 340
-LEFT, RIGHT, TOP, BOTTOM = 52, 26, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 26, 14, 48
 COLOURS = 10  # that the style has: c0 … c9
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
 MANY_CLASSES = 30  # more are not written beside a confusion matrix

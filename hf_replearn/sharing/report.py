@@ -17,9 +17,9 @@ INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % inte
 FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn_sst2@20", "finetune_sst2@1%"
     "k_shot": "Few labels",
     "voc07": "Few labels",
-    "voc07_full": "All labels",
-    "knn": "All labels",
-    "linear": "All labels",
+    "voc07_full": "Linear probes and neighbours",
+    "knn": "Linear probes and neighbours",
+    "linear": "Linear probes and neighbours",
     "finetune": "Fine-tuned",
     "recall": "Retrieval",
     "map": "Retrieval",
@@ -285,7 +285,7 @@ class Evaluation(Scores):
 
 
 def family_and_task(metric: str) -> tuple[str, str | None]:
-    """("All labels", "sst2") of knn_sst2@20; of a metric that names no task, that of the data trained on, None."""
+    """("Linear probes and neighbours", "sst2") of knn_sst2@20; None for a task: it is of the data trained on."""
     protocol = metric.split("@")[0]
     known = max((name for name in FAMILIES if f"{protocol}_".startswith(f"{name}_")), key=len, default=None)
     return FAMILIES.get(known, "Tasks"), protocol[len(known) + 1 :] or None if known else protocol

@@ -53,10 +53,10 @@ def test_a_score_must_name_its_protocol(report):
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("knn@20", ("All labels", None)),
-        ("knn_sst2@20", ("All labels", "sst2")),
-        ("voc07_full", ("All labels", None)),
-        ("voc07_full_photos", ("All labels", "photos")),
+        ("knn@20", ("Linear probes and neighbours", None)),
+        ("knn_sst2@20", ("Linear probes and neighbours", "sst2")),
+        ("voc07_full", ("Linear probes and neighbours", None)),
+        ("voc07_full_photos", ("Linear probes and neighbours", "photos")),
         ("voc07@4", ("Few labels", None)),
         ("k_shot_fashion_mnist@4", ("Few labels", "fashion_mnist")),
         ("finetune_mrpc_f1@1%", ("Fine-tuned", "mrpc_f1")),
