@@ -346,7 +346,7 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
         chosen = settings.metrics.replace(" ", "").split(",")
     if wrong := [name for name in chosen if name not in suitable]:
         raise InputError(f"--metrics {wrong[0]} does not fit these labels; choose from {', '.join(suitable)}")
-    family = {"full": "finetune", "linear": "linear"}[settings.mode]
+    family = {"full": "finetune", "linear": "linear_probe"}[settings.mode]
     return {metric: f"{family}_{task}" + (f"_{metric}" if len(chosen) > 1 else "") for metric in chosen}
 
 

@@ -403,16 +403,16 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
     assert finetune(*arguments, "--label_fraction", "0.1", "--add_to_card", "--output_dir", tmp_path / "out") == 0
     report = facts.Report.load(model)
     expected = np.mean([scores_of(tmp_path / "out")["Masked LM", 0.1, seed]["accuracy"] for seed in (42, 43, 44)])
-    assert report.rows["Masked LM"]["linear_words@10%"] == pytest.approx(expected)
+    assert report.rows["Masked LM"]["linear_probe_words@10%"] == pytest.approx(expected)
     assert report.rows["Masked LM"]["knn"] == 0.5
     assert set(report.rows) == {"Masked LM", "random weights", "TF-IDF"}
-    assert r"linear\_words@10%" in (model / "README.md").read_text()
+    assert r"linear\_probe\_words@10%" in (model / "README.md").read_text()
 
     arguments += ["--seeds", "2", "--baseline", "false", "--label_fraction", "0.2", "--add_to_card"]
     assert finetune(*arguments, "--output_dir", tmp_path / "other") == 0
     report = facts.Report.load(model)  # of the scores under one name all are measured in one way
-    assert [key for key in report.metrics if "words" in key] == ["linear_words@20%"]
-    assert "mean of 2 seeds" in report.protocols["linear_words"]
+    assert [key for key in report.metrics if "words" in key] == ["linear_probe_words@20%"]
+    assert "mean of 2 seeds" in report.protocols["linear_probe_words"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn
     "voc07": "Few labels",
     "voc07_full": "Linear probes and neighbours",
     "knn": "Linear probes and neighbours",
-    "linear": "Linear probes and neighbours",
+    "linear": "Linear probes and neighbours",  # as `evaluate` measures it; of shares of the labels, by `finetune`:
+    "linear_probe": "Linear probes and neighbours",
     "finetune": "Fine-tuned",
     "recall": "Retrieval",
     "map": "Retrieval",

@@ -57,6 +57,8 @@ def test_a_score_must_name_its_protocol(report):
         ("knn_sst2@20", ("Linear probes and neighbours", "sst2")),
         ("voc07_full", ("Linear probes and neighbours", None)),
         ("voc07_full_photos", ("Linear probes and neighbours", "photos")),
+        ("linear_probe_sst2@1%", ("Linear probes and neighbours", "sst2")),
+        ("linear_sst2", ("Linear probes and neighbours", "sst2")),
         ("voc07@4", ("Few labels", None)),
         ("k_shot_fashion_mnist@4", ("Few labels", "fashion_mnist")),
         ("finetune_mrpc_f1@1%", ("Fine-tuned", "mrpc_f1")),
