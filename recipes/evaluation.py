@@ -287,7 +287,7 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
             networks[name] = model, False
         plain = "raw pixels" if images else "TF-IDF"
         rows[plain] = partial(plain_features, learn_from, components=None)
-        rows[f"PCA of {plain}"] = partial(plain_features, learn_from, components=64)
+        rows["PCA of pixels" if images else "PCA of TF-IDF"] = partial(plain_features, learn_from, components=64)
     return rows, networks
 
 

@@ -91,7 +91,7 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     assert evaluate(*arguments) == 0
     assert "page: " in capsys.readouterr().out
     report = json.loads((out / "report.json").read_text())
-    assert list(report["rows"]) == ["tiny", "random weights", "raw pixels", "PCA of raw pixels"]
+    assert list(report["rows"]) == ["tiny", "random weights", "raw pixels", "PCA of pixels"]
     assert set(report["rows"]["tiny"]) >= {
         "k_shot@1", "k_shot@1_ci95", "k_shot@4", "knn@20", "knn@20_ci95", "linear", "recall@1", "recall@5", "map",
         "nmi", "nmi_ci95", "ari", "matched", "silhouette",
@@ -186,7 +186,7 @@ def test_scores_go_into_the_card_of_the_first_model(resnet, report, tmp_path):
     arguments = ["--model", model, "--dataset", "toy", "--train_examples", 100, "--test_examples", 50, "--shots", "1,2"]
     assert evaluate(*arguments, "--add_to_card", "--output_dir", out) == 0
     found, extended = load(out), load(model)
-    assert list(extended.rows) == ["SimCLR", "raw pixels", "random weights", "PCA of raw pixels"]
+    assert list(extended.rows) == ["SimCLR", "raw pixels", "random weights", "PCA of pixels"]
     assert extended.rows["SimCLR"]["knn@20"] == 0.9  # what was known stays
     assert extended.rows["SimCLR"]["knn_toy@20"] == found.rows["tiny"]["knn@20"]
     assert extended.rows["raw pixels"]["k_shot_toy@1_ci95"] == found.rows["raw pixels"]["k_shot@1_ci95"]
