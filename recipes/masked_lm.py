@@ -79,6 +79,9 @@ def main(settings: MaskedLMSettings) -> None:
         )
         if tokenizer.mask_token_id is None:
             raise InputError("masked language modelling needs a tokenizer with a mask token, and this one has none")
+        first, last = ends(tokenizer)
+        if settings.short_rows and length // 4 <= len(first) + len(last):
+            raise InputError(f"--short_rows: a quarter of --sequence_length {length} has no room for text")
         rows, test = (
             pack_rows(part, tokenizer, length=length, packing=settings.packing, progress=f"rows to {purpose}")
             for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
@@ -108,8 +111,6 @@ def main(settings: MaskedLMSettings) -> None:
     model = start(settings, tokenizer, args)
 
     # 4. Train
-    first, last = ends(tokenizer)
-
     def whole_or_short(batch):
         return cut_rows(batch, 4, start=first, end=last) if trainer.progress() < settings.short_rows else batch
 

@@ -229,6 +229,7 @@ BAD = [
     ("masked_lm", ["--dataset", "{}/two"], "several columns hold text: title, body; choose with --text_column"),
     ("masked_lm", ["--dataset", "{}/two", "--text_column", "head"], "does not exist; the columns are title, body"),
     ("masked_lm", ["--dataset", "{}/numbers"], "no column holds text: value"),
+    ("masked_lm", ["--short_rows", "0.5", "--sequence_length", "8"], "has no room for text"),
     ("masked_lm", ["--dataset", "{}/short"], "a batch of 8 rows is larger than the data"),
     ("masked_lm", ["--tokenizer", "{models}/gpt2"], "needs a tokenizer with a mask token"),
     ("masked_lm", ["--tokenizer", "{}/nothing"], "holds no tokenizer"),

@@ -76,8 +76,8 @@ def padding(rows: Dataset) -> float:
 def cut_rows(batch: dict[str, Tensor], parts: int, *, start: list[int] = (), end: list[int] = ()) -> dict[str, Tensor]:
     """Each row of a batch as `parts` rows: input_ids (B, T) -> (B parts, T / parts), and its other columns alike.
 
-    start, end: the special tokens around a text. The new rows get them too, in place of what stood there: a network
-    that seldom met [CLS] could not be fine-tuned by it. Documents that are kept apart have them already.
+    start, end: the special tokens around a text. The new rows get them too, as every text will have them that the
+    network is used on; the tokens that stood there are not seen then. Documents that are kept apart have theirs.
     """
     size = batch["input_ids"].shape[1] // parts
     cut = {name: column.reshape(-1, size) for name, column in batch.items() if column.ndim == 2}

@@ -143,7 +143,8 @@ class TextPretrainingSettings(PretrainingSettings):
     decay: float = setting(0.5, "share of the run that falls to 0 (stable)", section="training", at_least=0, at_most=1)
     short_rows: float = setting(
         0.0,
-        "share of the run with rows cut into four short ones (masked LM leaves its first plateau sooner on them)",
+        "share of the run with rows cut into four short ones (masked LM leaves its first plateau sooner on them; there "
+        "each has special tokens around it, in the place of its first and last ones)",
         section="training",
         at_least=0,
         at_most=1,
