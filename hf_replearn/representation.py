@@ -120,6 +120,10 @@ class Pooling(nn.Module):
         self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
 
     def forward(self, batch) -> Tensor:
+        return torch.cat(self.layers(batch), dim=1)
+
+    def layers(self, batch) -> list[Tensor]:
+        """The features of each layer by themselves, (B, Dn); of the last one only, unless all are asked for."""
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
         outputs = self.encoder(**inputs, output_hidden_states=self.all_layers)
         mask = inputs.get("attention_mask")
@@ -128,7 +132,7 @@ class Pooling(nn.Module):
         if self.encoder.config.model_type == "timm_wrapper":
             pooled[-1] = outputs.pooler_output
         self.widths = [layer.shape[1] for layer in pooled]
-        return torch.cat(pooled, dim=1)
+        return pooled
 
 
 def pool(states: Tensor, mask: Tensor | None = None, *, how: Literal["mean", "cls", "last"] = "mean") -> Tensor:

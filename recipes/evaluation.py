@@ -57,8 +57,8 @@ class EvaluateSettings:
     )
     layers: str = setting(
         "last",
-        "layer that is judged: last, or its number (0: before the first block); all: the last, and k-shot, kNN and "
-        "linear probe of every layer",
+        "layer that is judged: last, or its number (0: before the first block); all: the last, and k-shot, kNN, "
+        "linear probe and fine-tuning of every layer",
         section="model",
     )
     baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
@@ -81,7 +81,11 @@ class EvaluateSettings:
         None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
     )
     finetune: tuple[float, ...] = setting(
-        (), "fine-tune every network too, on these shares of the labels", section="evaluation", at_least=0, at_most=1
+        (),
+        "fine-tune every network too (each layer, with --layers all), on these shares of the labels",
+        section="evaluation",
+        at_least=0,
+        at_most=1,
     )
     learning_rate: float = setting(
         5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", at_least=0
@@ -157,16 +161,16 @@ def main(settings: EvaluateSettings) -> None:
     )
     found = {}
     for row, layers in features.items():
-        tuned = {}
-        for share, rows in draws.items() if row in networks else ():
-            correct = finetuned(settings, *networks[row], train.select(rows), test, names=data.label_names)
-            tuned[f"finetune@{share:g}"] = correct
+        tuned, tuned_layers = {}, {}
+        if row in networks:
+            tune = partial(finetuned, settings, *networks[row], test=test, names=data.label_names)
+            tuned, tuned_layers = fine_tuning(tune, draws, train, which=settings.layers, count=len(layers))
         print(f"scores of {row} …", flush=True)
         report.rows[row], report.properties[row], found[row] = measure(
             kind, layers, labels_of(test), scope=scope, shots=shots, tuned=tuned, seed=settings.seed
         )
         if kind == "classes" and len(layers) > 1:
-            report.layers[row] = over_layers(layers, shots=shots, draws=scope.draws, seed=settings.seed)
+            report.layers[row] = over_layers(layers, shots=shots, draws=scope.draws, seed=settings.seed) | tuned_layers
 
     # 5. What every score means, and whether the encoders differ
     counts = {"train": len(train), "test": len(test), "draws": scope.draws, "rate": settings.learning_rate}
@@ -294,14 +298,13 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
 def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: str) -> tuple[list, dict[str, str]]:
     """Features of each layer of a network, computed once."""
     import datasets
-    import torch
     from accelerate import PartialState
 
+    from hf_replearn.evaluation.finetune import measure_layers
     from hf_replearn.representation import extract_once, split_layers
 
     encoder = encoder.to(PartialState().device).eval()
-    with torch.no_grad():
-        encoder(preprocess([parts[0][0]]).to(next(encoder.parameters()).device))  # tells the widths
+    measure_layers(encoder, preprocess([parts[0][0]]))
     if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
         raise InputError(f"--layers {settings.layers}: {origin} has the layers 0 to {len(encoder.widths) - 1}")
     extracted = [
@@ -325,14 +328,45 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     return layers, facts | {"pooling": "its own" if image and not layer else settings.pooling + layer}
 
 
-def finetuned(settings: EvaluateSettings, checkpoint: str, pretrained: bool, train, test, *, names: list[str]):
-    """Which test examples (1, M) a network that was fine-tuned on all of train tells right, as `finetune` does it."""
-    import torch
-    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, set_seed
+def fine_tuning(tune: Callable, draws: dict, train, *, which: str, count: int) -> tuple[dict, dict]:
+    """Of one network and every draw of labels: which test examples it tells right, {"finetune@0.1": (1, M)}, and, of
+    --layers all, its accuracy from each of `count` layers alone, {"finetune@0.1": [layer 0, 1, …]}."""
+    tuned, by_layer = {}, {}
+    for share, rows in draws.items():
+        metric, examples = f"finetune@{share:g}", train.select(rows)
+        tuned[metric] = tune(examples, layer=int(which) if which.isdigit() else None)
+        if which == "all":
+            by_layer[metric] = [tune(examples, layer=number).mean().item() for number in range(count)]
+    return tuned, by_layer
 
-    from hf_replearn.evaluation.finetune import choose_length, finetune, load_network, load_processor, with_dropout
+
+def finetuned(
+    settings: EvaluateSettings,
+    checkpoint: str,
+    pretrained: bool,
+    train,
+    *,
+    test,
+    names: list[str],
+    layer: int | None = None,
+):
+    """Which test examples (1, M) a network that was fine-tuned on all of train tells right, as `finetune` does it.
+
+    layer: of that number, under a linear classifier of its pooled features; none: the network that transformers makes.
+    """
+    import torch
+    from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification, set_seed
+
+    from hf_replearn.evaluation.finetune import (
+        LayerClassifier,
+        choose_length,
+        finetune,
+        load_network,
+        load_processor,
+        with_dropout,
+    )
     from hf_replearn.recipes.finetune import FinetuneSettings, training_arguments
-    from hf_replearn.representation import ProcessorInputs
+    from hf_replearn.representation import Pooling, ProcessorInputs
 
     images = "image" in train.column_names
     auto = AutoModelForImageClassification if images else AutoModelForSequenceClassification
@@ -344,9 +378,13 @@ def finetuned(settings: EvaluateSettings, checkpoint: str, pretrained: bool, tra
         learning_rate=settings.learning_rate, dataloader_num_workers=settings.dataloader_num_workers,
     )  # fmt: skip
     set_seed(settings.seed)
-    network = load_network(auto, checkpoint, with_dropout(config, usual.dropout), pretrained=pretrained)
-    args = training_arguments(usual, examples=len(train), seed=settings.seed)
+    config = with_dropout(config, usual.dropout)
+    network = load_network(auto if layer is None else AutoModel, checkpoint, config, pretrained=pretrained)
     collate = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+    if layer is not None:
+        pooling = Pooling(network, how=settings.pooling, all_layers=True)
+        network = LayerClassifier(pooling, layer=layer, batch=collate([train[0]]), outputs=len(names))
+    args = training_arguments(usual, examples=len(train), seed=settings.seed)
     told, labels = finetune(network, train, test, collate=collate, args=args)
     return torch.from_numpy(told == labels)[None].float()
 

@@ -5,6 +5,7 @@
     hf-replearn finetune --model bert-base-uncased --dataset nyu-mll/glue --dataset_config cola --output_dir out/cola
     hf-replearn finetune --model out/mine --dataset stsb.csv --mode linear --layers all --output_dir out/stsb
     hf-replearn finetune --model out/digits --dataset toy --label_fraction 0.1 --output_dir out/digits_finetuned
+    hf-replearn finetune --model out/mine --dataset path/to/glue/cola --layers all --output_dir out/mine_cola
 
 Texts and images, classes and numbers (regression). The tasks of GLUE are scored with their own metrics. Every network
 stands beside the same one from random weights, trained in the same way on the same draws of labels.
@@ -36,7 +37,10 @@ class FinetuneSettings(RunSettings):
         "full", "full: all weights are trained; linear: a probe on frozen features", section="model"
     )
     layers: str = setting(
-        "last", "linear mode: probe the last layer, all, or also layer N (0: before the first block)", section="model"
+        "last",
+        "last: the network as it is made; all, N: also each layer, or layer N (0: before the first block), under a "
+        "linear classifier of its own, with the blocks below it frozen (linear) or trained (full)",
+        section="model",
     )
     dropout: float | None = setting(
         0.1,
@@ -89,7 +93,8 @@ class FinetuneSettings(RunSettings):
 class Task:
     """A labelled task as every way to learn it meets it.
 
-    auto: the transformers class of its networks; collate: rows -> batch; largest: labels in the largest draw.
+    auto: the transformers class of its networks; collate: rows -> batch; largest: labels in the largest draw;
+    layers: numbers of those that are learnt from by themselves.
     """
 
     settings: FinetuneSettings
@@ -100,6 +105,7 @@ class Task:
     test: Any
     metrics: list[str]
     largest: int
+    layers: list[int]
 
 
 def main(settings: FinetuneSettings) -> None:
@@ -155,7 +161,8 @@ def main(settings: FinetuneSettings) -> None:
         return  # probes are one process's work
 
     # 4. Ways to learn the task, each with its draws
-    task = Task(settings, auto, config, collate, train, test, list(names), max(map(len, draws.values())))
+    layers = choose_layers(settings, config, collate([train[0]]))
+    task = Task(settings, auto, config, collate, train, test, list(names), max(map(len, draws.values())), layers)
     way, its_draws = (fine_tuning, draws) if settings.mode == "full" else (probing, few)
     ways = {encoder: (partial(way, task, pretrained=True), its_draws)}
     if settings.baseline:
@@ -173,7 +180,7 @@ def main(settings: FinetuneSettings) -> None:
     if settings.mode == "full":
         processor.save_pretrained(out / "model")
         print(f"the fine-tuned network: {out / 'model'}")
-    elif settings.layers == "all":
+    if settings.layers == "all":
         draw_layers(rows, name=next(iter(names.values()))).savefig(out / "layers.png", dpi=120)
         print(f"curve over layers: {out / 'layers.png'}")
     if settings.add_to_card:
@@ -190,19 +197,30 @@ def main(settings: FinetuneSettings) -> None:
 
 def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
     """All weights, from the checkpoint or from random ones; the first network with the most labels is kept."""
-    from transformers import set_seed
+    from transformers import AutoModel, set_seed
 
-    from hf_replearn.evaluation.finetune import finetune, load_network, score
+    from hf_replearn.evaluation.finetune import LayerClassifier, finetune, load_network, score
+    from hf_replearn.representation import Pooling
+
+    load = partial(load_network, checkpoint=task.settings.model, config=task.config, pretrained=pretrained)
 
     def learn(rows, *, seed: int) -> dict[str, float]:
-        set_seed(seed)
-        network = load_network(task.auto, task.settings.model, task.config, pretrained=pretrained)
-        args = training_arguments(task.settings, examples=len(rows), seed=seed)
-        examples = task.train.select(rows)
-        found = finetune(network, examples, task.test, collate=task.collate, args=args)
-        if pretrained and seed == task.settings.seed and len(rows) == task.largest and args.process_index == 0:
-            network.save_pretrained(Path(task.settings.output_dir, "model"))
-        return score(*found, metrics=task.metrics)
+        examples, found = task.train.select(rows), {}
+        for layer in (None, *task.layers):
+            set_seed(seed)
+            if layer is None:
+                network = load(task.auto)
+            else:
+                pooling, batch = Pooling(load(AutoModel), all_layers=True), task.collate([examples[0]])
+                network = LayerClassifier(pooling, layer=layer, batch=batch, outputs=task.config.num_labels)
+            args = training_arguments(task.settings, examples=len(rows), seed=seed)
+            told = finetune(network, examples, task.test, collate=task.collate, args=args)
+            scores = score(*told, metrics=task.metrics)
+            found |= scores if layer is None else {f"{name} layer {layer}": value for name, value in scores.items()}
+            keep = layer is None and pretrained and seed == task.settings.seed and len(rows) == task.largest
+            if keep and args.process_index == 0:
+                network.save_pretrained(Path(task.settings.output_dir, "model"))
+        return found
 
     return learn
 
@@ -256,6 +274,20 @@ def network_of(settings: FinetuneSettings, data) -> tuple[type, dict[str, Any]]:
         return transformers.AutoModelForImageClassification, head
     head["problem_type"] = "single_label_classification" if data.label_names else "regression"
     return transformers.AutoModelForSequenceClassification, head
+
+
+def choose_layers(settings: FinetuneSettings, config, batch) -> list[int]:
+    """The numbers of the layers that are learnt from by themselves. Raises InputError for one that does not exist."""
+    from transformers import AutoModel
+
+    from hf_replearn.evaluation.finetune import load_network, measure_layers
+    from hf_replearn.evaluation.layers import named_layers
+    from hf_replearn.representation import Pooling
+
+    if settings.layers == "last":
+        return []
+    encoder = load_network(AutoModel, settings.model, config)
+    return named_layers(settings.layers, len(measure_layers(Pooling(encoder, all_layers=True), batch)))
 
 
 def draw_labels(settings: FinetuneSettings, data) -> tuple[Any, Any, dict]:

@@ -168,10 +168,12 @@ def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
         "--learning_rate",
         "3e-3",
     ]
-    assert evaluate(*arguments, "--output_dir", tmp_path / "out") == 0
+    assert evaluate(*arguments, "--layers", "all", "--output_dir", tmp_path / "out") == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     for row in ("bert", "random weights"):
         assert report["rows"][row]["finetune@1"] > 0.95 >= report["rows"][row]["k_shot@1"]
+        over_layers = report["layers"][row]["finetune@1"]  # the embeddings know the words
+        assert len(over_layers) == 3 and min(over_layers) > 0.9 and len(report["layers"][row]["finetune@0.1"]) == 3
         assert report["rows"][row]["finetune@0.1"] > 0.6 and "finetune@0.1_ci95" in report["rows"][row]
     assert "finetune@1" not in report["rows"]["TF-IDF"]
     tested = {(test["metric"], test["other"]) for test in report["comparisons"]}

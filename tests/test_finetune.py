@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModel, AutoModelForImageClassification, AutoModelFo
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.finetune import (
+    LayerClassifier,
     choose_length,
     load_network,
     load_processor,
@@ -170,6 +172,31 @@ def test_the_last_layer_of_timm_is_its_own_pooling(checkpoints):
     assert encoder.widths == [64, 8, 8, 16, 32]
 
 
+@pytest.mark.parametrize("family", [*FAMILIES, "resnet"])
+def test_a_layer_learns_with_the_blocks_below_it_alone(checkpoints, family):
+    """Its logits are the head's of the layer's pooled features, and no gradient reaches a block above it."""
+    folder, images = str(checkpoints / family), family == "resnet"
+    config, processor = load_processor(folder, images=images, num_labels=3)
+    pooling = Pooling(load_network(AutoModel, folder, config), all_layers=True)
+    if images:
+        batch = transformers.BatchFeature({"pixel_values": torch.randn(3, 3, 32, 32), "labels": torch.arange(3)})
+    else:
+        rows = [{"text": text, "label": n} for n, text in enumerate(("w1 w2", "w3 w4 w5", "w6"))]
+        batch = ProcessorInputs(processor, 16)(rows)
+    network = LayerClassifier(pooling, layer=1, batch=batch, outputs=3).eval()
+    found = network(**batch)
+    features = pooling(batch).split(pooling.widths, dim=1)[1]
+    torch.testing.assert_close(found["logits"], network.head(features))
+    expected = torch.nn.functional.cross_entropy(found["logits"], batch["labels"])
+    torch.testing.assert_close(found["loss"], expected)
+    found["loss"].backward()
+    first, second = ("layer1.", "layer2.") if images else (r"(layer|h|layers)\.0\.", r"(layer|h|layers)\.1\.")
+    reached = {name: parameter.grad is not None for name, parameter in network.named_parameters()}
+    assert any(got for name, got in reached.items() if re.search(first, name)), reached
+    above = [got for name, got in reached.items() if re.search(second, name)]
+    assert above and not any(above), reached
+
+
 def test_the_head_is_always_fresh_and_the_body_the_checkpoints(checkpoints, tmp_path):
     folder = str(checkpoints / "bert")
     config, _ = load_processor(folder, images=False, num_labels=2)
@@ -324,6 +351,23 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
     assert scores_of(out) == found  # the missing one comes out the same
 
 
+def test_fine_tuning_of_every_layer(checkpoints, tmp_path):
+    """The layer before the first block knows the words, which are all that tells these classes."""
+    data, out = make_texts(400, seed=0), tmp_path / "out"
+    Dataset.from_dict(data | {"label": [{"low": 0, "high": 1}[label] for label in data["label"]]}).to_csv(
+        tmp_path / "words.csv"
+    )
+    arguments = ["--model", checkpoints / "bert", "--dataset", tmp_path / "words.csv", "--layers", "all"]
+    arguments += ["--min_steps", "60", "--learning_rate", "5e-3", "--seeds", "1", "--label_fraction", "0.5"]
+    assert finetune(*arguments, "--output_dir", out) == 0
+    found = scores_of(out)
+    for row in ("bert", "random weights"):
+        assert list(found[row, 0.5, 42]) == ["accuracy", *(f"accuracy layer {number}" for number in range(3))]
+        assert min(found[row, 0.5, 42].values()) > 0.8
+    assert len(set(found["bert", 0.5, 42].values())) > 1
+    assert (out / "layers.png").stat().st_size > 10_000
+
+
 def test_frozen_layers(checkpoints, texts, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--model", checkpoints / "gpt2", "--dataset", texts, "--mode", "linear", "--layers", "all"]
@@ -370,11 +414,10 @@ def test_images(checkpoints, tmp_path, mode):
     assert [row for row, _, _ in found] == ["resnet", "random weights", "raw pixels"]
     assert found["raw pixels", 0.1, 42]["accuracy"] > 0.8
     if mode == "full":
-        assert found["resnet", 0.1, 42]["accuracy"] > 0.4
+        assert found["resnet", 0.1, 42]["accuracy"] > 0.4 and found["resnet", 0.1, 42]["accuracy layer 4"] > 0.4
         plain = AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "model")
         assert plain.config.id2label == {number: str(number) for number in range(10)}
-    else:
-        assert list(found["resnet", 0.1, 42]) == ["accuracy", *(f"accuracy layer {number}" for number in range(5))]
+    assert list(found["resnet", 0.1, 42]) == ["accuracy", *(f"accuracy layer {number}" for number in range(5))]
 
 
 def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
@@ -428,6 +471,7 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
         (["--label_fraction", "1.5"], "--label_fraction must be between 0 and 1"),
         (["--metrics", "pearson"], "--metrics pearson does not fit these labels; choose from accuracy, f1"),
         (["--max_length", "100"], "--max_length 100 is more than the 32 tokens"),
+        (["--layers", "3"], "--layers 3: the layers of this network are 0 to 2"),
         (["--layers", "first"], "--layers must be last, all or the number of a layer, got 'first'"),
         (["--push_to_hub", "--mode", "linear"], "which --mode linear does not have"),
         (["--seeds", "0"], "--seeds must be at least 1"),

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 
 from hf_replearn.errors import InputError
 from hf_replearn.metrics import METRICS
+from hf_replearn.representation import Pooling
 
 # Whose positions are counted from the padding token's number on.
 SHIFTED_POSITIONS = ("roberta", "camembert", "mpnet", "longformer")
@@ -84,6 +85,36 @@ def load_network(auto: type, checkpoint: str, config, *, pretrained: bool = True
     if auto is not AutoModel:
         _refresh_head(network)
     return network
+
+
+class LayerClassifier(nn.Module):
+    """A fresh linear map of the pooled features of one layer, below which everything can be fine-tuned.
+
+    pooling: all layers of an encoder. layer: 0 is what stands before the first block; blocks after it stay as they are.
+    batch:   one to learn the width of the layer from. outputs: classes, or 1 where labels are numbers.
+    """
+
+    accepts_loss_kwargs = False  # the loss is the mean of a batch
+
+    def __init__(self, pooling: Pooling, *, layer: int, batch, outputs: int):
+        super().__init__()
+        self.pooling, self.layer = pooling, layer
+        self.head = nn.Linear(measure_layers(pooling, batch)[layer], outputs)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, labels: torch.Tensor, **inputs) -> dict[str, torch.Tensor]:
+        logits = self.head(self.pooling.layers(inputs)[self.layer])
+        if labels.is_floating_point():
+            return {"loss": nn.functional.mse_loss(logits.squeeze(1), labels), "logits": logits}
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+@torch.no_grad()
+def measure_layers(pooling: Pooling, batch) -> list[int]:
+    """The width of each layer that it gives."""
+    pooling.eval()(batch.to(next(pooling.parameters()).device))
+    return pooling.widths
 
 
 def _random_network(auto: type, config) -> nn.Module:

@@ -43,16 +43,25 @@ def probe_layers(
     layers: train and test features of each; rows: of the train features that have labels.
     Raises InputError for a layer that does not exist.
     """
-    last = len(layers) - 1
-    numbers = {"last": [], "all": range(last + 1)}[which] if which in ("last", "all") else [int(which)]
-    if not set(numbers) <= set(range(last + 1)):
-        raise InputError(f"--layers {which}: the layers of this network are 0 to {last}")
+    last, numbers = len(layers) - 1, named_layers(which, len(layers))
     found = {}
     for number in {*numbers, last}:
         train, test = layers[number]
         found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, seed=seed)
     by_layer = {f"{metric} layer {number}": found[number][metric] for metric in metrics for number in numbers}
     return found[last] | by_layer
+
+
+def named_layers(which: str, count: int) -> list[int]:
+    """The numbers of the layers, of `count`, that are measured besides the last one as the encoder gives it.
+
+    which: "last" (none), "all" or a number. Raises InputError for a layer that does not exist.
+    """
+    if which in ("last", "all"):
+        return [] if which == "last" else list(range(count))
+    if int(which) >= count:
+        raise InputError(f"--layers {which}: the layers of this network are 0 to {count - 1}")
+    return [int(which)]
 
 
 def bag_of_words(train, test, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:

@@ -40,7 +40,8 @@ JUDGED = {
     "{train} labels, C chosen on a fifth of them; interval by bootstrap over test examples.",
     "finetune": "Accuracy on {test} test examples after fine-tuning all weights on this share of {train} labels, "
     "balanced over classes (AdamW, learning rate {rate}, batch 32, 3 epochs, at least 200 steps, dropout 0.1; one "
-    "seed); interval by bootstrap over test examples.",
+    "seed); interval by bootstrap over test examples. Of a layer by itself: a linear classifier of its pooled features "
+    "and the blocks below it.",
     "recall": "Share of {queries} test examples of which one of the k nearest other ones of {test} (cosine) is of the "
     "same class; interval by bootstrap over queries.",
     "map": "Mean average precision of the rankings of all other test examples of {test} (cosine) by {queries} of them, "
