@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 MAX_STEPS = 300
-TOLERANCE = 1e-3  # of the first gradient, in the norm of the preconditioner
+TOLERANCE = 2e-5  # of the objective: what a preconditioned gradient step still promises
 SCORES = 2**25  # held at a time: 128 MiB
 
 
@@ -22,10 +22,11 @@ def softmax_regression(x: Tensor, labels: Tensor, costs: Tensor, classes: int) -
     Returns W (B, P, K, D) and b (B, P, K).
 
     Preconditioned conjugate gradients on the principal axes of x, where the Hessian is close to diagonal: the number of
-    steps hardly depends on how correlated the features are. All costs share the matrix products. Deterministic.
+    steps hardly depends on how correlated the features are. All costs share the matrix products. Deterministic. The
+    objective ends within about 0.005 % of its minimum.
     """
     z, axes = _principal_axes(x)
-    z = torch.cat([z, torch.ones_like(z[..., :1])], dim=-1)  # (B, n, q + 1), the last for the bias
+    z = torch.cat([z.mT, torch.ones_like(z.mT[:, :1])], dim=1)  # (B, q + 1, n), the last for the bias
     some = max(1, SCORES // (labels.numel() * classes))
     w = torch.cat([_conjugate_gradients(z, labels, c, classes) for c in costs.split(some)], dim=1)
     return w[..., :-1] @ axes.mT[:, None], w[..., -1]
@@ -55,15 +56,12 @@ def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _conjugate_gradients(z: Tensor, labels: Tensor, costs: Tensor, classes: int) -> Tensor:
-    """Polak-Ribière with a Newton step along each direction. Returns w (B, P, K, q + 1)."""
-    problems, n, width = z.shape
+    """Polak-Ribière with a Newton step along each direction. z: (B, q + 1, n). Returns w (B, P, K, q + 1)."""
+    problems, width, n = z.shape
     c = costs[:, None, None]  # (P, 1, 1)
     penalty = torch.ones(width).index_fill_(0, torch.tensor(width - 1), 0.0)
-    of_class = torch.nn.functional.one_hot(labels, classes).to(z).mT @ z  # (B, K, q + 1), sums of each class
-    # 1 / K is the largest eigenvalue of the softmax's Hessian at w = 0.
-    inverse = 1 / (penalty + c / classes * z.square().sum(dim=1)[:, None, None])  # (B, P, 1, q + 1)
-    w = z.new_zeros(problems, len(costs), classes, width)
-    f = z.new_zeros(problems, len(costs), classes, n)
+    of_class = (torch.nn.functional.one_hot(labels, classes).to(z).mT @ z.mT)[:, None]  # (B, 1, K, q + 1), class sums
+    squares = z.square().sum(dim=2)[:, None, None]  # (B, 1, 1, q + 1)
 
     def times(a: Tensor, b: Tensor) -> Tensor:  # (B, P, K, ·) @ (B, ·, ·) as one wide product
         return (a.flatten(1, 2) @ b).view(*a.shape[:3], b.shape[-1])
@@ -71,44 +69,46 @@ def _conjugate_gradients(z: Tensor, labels: Tensor, costs: Tensor, classes: int)
     def inner(a: Tensor, b: Tensor) -> Tensor:  # (B, P, 1, 1)
         return (a * b).sum(dim=(2, 3), keepdim=True)
 
-    def loss(w: Tensor, f: Tensor) -> Tensor:
-        own = f.gather(2, labels[:, None, None].expand(-1, f.shape[1], -1, -1))  # (B, P, 1, n)
-        fit = f.logsumexp(dim=2, keepdim=True) - own
-        return 0.5 * inner(w, penalty * w) + c * fit.sum(dim=3, keepdim=True)
+    def objective(w: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+        """Its value (B, P, 1, 1), and the log partition functions (B, P, 1, n) of the scores f."""
+        log_mass = f.logsumexp(dim=2, keepdim=True)
+        fit = log_mass.sum(dim=3, keepdim=True, dtype=torch.float64) - inner(of_class.double(), w.double())
+        return 0.5 * inner(w, penalty * w) + c * fit, log_mass
 
-    p = f.softmax(dim=2)
-    g = c * (times(p, z) - of_class[:, None])
-    s = inverse * g
-    gs = first = inner(g, s)
-    d, value = -s, loss(w, f)
+    w = g = d = z.new_zeros(problems, len(costs), classes, width)
+    f = z.new_zeros(problems, len(costs), classes, n)
+    value, log_mass = objective(w, f)
+    gs = z.new_full(value.shape, torch.inf)
     result, left = torch.empty_like(w), torch.arange(len(costs))
     for _ in range(MAX_STEPS):
-        done = gs <= TOLERANCE**2 * first  # (B, P, 1, 1)
+        p = (f - log_mass).exp_()
+        g_old, g = g, penalty * w + c * (times(p, z.mT) - of_class)
+        # The Hessian of each class, as if every example had the mean weight p (1 - p).
+        weight = (p.sum(dim=3) - torch.linalg.vector_norm(p, dim=3).square())[..., None] / n  # (B, P, K, 1)
+        s = g / (penalty + c * weight * squares)
+        gs_old, gs = gs, inner(g, s)
+        d = ((gs - inner(g_old, s)) / gs_old).clamp(min=0) * d - s
+        d = torch.where(inner(d, g) < 0, d, -s)
+        done = gs <= TOLERANCE * value  # (B, P, 1, 1)
         finished = done.all(dim=0).flatten()
         if finished.any():  # a small cost is found long before a large one: work on with the others
             result[:, left[finished]] = w[:, finished]
-            some = ~finished
-            left, c = left[some], c[some]
+            left, c = left[~finished], c[~finished]
             if not len(left):
                 return result
-            w, f, p, g, d, gs, first, value, inverse, done = (
-                part[:, some] for part in (w, f, p, g, d, gs, first, value, inverse, done)
-            )
-        fd = times(d, z.mT)
+            w, f, p, g, d, gs, value, done = (part[:, ~finished] for part in (w, f, p, g, d, gs, value, done))
+        fd = times(d, z)
         pfd = p * fd
-        spread = inner(pfd, fd) - pfd.sum(dim=2, keepdim=True).square().sum(dim=3, keepdim=True)
-        step = -inner(g, d) / (inner(d, penalty * d) + c * spread)
+        curvature = inner(pfd, fd) - pfd.sum(dim=2, keepdim=True).square().sum(dim=3, keepdim=True)
+        step = -inner(g, d) / (inner(d, penalty * d) + c * curvature)
         step = step.masked_fill(done, 0)
         # The curvature falls along a long step of a confident classifier: halve where it went uphill.
-        while ((trial := loss(w + step * d, f + step * fd)) > value * (1 + 1e-5)).any():
-            step = torch.where(trial > value * (1 + 1e-5), step / 2, step)
-        w, f, value = w + step * d, f + step * fd, trial
-        p = f.softmax(dim=2)
-        g_old, g = g, penalty * w + c * (times(p, z) - of_class[:, None])
-        s = inverse * g
-        gs_old, gs = gs, inner(g, s)
-        beta = ((gs - inner(g_old, s)) / gs_old).clamp(min=0)
-        d = beta * d - s
-        d = torch.where(inner(d, g) < 0, d, -s)
+        while True:
+            there, scores = w + step * d, torch.addcmul(f, step, fd)
+            trial, log_mass = objective(there, scores)
+            if not (uphill := trial > value * (1 + 1e-5)).any():
+                break
+            step = torch.where(uphill, step / 2, step)
+        w, f, value = there, scores, trial
     result[:, left] = w
     return result
