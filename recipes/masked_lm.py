@@ -62,7 +62,7 @@ def main(settings: MaskedLMSettings) -> None:
     with args.main_process_first(desc="reading the text"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings, allow_change=settings.allow_change)
+            check_folder(settings)
         corpus = load_corpora(
             settings.dataset,
             text_column=settings.text_column,

@@ -119,7 +119,7 @@ def main(settings: SimCLRSettings) -> None:
     with args.main_process_first(desc="reading the images"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings, allow_change=settings.allow_change)
+            check_folder(settings)
         data = load_images(
             settings.dataset,
             image_column=settings.image_column,

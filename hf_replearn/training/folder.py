@@ -30,10 +30,10 @@ INCIDENTAL = {
 _locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
 
 
-def check_folder(settings: RunSettings, *, allow_change: bool = False) -> None:
+def check_folder(settings: RunSettings) -> None:
     """Makes `output_dir`. Raises InputError when it cannot be written, holds something else than this run, or another
-    process is at work in it. allow_change: the run may go on with other settings."""
-    folder = Path(settings.output_dir)
+    process is at work in it. Settings with `allow_change` may let the run go on with others than it began with."""
+    folder, allowed = Path(settings.output_dir), getattr(settings, "allow_change", None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of a read-only disk
@@ -41,7 +41,7 @@ def check_folder(settings: RunSettings, *, allow_change: bool = False) -> None:
         earlier = folder / FILE
         if earlier.exists():
             then = yaml.safe_load(earlier.read_text(encoding="utf-8"))
-            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, as_dict(settings), allow_change)
+            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, as_dict(settings), allowed)
         elif any(path.name != LOCK and not path.name.endswith(PARTIAL) for path in folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
         _lock(folder)
@@ -100,17 +100,16 @@ def _look(settings: PretrainingSettings) -> Path | None:
     return named
 
 
-def _refuse_changes(what: str, then: dict[str, Any], now: dict[str, Any], allowed: bool) -> None:
+def _refuse_changes(what: str, then: dict[str, Any], now: dict[str, Any], allowed: bool | None) -> None:
+    """allowed: None where there is no setting to ask for it."""
     changes = [
         f"{name} {then.get(name)!r} instead of {now.get(name)!r}"
         for name in sorted((then.keys() | now.keys()) - INCIDENTAL)
         if then.get(name) != now.get(name)
     ]
     if changes and not allowed:
-        raise InputError(
-            f"{what} with {', '.join(changes)}: choose another folder, the same settings and data to go on with it, or "
-            "--allow_change"
-        )
+        choices = "choose another folder, or the same settings and data to go on with it"
+        raise InputError(f"{what} with {', '.join(changes)}: {choices}{', or --allow_change' * (allowed is not None)}")
     if changes:
         warnings.warn(f"{what} with {', '.join(changes)}: it goes on, as --allow_change says", stacklevel=2)
 

@@ -9,6 +9,7 @@ import pytest
 from transformers import TrainingArguments
 
 from hf_replearn.errors import InputError
+from hf_replearn.settings import RunSettings
 from hf_replearn.training.checkpoints import seal
 from hf_replearn.training.folder import check_folder, claim_folder, find_checkpoint
 from hf_replearn.training.settings import PretrainingSettings
@@ -21,10 +22,16 @@ def test_the_same_run_goes_on_and_another_is_refused(tmp_path):
     check_folder(other)  # a run that never started leaves the folder free
     claim_folder(settings)
     check_folder(replace(settings, logging_steps=3, push_to_hub=True))  # how it is carried out may change
-    with pytest.raises(InputError, match=r"another run, with num_train_epochs 1.0 instead of 2.0"):
+    with pytest.raises(InputError, match=r"another run, with num_train_epochs 1.0 instead of 2.0.* --allow_change"):
         check_folder(other)
     with pytest.warns(UserWarning, match="it goes on, as --allow_change says"):
-        check_folder(other, allow_change=True)
+        check_folder(replace(other, allow_change=True))
+
+
+def test_a_choice_that_a_recipe_does_not_have_is_not_offered(tmp_path):
+    claim_folder(RunSettings(output_dir=str(tmp_path)))
+    with pytest.raises(InputError, match="seed 42 instead of 43: choose another folder, or .* to go on with it$"):
+        check_folder(RunSettings(output_dir=str(tmp_path), seed=43))
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
