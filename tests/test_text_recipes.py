@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_pretraining_lowers_the_loss_below_that_of_frequencies(tmp_path):
     assert losses["this model"] < losses["token frequencies"] - 0.3
 
 
-def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path):
+def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path, capfd):
     more = ["--max_steps", "-1", "--max_minutes", "0.1", "--logging_steps", "1", "--output_dir", str(tmp_path)]
     assert recipe("masked_lm", *more) == 0
     log = logs(tmp_path)
@@ -142,6 +143,8 @@ def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path):
     rates = [line["learning_rate"] for line in log if "learning_rate" in line]
     assert rates[-1] < 0.2 * max(rates)
     steps = log[-1]["step"]
+    shown = capfd.readouterr().err
+    assert re.search(rf"100%\|█+\|.*, step {steps}\b", shown) and "1000000000" not in shown
     assert recipe("masked_lm", *more) == 0  # finished: nothing more is trained
     assert logs(tmp_path)[-1]["step"] == steps
 

@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import Trainer, TrainerCallback, TrainerState
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
 
 from hf_replearn.errors import Preempted, TrainingError
 from hf_replearn.randomness import Place
@@ -80,6 +81,8 @@ class PretrainingTrainer(Trainer):
         self.make_optimizer, self.views, self.micro_batch = make_optimizer, views, micro_batch
         self.targets, self.schedule, self.max_minutes, self.flops = targets, schedule, max_minutes, flops
         self.add_callback(LastStep(self))
+        if max_minutes is not None and self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(BudgetBar(self))
         self.spent = 0.0  # share of the time budget
         self.tokens: Tensor | int = 0  # of this process since the last log
         self.step_and_micro = (-1, 0)  # of the last micro-batch
@@ -117,8 +120,11 @@ class PretrainingTrainer(Trainer):
         finally:
             self.remove_callback(stop)
         if self.told_to_stop:
-            step, steps = self.state.global_step, self.state.max_steps
-            raise Preempted(f"stopped and saved after step {step} of {steps}: the same command goes on from there")
+            minutes, steps = self.max_minutes, self.state.max_steps
+            of = f" of {steps}" if minutes is None else f", {100 * self.spent:.0f} % of {minutes:g} minutes"
+            raise Preempted(
+                f"stopped and saved after step {self.state.global_step}{of}: the same command goes on from there"
+            )
         return output
 
     def _steps_to_do(self) -> int:
@@ -393,6 +399,25 @@ class LastStep(TrainerCallback):
             control.should_training_stop = control.should_save = True
         if self.trainer.spent >= 1 or state.global_step == state.max_steps:
             control.should_log = True
+
+
+class BudgetBar(ProgressCallback):
+    """Shows how much of a time budget is spent: nobody knows yet how many steps it will be."""
+
+    SHAPE = "{l_bar}{bar}| {elapsed}<{remaining}{postfix}"
+
+    def __init__(self, trainer: PretrainingTrainer):
+        super().__init__()
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=1.0, bar_format=self.SHAPE, dynamic_ncols=True)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.training_bar.set_postfix_str(f"step {state.global_step}", refresh=False)
+            self.training_bar.update(self.trainer.spent - self.training_bar.n)
 
 
 class StopWhenTold(TrainerCallback):
