@@ -38,8 +38,9 @@ class FinetuneSettings(RunSettings):
     )
     layers: str = setting(
         "last",
-        "last: the network as it is made; all, N: also each layer, or layer N (0: before the first block), under a "
-        "linear classifier of its own, with the blocks below it frozen (linear) or trained (full)",
+        "what is judged. last: the network as it is made; N: layer N (0: before the first block) under a linear "
+        "classifier of its pooled features, with the blocks below it frozen (linear) or trained (full); all: both, of "
+        "every layer",
         section="model",
     )
     dropout: float | None = setting(
@@ -94,7 +95,7 @@ class Task:
     """A labelled task as every way to learn it meets it.
 
     auto: the transformers class of its networks; collate: rows -> batch; largest: labels in the largest draw;
-    layers: numbers of those that are learnt from by themselves.
+    layers: what is judged, as by `judged_layers`.
     """
 
     settings: FinetuneSettings
@@ -105,7 +106,7 @@ class Task:
     test: Any
     metrics: list[str]
     largest: int
-    layers: list[int]
+    layers: dict[str, int | None]
 
 
 def main(settings: FinetuneSettings) -> None:
@@ -177,7 +178,7 @@ def main(settings: FinetuneSettings) -> None:
     # 6. Report and share
     rows = summarise(runs, names=names)
     print(f"\n{table(rows)}\n\nevery run: {out / RUNS}")
-    if settings.mode == "full":
+    if settings.mode == "full" and not settings.layers.isdigit():
         processor.save_pretrained(out / "model")
         print(f"the fine-tuned network: {out / 'model'}")
     if settings.layers == "all":
@@ -206,7 +207,7 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
 
     def learn(rows, *, seed: int) -> dict[str, float]:
         examples, found = task.train.select(rows), {}
-        for layer in (None, *task.layers):
+        for name, layer in task.layers.items():
             set_seed(seed)
             if layer is None:
                 network = load(task.auto)
@@ -215,8 +216,7 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
                 network = LayerClassifier(pooling, layer=layer, batch=batch, outputs=task.config.num_labels)
             args = training_arguments(task.settings, examples=len(rows), seed=seed)
             told = finetune(network, examples, task.test, collate=task.collate, args=args)
-            scores = score(*told, metrics=task.metrics)
-            found |= scores if layer is None else {f"{name} layer {layer}": value for name, value in scores.items()}
+            found |= {metric + name: value for metric, value in score(*told, metrics=task.metrics).items()}
             keep = layer is None and pretrained and seed == task.settings.seed and len(rows) == task.largest
             if keep and args.process_index == 0:
                 network.save_pretrained(Path(task.settings.output_dir, "model"))
@@ -276,18 +276,18 @@ def network_of(settings: FinetuneSettings, data) -> tuple[type, dict[str, Any]]:
     return transformers.AutoModelForSequenceClassification, head
 
 
-def choose_layers(settings: FinetuneSettings, config, batch) -> list[int]:
-    """The numbers of the layers that are learnt from by themselves. Raises InputError for one that does not exist."""
+def choose_layers(settings: FinetuneSettings, config, batch) -> dict[str, int | None]:
+    """What is judged, as by `judged_layers`. Raises InputError for a layer that does not exist."""
     from transformers import AutoModel
 
     from hf_replearn.evaluation.finetune import load_network, measure_layers
-    from hf_replearn.evaluation.layers import named_layers
+    from hf_replearn.evaluation.layers import judged_layers
     from hf_replearn.representation import Pooling
 
     if settings.layers == "last":
-        return []
+        return judged_layers("last", 1)
     encoder = load_network(AutoModel, settings.model, config)
-    return named_layers(settings.layers, len(measure_layers(Pooling(encoder, all_layers=True), batch)))
+    return judged_layers(settings.layers, len(measure_layers(Pooling(encoder, all_layers=True), batch)))
 
 
 def draw_labels(settings: FinetuneSettings, data) -> tuple[Any, Any, dict]:
@@ -351,6 +351,8 @@ def check_settings(settings: FinetuneSettings) -> None:
         raise InputError(f"--layers must be last, all or the number of a layer, got {settings.layers!r}")
     if settings.push_to_hub and settings.mode == "linear":
         raise InputError("--push_to_hub shares the fine-tuned network, which --mode linear does not have")
+    if settings.push_to_hub and settings.layers.isdigit():
+        raise InputError(f"--push_to_hub shares the fine-tuned network, which --layers {settings.layers} does not make")
 
 
 def task_of(settings: Any) -> str:
@@ -427,11 +429,14 @@ def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None
 def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[str, str]:
     """What each score means, in one sentence."""
     labels = "a random share of the labels" + ("" if data.label_names is None else ", balanced over classes")
+    layer = f"layer {settings.layers}" if settings.layers.isdigit() else None
+    full = f"{layer} and all below it, under a linear classifier of its pooled features," if layer else "all weights"
     how = {
-        "full": f"after fine-tuning all weights on {labels} (AdamW, learning rate {settings.learning_rate:g}, batch "
+        "full": f"after fine-tuning {full} on {labels} (AdamW, learning rate {settings.learning_rate:g}, batch "
         f"{settings.per_device_train_batch_size}, {settings.num_train_epochs:g} epochs, at least {settings.min_steps} "
         f"steps, dropout {settings.dropout})",
-        "linear": f"of a linear model of the frozen last layer, averaged over positions, fitted to {labels}",
+        "linear": f"of a linear model of the frozen {layer or 'last layer'}, averaged over positions, fitted to "
+        f"{labels}",
     }[settings.mode]
     seeds = "one seed" if settings.seeds == 1 else f"mean of {settings.seeds} seeds with the 95 % t interval over them"
     plain = "raw pixels" if data.inputs == ["image"] else "TF-IDF"

@@ -270,10 +270,10 @@ def test_layers_to_probe():
     good, noise = Features(x + 3 * labels[:, None], labels), Features(x, labels)
     layers, rows = [(good, good), (noise, noise)], np.arange(40)
     found = probe_layers(layers, rows, which="all", metrics=["accuracy", "f1"])
-    assert list(found) == ["accuracy", "f1", "accuracy layer 0", "accuracy layer 1", "f1 layer 0", "f1 layer 1"]
+    assert list(found) == ["accuracy", "f1", "accuracy layer 0", "f1 layer 0", "accuracy layer 1", "f1 layer 1"]
     assert found["accuracy layer 0"] > 0.95 > found["accuracy layer 1"] == found["accuracy"]
     assert list(probe_layers(layers, rows, which="last", metrics=["accuracy"])) == ["accuracy"]
-    assert list(probe_layers(layers, rows, which="0", metrics=["accuracy"])) == ["accuracy", "accuracy layer 0"]
+    assert probe_layers(layers, rows, which="0", metrics=["accuracy"]) == {"accuracy": found["accuracy layer 0"]}
     with pytest.raises(InputError, match="the layers of this network are 0 to 1"):
         probe_layers(layers, rows, which="2", metrics=["accuracy"])
 
@@ -366,6 +366,10 @@ def test_fine_tuning_of_every_layer(checkpoints, tmp_path):
         assert min(found[row, 0.5, 42].values()) > 0.8
     assert len(set(found["bert", 0.5, 42].values())) > 1
     assert (out / "layers.png").stat().st_size > 10_000
+    arguments[arguments.index("all")] = "1"
+    assert finetune(*arguments, "--output_dir", tmp_path / "one") == 0
+    assert scores_of(tmp_path / "one")["bert", 0.5, 42] == {"accuracy": found["bert", 0.5, 42]["accuracy layer 1"]}
+    assert not (tmp_path / "one" / "model").exists()  # transformers has no class for it
 
 
 def test_frozen_layers(checkpoints, texts, tmp_path, capsys):
@@ -373,7 +377,7 @@ def test_frozen_layers(checkpoints, texts, tmp_path, capsys):
     arguments = ["--model", checkpoints / "gpt2", "--dataset", texts, "--mode", "linear", "--layers", "all"]
     assert finetune(*arguments, "--label_fraction", "0.2", "--metrics", "f1,accuracy", "--output_dir", out) == 0
     scores = scores_of(out)["gpt2", 0.2, 42]
-    assert list(scores) == ["f1", "accuracy", *(f"{m} layer {n}" for m in ("f1", "accuracy") for n in range(3))]
+    assert list(scores) == ["f1", "accuracy", *(f"{m} layer {n}" for n in range(3) for m in ("f1", "accuracy"))]
     assert scores["accuracy layer 0"] > 0.8
     assert (out / "layers.png").stat().st_size > 10_000
     assert "_accuracy@20% layer 2" in capsys.readouterr().out
@@ -474,6 +478,7 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
         (["--layers", "3"], "--layers 3: the layers of this network are 0 to 2"),
         (["--layers", "first"], "--layers must be last, all or the number of a layer, got 'first'"),
         (["--push_to_hub", "--mode", "linear"], "which --mode linear does not have"),
+        (["--push_to_hub", "--layers", "1"], "which --layers 1 does not make"),
         (["--seeds", "0"], "--seeds must be at least 1"),
         (["--add_to_card"], "no folder with a report.json"),
         (["--push_to_hub"], "HF_HUB_OFFLINE"),

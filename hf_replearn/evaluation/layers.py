@@ -38,30 +38,32 @@ def probe(train: Features, test: Features, *, metrics: Sequence[str], seed: int 
 def probe_layers(
     layers: Sequence[tuple[Features, Features]], rows: np.ndarray, *, which: str, metrics: Sequence[str], seed: int = 0
 ) -> dict[str, float]:
-    """`probe` of the last layer, {metric: score}, and with which = "all" or a number also {"metric layer n": score}.
+    """`probe` of the judged layers, {metric: score}; with which = "all" also {"metric layer n": score}.
 
     layers: train and test features of each; rows: of the train features that have labels.
     Raises InputError for a layer that does not exist.
     """
-    last, numbers = len(layers) - 1, named_layers(which, len(layers))
+    judged = judged_layers(which, len(layers))
     found = {}
-    for number in {*numbers, last}:
+    for number in {len(layers) - 1 if number is None else number for number in judged.values()}:
         train, test = layers[number]
         found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, seed=seed)
-    by_layer = {f"{metric} layer {number}": found[number][metric] for metric in metrics for number in numbers}
-    return found[last] | by_layer
+    found[None] = found.get(len(layers) - 1)
+    return {metric + name: found[number][metric] for name, number in judged.items() for metric in metrics}
 
 
-def named_layers(which: str, count: int) -> list[int]:
-    """The numbers of the layers, of `count`, that are measured besides the last one as the encoder gives it.
+def judged_layers(which: str, count: int) -> dict[str, int | None]:
+    """What is judged, of `count` layers: what it adds to the name of a score -> its number, None: the network as it is.
 
-    which: "last" (none), "all" or a number. Raises InputError for a layer that does not exist.
+    which: "last", "all" (that, and each layer) or the number of one. Raises InputError for one that does not exist.
     """
-    if which in ("last", "all"):
-        return [] if which == "last" else list(range(count))
+    if which == "last":
+        return {"": None}
+    if which == "all":
+        return {"": None} | {f" layer {number}": number for number in range(count)}
     if int(which) >= count:
         raise InputError(f"--layers {which}: the layers of this network are 0 to {count - 1}")
-    return [int(which)]
+    return {"": int(which)}
 
 
 def bag_of_words(train, test, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
