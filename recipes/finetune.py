@@ -39,8 +39,8 @@ class FinetuneSettings(RunSettings):
     layers: str = setting(
         "last",
         "what is judged. last: the network as it is made; N: layer N (0: before the first block) under a linear "
-        "classifier of its pooled features, with the blocks below it frozen (linear) or trained (full); all: both, of "
-        "every layer",
+        "classifier of its pooled features, with the blocks below it frozen (linear) or trained (full); all: the "
+        "network, and each layer so",
         section="model",
     )
     dropout: float | None = setting(

@@ -44,11 +44,11 @@ def probe_layers(
     Raises InputError for a layer that does not exist.
     """
     judged = judged_layers(which, len(layers))
+    judged = {name: len(layers) - 1 if number is None else number for name, number in judged.items()}
     found = {}
-    for number in {len(layers) - 1 if number is None else number for number in judged.values()}:
+    for number in set(judged.values()):
         train, test = layers[number]
         found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, seed=seed)
-    found[None] = found.get(len(layers) - 1)
     return {metric + name: found[number][metric] for name, number in judged.items() for metric in metrics}
 
 
