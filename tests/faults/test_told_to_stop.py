@@ -47,6 +47,13 @@ def test_saved_and_75(recipe, number, more, whole, data, tmp_path):
     assert trials.digest(tmp_path / "out") == trials.digest(whole(recipe))
 
 
+def test_a_time_budget_says_how_much_of_it_is_spent(data, tmp_path):
+    given = [*arguments("masked_lm", data, tmp_path / "out"), "--max_steps", "-1", "--max_minutes", "30"]
+    stopped = start("masked_lm", given, tmp_path / "log", blow=told(signal.SIGTERM))
+    assert stopped.wait() == [75], stopped.printed()[-3000:]
+    assert "saved after step 3, 0 % of 30 minutes: the same command" in stopped.printed()
+
+
 def test_a_second_sigint_stops_at_once(data, tmp_path):
     given = arguments("masked_lm", data, tmp_path / "out")
     stopped = start("masked_lm", given, tmp_path / "log", blow=told(signal.SIGINT, times=2))
