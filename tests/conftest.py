@@ -29,6 +29,16 @@ def _seed():
     warnings.simplefilter("default")
 
 
+@pytest.fixture(autouse=True)
+def _loud():
+    """A recipe's main owns its process and may silence a library in it; the next test starts as a new process does."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    yield
+    transformers.logging.set_verbosity(verbosity)
+
+
 @pytest.fixture
 def report():
     """A run that wins at k_shot, ties at linear as printed, and loses at knn."""
