@@ -71,7 +71,7 @@ class FinetuneSettings(RunSettings):
     )
     seeds: int = setting(
         3,
-        "repetitions, each with its draw of labels, fresh weights and order of the data",
+        "repetitions, each with its draw of labels, fresh weights and order of the data; more can join a finished run",
         section="training",
         at_least=1,
     )
@@ -132,7 +132,7 @@ def main(settings: FinetuneSettings) -> None:
     with args.main_process_first(desc="reading the data"):
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings)
+            check_folder(settings, free=["seeds"])
         data = load_labelled(
             settings.dataset,
             config=settings.dataset_config,
@@ -397,10 +397,10 @@ def name_of(settings: FinetuneSettings) -> str:
 
 
 def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool) -> list[dict]:
-    """Every row with each of its draws; what an earlier start of the same command has measured is only read."""
+    """Every row with each of its draws; what an earlier start, perhaps with other seeds, has measured is only read."""
     path = Path(settings.output_dir, RUNS)
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
-    done = {(found["row"], found["label_fraction"], found["seed"]) for found in runs}
+    done = {key(found) for found in runs}
     for row, (way, its_draws) in ways.items():
         todo = [draw for draw in its_draws if (row, *draw) not in done]
         learn = way() if todo else None
@@ -413,7 +413,12 @@ def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool)
                 write_runs(path, runs, settings)
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if " layer " not in name)
                 print(f"{row}, {len(rows):,} labels ({100 * share:g}%), seed {seed}: {shown}", flush=True)
-    return runs
+    asked = {(row, *draw) for row, (_, its_draws) in ways.items() for draw in its_draws}
+    return [found for found in runs if key(found) in asked]
+
+
+def key(found: dict) -> tuple[str, float, int]:
+    return found["row"], found["label_fraction"], found["seed"]
 
 
 def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None:

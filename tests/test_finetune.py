@@ -322,9 +322,11 @@ def test_scores_of_several_metrics():
 
 def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
-    arguments = ["--model", checkpoints / "bert", "--dataset", texts, "--label_fraction", "0.1,1", "--seeds", "2"]
-    arguments += ["--min_steps", "25", "--num_train_epochs", "2", "--learning_rate", "5e-3", "--output_dir", out]
-    assert finetune(*arguments) == 0
+    arguments = ["--model", checkpoints / "bert", "--dataset", texts, "--label_fraction", "0.1,1", "--output_dir", out]
+    arguments += ["--min_steps", "25", "--num_train_epochs", "2", "--learning_rate", "5e-3", "--seeds"]
+    assert finetune(*arguments, "1") == 0
+    assert "±" not in capsys.readouterr().out
+    assert finetune(*arguments, "2") == 0  # a seed more
     found = scores_of(out)
     assert set(found) == {
         *((row, f, s) for row in ("bert", "random weights", "TF-IDF") for f in (0.1, 1.0) for s in (42, 43))
@@ -347,8 +349,11 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
     content["runs"] = content["runs"][1:]
     (out / "scores.json").write_text(json.dumps(content))
     monkeypatch.setattr("hf_replearn.evaluation.layers.bag_of_words", None)  # nothing of it is left to do
-    assert finetune(*arguments) == 0
-    assert scores_of(out) == found  # the missing one comes out the same
+    assert finetune(*arguments, "2") == 0
+    assert scores_of(out) == found  # the missing one comes out the same, and as with the other number of seeds
+    capsys.readouterr()
+    assert finetune(*arguments, "1") == 0 and scores_of(out) == found
+    assert "±" not in capsys.readouterr().out
 
 
 def test_fine_tuning_of_every_layer(checkpoints, tmp_path):

@@ -6,6 +6,7 @@ import atexit
 import fcntl
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,12 @@ INCIDENTAL = {
 _locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
 
 
-def check_folder(settings: RunSettings) -> None:
+def check_folder(settings: RunSettings, *, free: Collection[str] = ()) -> None:
     """Makes `output_dir`. Raises InputError when it cannot be written, holds something else than this run, or another
-    process is at work in it. Settings with `allow_change` may let the run go on with others than it began with."""
+    process is at work in it. Settings with `allow_change` may let the run go on with others than it began with.
+
+    free: names of settings that may be others than the run began with, as how many parts of it there are.
+    """
     folder, allowed = Path(settings.output_dir), getattr(settings, "allow_change", None)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +45,9 @@ def check_folder(settings: RunSettings) -> None:
         earlier = folder / FILE
         if earlier.exists():
             then = yaml.safe_load(earlier.read_text(encoding="utf-8"))
-            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, as_dict(settings), allowed)
+            now = as_dict(settings)
+            then |= {name: now[name] for name in free}
+            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, now, allowed)
         elif any(path.name != LOCK and not path.name.endswith(PARTIAL) for path in folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
         _lock(folder)
