@@ -418,6 +418,7 @@ def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool)
 
 
 def key(found: dict) -> tuple[str, float, int]:
+    """What tells one measurement of a run from the others: row, share of the labels, seed."""
     return found["row"], found["label_fraction"], found["seed"]
 
 

@@ -30,8 +30,9 @@ def _seed():
 
 
 @pytest.fixture(autouse=True)
-def _loud():
-    """A recipe's main owns its process and may silence a library in it; the next test starts as a new process does."""
+def _verbosity():
+    """A recipe owns its process and may silence transformers in it, progress bars of training included: not for the
+    tests after it."""
     import transformers
 
     verbosity = transformers.logging.get_verbosity()

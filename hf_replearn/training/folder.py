@@ -35,7 +35,7 @@ def check_folder(settings: RunSettings, *, free: Collection[str] = ()) -> None:
     """Makes `output_dir`. Raises InputError when it cannot be written, holds something else than this run, or another
     process is at work in it. Settings with `allow_change` may let the run go on with others than it began with.
 
-    free: names of settings that may be others than the run began with, as how many parts of it there are.
+    free: names of settings that may always be others, such as the number of repetitions.
     """
     folder, allowed = Path(settings.output_dir), getattr(settings, "allow_change", None)
     try:
@@ -45,9 +45,8 @@ def check_folder(settings: RunSettings, *, free: Collection[str] = ()) -> None:
         earlier = folder / FILE
         if earlier.exists():
             then = yaml.safe_load(earlier.read_text(encoding="utf-8"))
-            now = as_dict(settings)
-            then |= {name: now[name] for name in free}
-            _refuse_changes(f"--output_dir {folder} belongs to another run,", then, now, allowed)
+            what = f"--output_dir {folder} belongs to another run,"
+            _refuse_changes(what, then, as_dict(settings), allowed, free)
         elif any(path.name != LOCK and not path.name.endswith(PARTIAL) for path in folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
         _lock(folder)
@@ -106,11 +105,13 @@ def _look(settings: PretrainingSettings) -> Path | None:
     return named
 
 
-def _refuse_changes(what: str, then: dict[str, Any], now: dict[str, Any], allowed: bool | None) -> None:
+def _refuse_changes(
+    what: str, then: dict[str, Any], now: dict[str, Any], allowed: bool | None, free: Collection[str] = ()
+) -> None:
     """allowed: None where there is no setting to ask for it."""
     changes = [
         f"{name} {then.get(name)!r} instead of {now.get(name)!r}"
-        for name in sorted((then.keys() | now.keys()) - INCIDENTAL)
+        for name in sorted((then.keys() | now.keys()) - INCIDENTAL - set(free))
         if then.get(name) != now.get(name)
     ]
     if changes and not allowed:

@@ -48,10 +48,10 @@ def test_saved_and_75(recipe, number, more, whole, data, tmp_path):
 
 
 def test_a_time_budget_says_how_much_of_it_is_spent(data, tmp_path):
-    given = [*arguments("masked_lm", data, tmp_path / "out"), "--max_steps", "-1", "--max_minutes", "30"]
+    given = [*arguments("masked_lm", data, tmp_path / "out"), "--max_steps", "-1", "--max_minutes", "300"]
     stopped = start("masked_lm", given, tmp_path / "log", blow=told(signal.SIGTERM))
     assert stopped.wait() == [75], stopped.printed()[-3000:]
-    assert "saved after step 3, 0 % of 30 minutes: the same command" in stopped.printed()
+    assert "saved after step 3, 0 % of 300 minutes: the same command" in stopped.printed()
 
 
 def test_a_second_sigint_stops_at_once(data, tmp_path):

@@ -32,6 +32,9 @@ def test_a_choice_that_a_recipe_does_not_have_is_not_offered(tmp_path):
     claim_folder(RunSettings(output_dir=str(tmp_path)))
     with pytest.raises(InputError, match="seed 42 instead of 43: choose another folder, or .* to go on with it$"):
         check_folder(RunSettings(output_dir=str(tmp_path), seed=43))
+    check_folder(RunSettings(output_dir=str(tmp_path), seed=43), free=["seed"])
+    with pytest.raises(InputError, match="with use_cpu False instead of True: choose"):
+        check_folder(RunSettings(output_dir=str(tmp_path), seed=43, use_cpu=True), free=["seed"])
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
