@@ -25,7 +25,8 @@ from datasets.fingerprint import Hasher
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hf_replearn.data.sources import FORMATS, choose_columns, element, load_splits
+from hf_replearn.data.labels import choose_columns, element
+from hf_replearn.data.sources import FORMATS, load_splits
 from hf_replearn.errors import InputError
 
 BILINEAR = Image.Resampling.BILINEAR
