@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hf_replearn.data.images import centre_crop, decode_rgb
+from hf_replearn.encoders.inputs import ProcessorInputs
+from hf_replearn.encoders.pooling import Pooling
+
+__all__ = [
+    "Features", "ImagePreprocessor", "Pooling", "ProcessorInputs", "extract", "extract_once", "fingerprint",
+    "labels_of", "pca", "split_layers", "tfidf",
+]  # fmt: skip
 
 FINGERPRINT = 1  # raised when the same weights, rows and preprocessing come to give other features
 
@@ -63,101 +69,9 @@ class ImagePreprocessor:
         return (torch.stack(crops).float() / 255 - mean) / std
 
 
-@dataclass(frozen=True)
-class ProcessorInputs:
-    """Rows of labelled texts or images -> the batch of a transformers model, by the processor of its checkpoint.
-
-    processor:   a tokenizer or an image processor.
-    max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
-                 first and second texts apart; generic tokenizers would give these to models that misread them.
-    Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
-    """
-
-    processor: Any
-    max_length: int | None = None
-    token_types: bool = False
-
-    def __call__(self, examples: Sequence[dict]):
-        if "image" in examples[0]:
-            batch = self.processor([decode_rgb(row["image"]) for row in examples], return_tensors="pt")
-        else:
-            batch = self.processor(
-                *self._segments(examples),
-                truncation=True,
-                max_length=self.max_length,
-                padding=True,
-                return_token_type_ids=self.token_types,
-                return_tensors="pt",
-            )
-        if not isinstance(examples[0]["label"], list):  # several labels each are no target of these networks
-            batch["labels"] = torch.tensor([row["label"] for row in examples])
-        return batch
-
-    def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
-        """The texts, or the first and the second ones.
-
-        Where the tokenizer adds nothing, end-of-text stands between the two, and in the place of a text without words.
-        """
-        columns = [[row[name] for row in examples] for name in ("text", "text_pair") if name in examples[0]]
-        if self.processor.num_special_tokens_to_add(pair=False):
-            return columns
-        end = self.processor.eos_token
-        return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]
-
-
-class Pooling(nn.Module):
-    """A transformers encoder with one vector an example: a batch -> (B, D), or all layers beside one another
-    (B, D0 + D1 + …), the last one last.
-
-    how: "mean" over positions, of a text those of all tokens that are not padding, special ones included; "cls", the
-         first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked, and
-         the last layer of a timm encoder is what its own pooling makes of it.
-    After a forward pass `widths` has the D of each layer.
-    """
-
-    def __init__(self, encoder: nn.Module, *, how: Literal["mean", "cls", "last"] = "mean", all_layers: bool = False):
-        super().__init__()
-        self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
-
-    def forward(self, batch) -> Tensor:
-        return torch.cat(self.layers(batch), dim=1)
-
-    def layers(self, batch) -> list[Tensor]:
-        """The features of each layer by themselves, (B, Dn); of the last one only, unless all are asked for."""
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        outputs = self.encoder(**inputs, output_hidden_states=self.all_layers)
-        mask = inputs.get("attention_mask")
-        states = [*(outputs.hidden_states[:-1] if self.all_layers else ()), outputs.last_hidden_state]
-        pooled = [pool(state, mask, how=self.how) for state in states]
-        if self.encoder.config.model_type == "timm_wrapper":
-            pooled[-1] = outputs.pooler_output
-        self.widths = [layer.shape[1] for layer in pooled]
-        return pooled
-
-
-def pool(states: Tensor, mask: Tensor | None = None, *, how: Literal["mean", "cls", "last"] = "mean") -> Tensor:
-    """(B, T, D), padded on the right where the mask (B, T) is 0, or (B, D, H, W) -> (B, D); see Pooling."""
-    if states.ndim == 4 or how == "mean":
-        return mean_over_positions(states, mask)
-    if how == "cls":
-        return states[:, 0]
-    last = mask.sum(dim=1) - 1 if mask is not None else torch.full((len(states),), states.shape[1] - 1)
-    return states[torch.arange(len(states), device=states.device), last.to(states.device)]
-
-
 def split_layers(features: Features, widths: Sequence[int]) -> list[Features]:
     """The layers that lie beside one another in features (N, D0 + D1 + …), `widths` wide."""
     return [Features(x, features.labels) for x in features.x.split(list(widths), dim=1)]
-
-
-def mean_over_positions(states: Tensor, mask: Tensor | None = None) -> Tensor:
-    """(B, T, D), of which only those count that the mask (B, T) marks with 1, or (B, D, H, W) -> (B, D)."""
-    if states.ndim == 4:
-        return states.mean(dim=(2, 3))
-    if mask is None:
-        return states.mean(dim=1)
-    mask = mask.unsqueeze(-1).to(states.dtype)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def extract(

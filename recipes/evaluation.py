@@ -264,8 +264,9 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
     """
     from transformers import AutoModel, set_seed
 
-    from hf_replearn.evaluation.finetune import choose_length, load_network, load_processor
-    from hf_replearn.representation import Pooling, ProcessorInputs
+    from hf_replearn.encoders.inputs import ProcessorInputs
+    from hf_replearn.encoders.load import choose_length, load_network, load_processor
+    from hf_replearn.encoders.pooling import Pooling
 
     rows, networks, architectures = {}, {}, {}
     for model in settings.model:
@@ -300,7 +301,7 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     import datasets
     from accelerate import PartialState
 
-    from hf_replearn.evaluation.finetune import measure_layers
+    from hf_replearn.encoders.pooling import measure_layers
     from hf_replearn.representation import extract_once, split_layers
 
     encoder = encoder.to(PartialState().device).eval()
@@ -357,16 +358,12 @@ def finetuned(
     import torch
     from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification, set_seed
 
-    from hf_replearn.evaluation.finetune import (
-        LayerClassifier,
-        choose_length,
-        finetune,
-        load_network,
-        load_processor,
-        with_dropout,
-    )
+    from hf_replearn.encoders.heads import LayerClassifier
+    from hf_replearn.encoders.inputs import ProcessorInputs
+    from hf_replearn.encoders.load import choose_length, load_network, load_processor, with_dropout
+    from hf_replearn.encoders.pooling import Pooling
+    from hf_replearn.evaluation.finetune import finetune
     from hf_replearn.recipes.finetune import FinetuneSettings, training_arguments
-    from hf_replearn.representation import Pooling, ProcessorInputs
 
     images = "image" in train.column_names
     auto = AutoModelForImageClassification if images else AutoModelForSequenceClassification

@@ -114,10 +114,10 @@ def main(settings: FinetuneSettings) -> None:
     import transformers
 
     from hf_replearn.data.labelled import load_labelled
-    from hf_replearn.evaluation.finetune import choose_length, load_processor, with_dropout
+    from hf_replearn.encoders.inputs import ProcessorInputs
+    from hf_replearn.encoders.load import choose_length, load_processor, with_dropout
     from hf_replearn.evaluation.repetitions import draw_layers, summarise, table
     from hf_replearn.metrics import GLUE
-    from hf_replearn.representation import ProcessorInputs
     from hf_replearn.sharing.card import extend_card
     from hf_replearn.sharing.hub import check_token, push
     from hf_replearn.training.folder import check_folder, claim_folder
@@ -200,8 +200,10 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
     """All weights, from the checkpoint or from random ones; the first network with the most labels is kept."""
     from transformers import AutoModel, set_seed
 
-    from hf_replearn.evaluation.finetune import LayerClassifier, finetune, load_network, score
-    from hf_replearn.representation import Pooling
+    from hf_replearn.encoders.heads import LayerClassifier
+    from hf_replearn.encoders.load import load_network
+    from hf_replearn.encoders.pooling import Pooling
+    from hf_replearn.evaluation.finetune import finetune, score
 
     load = partial(load_network, checkpoint=task.settings.model, config=task.config, pretrained=pretrained)
 
@@ -229,9 +231,10 @@ def probing(task: Task, *, pretrained: bool) -> Callable:
     """A linear probe of frozen layers, whose features are computed once for all draws."""
     from transformers import set_seed
 
-    from hf_replearn.evaluation.finetune import load_network
+    from hf_replearn.encoders.load import load_network
+    from hf_replearn.encoders.pooling import Pooling
     from hf_replearn.evaluation.layers import probe_layers
-    from hf_replearn.representation import Pooling, extract, split_layers
+    from hf_replearn.representation import extract, split_layers
 
     settings = task.settings
     set_seed(settings.seed)
@@ -280,9 +283,9 @@ def choose_layers(settings: FinetuneSettings, config, batch) -> dict[str, int | 
     """What is judged, as by `judged_layers`. Raises InputError for a layer that does not exist."""
     from transformers import AutoModel
 
-    from hf_replearn.evaluation.finetune import load_network, measure_layers
+    from hf_replearn.encoders.load import load_network
+    from hf_replearn.encoders.pooling import Pooling, measure_layers
     from hf_replearn.evaluation.layers import judged_layers
-    from hf_replearn.representation import Pooling
 
     if settings.layers == "last":
         return judged_layers("last", 1)

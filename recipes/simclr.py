@@ -93,8 +93,8 @@ def main(settings: SimCLRSettings) -> None:
     from transformers import set_seed
 
     from hf_replearn import augmentation
-    from hf_replearn.backbones import find_backbone
     from hf_replearn.data.images import load_images, stack_images
+    from hf_replearn.encoders.backbones import find_backbone
     from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.suite import suite
     from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
@@ -251,7 +251,7 @@ def images_per_step(settings: SimCLRSettings, processes: int, *, images: int) ->
 
 def describe(settings: SimCLRSettings, trainer, data, backbone, exported, rows: dict[str, dict[str, float]]):
     """The facts of this run for its report and card."""
-    from hf_replearn.backbones import count_parameters
+    from hf_replearn.encoders.backbones import count_parameters
     from hf_replearn.evaluation.suite import protocols
     from hf_replearn.sharing import report as facts
 

@@ -12,19 +12,16 @@ from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification
 
+from hf_replearn.encoders.heads import LayerClassifier
+from hf_replearn.encoders.inputs import ProcessorInputs
+from hf_replearn.encoders.load import choose_length, load_network, load_processor, with_dropout
+from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.finetune import (
-    LayerClassifier,
-    choose_length,
-    load_network,
-    load_processor,
-    score,
-    with_dropout,
-)
+from hf_replearn.evaluation.finetune import score
 from hf_replearn.evaluation.layers import bag_of_words, probe, probe_layers
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.repetitions import mean_and_interval, summarise, table
-from hf_replearn.representation import Features, Pooling, ProcessorInputs, extract, split_layers
+from hf_replearn.representation import Features, extract, split_layers
 from hf_replearn.settings import run
 
 WORDS = [f"w{number}" for number in range(60)]

@@ -11,7 +11,8 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from hf_replearn.data.images import decode_rgb
-from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca, pool
+from hf_replearn.encoders.pooling import pool
+from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca
 
 
 @pytest.fixture

@@ -142,7 +142,8 @@ def test_sentence_transformers_loads_the_folder_and_gives_the_pooled_features(be
     from sentence_transformers import SentenceTransformer
     from transformers import AutoModel, AutoTokenizer
 
-    from hf_replearn.representation import Pooling, ProcessorInputs
+    from hf_replearn.encoders.inputs import ProcessorInputs
+    from hf_replearn.encoders.pooling import Pooling
 
     export_sentence_transformers(bert, max_length=3, pooling=pooling)
     texts = ["a b", "c", "b c a b a b"]

@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-from hf_replearn.backbones import find_backbone
+from hf_replearn.encoders.backbones import find_backbone
 from hf_replearn.errors import InputError
 from hf_replearn.sharing.export import export_timm
 

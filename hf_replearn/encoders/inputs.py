@@ -1,0 +1,53 @@
+"""Rows of a dataset -> the batch of a transformers model, by the processor of its own checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hf_replearn.data.images import decode_rgb
+
+
+@dataclass(frozen=True)
+class ProcessorInputs:
+    """Rows of labelled texts or images -> the batch of a transformers model, by the processor of its checkpoint.
+
+    processor:   a tokenizer or an image processor.
+    max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
+                 first and second texts apart; generic tokenizers would give these to models that misread them.
+    Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
+    """
+
+    processor: Any
+    max_length: int | None = None
+    token_types: bool = False
+
+    def __call__(self, examples: Sequence[dict]):
+        if "image" in examples[0]:
+            batch = self.processor([decode_rgb(row["image"]) for row in examples], return_tensors="pt")
+        else:
+            batch = self.processor(
+                *self._segments(examples),
+                truncation=True,
+                max_length=self.max_length,
+                padding=True,
+                return_token_type_ids=self.token_types,
+                return_tensors="pt",
+            )
+        if not isinstance(examples[0]["label"], list):  # several labels each are no target of these networks
+            batch["labels"] = torch.tensor([row["label"] for row in examples])
+        return batch
+
+    def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
+        """The texts, or the first and the second ones.
+
+        Where the tokenizer adds nothing, end-of-text stands between the two, and in the place of a text without words.
+        """
+        columns = [[row[name] for row in examples] for name in ("text", "text_pair") if name in examples[0]]
+        if self.processor.num_special_tokens_to_add(pair=False):
+            return columns
+        end = self.processor.eos_token
+        return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]
