@@ -294,19 +294,25 @@ def test_interval_against_scipy():
     mean, half = mean_and_interval(values)
     assert (mean - half, mean + half) == (pytest.approx(low), pytest.approx(high))
     assert mean_and_interval([0.5]) == (0.5, None)
+    assert mean_and_interval([0.35, 0.6]) == (0.475, None)  # the t interval of two would reach from -1.1 to 2.1
+    assert mean_and_interval([0.6, 0.6, 0.6]) == (pytest.approx(0.6), None)  # no spread to estimate one from
+    assert mean_and_interval([0.0, 0.0, 1.0])[1] is None  # wider than 0…1
+    assert mean_and_interval([-0.3, 0.0, 0.3], low=-1.0)[1] == pytest.approx(0.745, abs=1e-3)
 
 
 def test_summary_of_runs():
     runs = [
         {"row": row, "label_fraction": share, "scores": {"f1": value, "f1 layer 0": 0.5}}
-        for row, share, value in (("a", 1.0, 0.9), ("a", 0.01, 0.6), ("a", 0.01, 0.8), ("b", 1.0, None))
+        for row, share, value in (("a", 1.0, 0.9), ("a", 0.01, 0.6), ("a", 0.01, 0.7), ("a", 0.01, 0.8), ("b", 1.0, None))
     ]
     rows = summarise(runs, names={"f1": "finetune_mrpc"})
     assert list(rows["a"])[:2] == ["finetune_mrpc@1%", "finetune_mrpc@1%_ci95"]
+    assert rows["a"]["finetune_mrpc@1%_ci95"] == pytest.approx(0.248, abs=1e-3)
     assert rows["a"]["finetune_mrpc@1%"] == pytest.approx(0.7)
     assert rows["a"]["finetune_mrpc@100%"] == 0.9 and "finetune_mrpc@100%_ci95" not in rows["a"]
     assert np.isnan(rows["b"]["finetune_mrpc@100%"])
-    assert table(rows).splitlines()[1].split() == ["finetune_mrpc@1%", "0.700", "±", "1.271", "–"]
+    assert table(rows).splitlines()[1].split() == ["finetune_mrpc@1%", "0.700", "±", "0.248", "–"]
+    assert re.search(r"finetune_mrpc@100% +0.900 +–$", table(rows), re.MULTILINE)  # NaN is no score
 
 
 def test_scores_of_several_metrics():

@@ -7,6 +7,7 @@ from torch.nn.functional import normalize
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.repetitions import INTERVAL
+from hf_replearn.evaluation.statistics import stated
 from hf_replearn.representation import Features
 
 RESAMPLES = 200
@@ -81,7 +82,7 @@ def matched_accuracy(table: np.ndarray) -> float:
     return float(table[linear_sum_assignment(table, maximize=True)].sum() / table.sum())
 
 
-def _half_width(score, tables: list[np.ndarray], *, seed: int) -> float:
+def _half_width(score, tables: list[np.ndarray], *, seed: int) -> float | None:
     """Of the interval around the mean over tables: spread by resampled examples, and by the start of k-means."""
     rng = np.random.default_rng(seed)
     examples = []
@@ -89,4 +90,4 @@ def _half_width(score, tables: list[np.ndarray], *, seed: int) -> float:
         draws = rng.multinomial(table.sum(), table.ravel() / table.sum(), size=RESAMPLES)
         examples.append(np.var([score(draw.reshape(table.shape)) for draw in draws]))
     starts = np.var([score(table) for table in tables], ddof=1) / len(tables) if len(tables) > 1 else 0.0
-    return float(1.96 * np.sqrt(np.mean(examples) + starts))
+    return stated(float(1.96 * np.sqrt(np.mean(examples) + starts)))

@@ -10,6 +10,7 @@ import torch
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import single_label
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
+from hf_replearn.evaluation.statistics import t_half_width
 from hf_replearn.representation import Features
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
@@ -36,19 +37,17 @@ def k_shot(
 
     shots: values of k; by default those of 1, 2, 4, … 64 that the smallest class has examples for.
     Returns for each k "k_shot@k", the mean accuracy over draws in 0…1, and "k_shot@k_ci95", the half width of its 95 %
-    t interval over draws.
+    t interval over draws; None of fewer than three.
     Raises InputError for features with NaN, missing or multi-label labels, a single class, fewer than two draws, or a k
     larger than the smallest class.
     """
-    from scipy.special import stdtrit
-
     if draws < 2:
-        raise InputError(f"draws is {draws}: an interval needs at least 2, and 10 or more to be trusted")
+        raise InputError(f"draws is {draws}: an interval needs at least 3, and 10 or more to be trusted")
     scores = {}
     for k, correct in k_shot_correct(train, test, shots=shots, draws=draws, cost=cost, seed=seed).items():
         accuracy = correct.double().mean(dim=1)  # (draws,)
         scores[f"k_shot@{k}"] = accuracy.mean().item()
-        scores[f"k_shot@{k}_ci95"] = (stdtrit(draws - 1, 0.975) * accuracy.std() / draws**0.5).item()
+        scores[f"k_shot@{k}_ci95"] = t_half_width(accuracy.tolist())
     return scores
 
 

@@ -8,16 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_replearn.evaluation.statistics import t_half_width
+
+SIGNED = ("matthews_correlation", "pearson", "spearman")  # in -1…1, all other metrics in 0…1
 INTERVAL = "_ci95"  # as in k_shot: "x_ci95" is the half width of the 95 % interval around "x"
 
 
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean over seeds and the half width of its 95 % t interval, None for a single seed."""
-    from scipy.special import stdtrit
-
-    if len(values) == 1:
-        return values[0], None
-    return float(np.mean(values)), float(stdtrit(len(values) - 1, 0.975) * np.std(values, ddof=1) / len(values) ** 0.5)
+def mean_and_interval(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> tuple[float, float | None]:
+    """The mean over seeds and half its 95 % t interval; None where there are too few for one (see `t_half_width`)."""
+    return float(np.mean(values)), t_half_width(values, low=low, high=high)
 
 
 def summarise(runs: Sequence[dict], *, names: dict[str, str]) -> dict[str, dict[str, float]]:
@@ -27,16 +26,18 @@ def summarise(runs: Sequence[dict], *, names: dict[str, str]) -> dict[str, dict[
            stands for NaN, makes the mean NaN.
     names: metric -> what the summary calls it.
     """
-    values: dict = {}
+    values, key_metric = {}, {}
     for run in sorted(runs, key=lambda run: run["label_fraction"]):
         for score, value in run["scores"].items():
             metric, _, layer = score.partition(" ")
             key = f"{names[metric]}@{100 * run['label_fraction']:g}%{layer and ' ' + layer}"
+            key_metric[key] = metric
             values.setdefault(run["row"], {}).setdefault(key, []).append(math.nan if value is None else value)
     rows: dict = {row: {} for row in dict.fromkeys(run["row"] for run in runs)}
     for row, scores in values.items():
         for key, found in scores.items():
-            rows[row][key], half = mean_and_interval(found)
+            low = -1.0 if key_metric[key] in SIGNED else 0.0
+            rows[row][key], half = mean_and_interval(found, low=low)
             rows[row] |= {} if half is None else {key + INTERVAL: half}
     return rows
 
@@ -46,13 +47,15 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
     def cell(scores: dict[str, float], metric: str) -> str:
         half = f" ± {scores[metric + INTERVAL]:.3f}" if metric + INTERVAL in scores else ""
-        return f"{scores[metric]:.3f}{half}" if metric in scores else "–"
+        return f"{scores[metric]:.3f}{half}" if math.isfinite(scores.get(metric, math.nan)) else "–"
 
     metrics = dict.fromkeys(key for scores in rows.values() for key in scores if not key.endswith(INTERVAL))
     lines = [["", *rows]] + [[metric, *(cell(scores, metric) for scores in rows.values())] for metric in metrics]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return f"{text}\n± 95 % interval over seeds" if "±" in text else text
+    if "±" in text:
+        return f"{text}\n± 95 % interval over seeds"
+    return f"{text}\nno interval: one takes three seeds or draws at least, that do not all agree"
 
 
 def draw_layers(rows: dict[str, dict[str, float]], *, name: str):

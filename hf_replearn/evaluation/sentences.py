@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.statistics import half_width
+from hf_replearn.evaluation.statistics import half_width, stated
 
 RESAMPLES = 1000
 
@@ -26,7 +26,7 @@ def sts(first: Tensor, second: Tensor, scores: Tensor, *, seed: int = 0) -> dict
     similar, scores = cosine(first, second).numpy(), scores.numpy()
     return {
         "sts_spearman": float(spearmanr(similar, scores).statistic),
-        "sts_spearman_ci95": half_width(resampled_spearman(similar, scores, seed=seed)),
+        "sts_spearman_ci95": stated(half_width(resampled_spearman(similar, scores, seed=seed)), low=-1.0),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 RESAMPLES = 2000
+FEWEST_DRAWS = 3  # of two, the t interval is 12.7 standard errors wide: it says nothing
 CHUNK = 2**22  # random numbers at a time
 
 
@@ -33,6 +34,40 @@ def half_width(samples: np.ndarray) -> float:
     """Half the width of the 95 % percentile interval of bootstrap samples."""
     low, high = np.percentile(samples, [2.5, 97.5])
     return float(high - low) / 2
+
+
+def mean_half_width(outcomes: np.ndarray, *, seed: int = 0) -> float | None:
+    """Half the 95 % interval of the mean of outcomes (draws, M), by `bootstrap`, as `stated`.
+
+    Where all M examples are right, or all wrong, drawing them again shows no spread: then it is the exact interval of a
+    share (Clopper & Pearson 1934), of which the half that leaves the scale does not exist.
+    """
+    outcomes = np.atleast_2d(np.asarray(outcomes, dtype=np.float64))
+    if outcomes.min() == outcomes.max() and outcomes.max() in (0.0, 1.0):
+        return stated(1 - 0.025 ** (1 / outcomes.shape[1]))
+    return stated(half_width(bootstrap(outcomes, seed=seed)))
+
+
+def t_half_width(values: Sequence[float], *, low: float = 0.0, high: float = 1.0) -> float | None:
+    """Half the 95 % t interval of the mean of what several draws or seeds gave, as `stated`; None of fewer than three.
+
+    low, high: the ends of the score's scale.
+    """
+    from scipy.special import stdtrit
+
+    n = len(values)
+    if n < FEWEST_DRAWS:
+        return None
+    return stated(float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / n**0.5), low=low, high=high)
+
+
+def stated(half: float | None, *, low: float = 0.0, high: float = 1.0) -> float | None:
+    """The half width of an interval that says something about a score on the scale low…high, else None.
+
+    None where it is not a number, where it is 0 (values that agree to the last digit have shown no spread to estimate
+    one from), and where the interval is as wide as the scale.
+    """
+    return half if half is not None and 1e-12 < half < (high - low) / 2 else None
 
 
 def paired_test(a: np.ndarray, b: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, float]:

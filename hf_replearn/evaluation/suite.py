@@ -12,7 +12,7 @@ from hf_replearn.evaluation.knn import knn, knn_correct
 from hf_replearn.evaluation.linear_probe import linear_predictions, linear_probe
 from hf_replearn.evaluation.repetitions import INTERVAL
 from hf_replearn.evaluation.retrieval import retrieval
-from hf_replearn.evaluation.statistics import bootstrap, half_width
+from hf_replearn.evaluation.statistics import mean_half_width
 from hf_replearn.evaluation.voc07 import voc07_full, voc07_low_shot
 from hf_replearn.representation import Features
 
@@ -96,7 +96,7 @@ def judge(test: Features, found: dict[str, Tensor], *, seed: int = 0) -> dict[st
     scores = {}
     for name, outcome in found.items():
         scores[name] = outcome.double().mean().item()
-        scores[name + INTERVAL] = half_width(bootstrap(outcome.numpy(), seed=seed))
+        scores[name + INTERVAL] = mean_half_width(outcome.numpy(), seed=seed)
     return scores | clustering(test, seed=seed)
 
 

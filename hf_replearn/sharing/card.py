@@ -163,6 +163,7 @@ def extend_card(
     rows: dict[str, dict[str, float | None]],
     *,
     protocols: dict[str, str],
+    missing: dict[str, dict[str, str]] | None = None,
     figures: dict[str, str] | None = None,
 ) -> None:
     """Adds scores, and pictures that lie in `folder`, to the report, the page and the card of the run in it.
@@ -170,7 +171,7 @@ def extend_card(
     The report is read anew: while these scores were measured, others may have come in.
     """
     report = extendable(folder)
-    report.extend(rows, protocols=protocols)
+    report.extend(rows, protocols=protocols, missing=missing)
     report.figures |= figures or {}
     report.save(folder)
     write_page(folder)

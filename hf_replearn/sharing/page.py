@@ -136,6 +136,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
     if training.spread is not None:
         verdict = "collapsed: every input has nearly the same features" if training.collapsed else "not collapsed"
         facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
+    facts += [("Not measured", line) for line in report.reasons()]
     tables = score_tables(report)
     if training.held_out:
         lines = [(name, [Cell(f"{loss:.3f}", loss)]) for name, loss in training.held_out.items()]
@@ -157,6 +158,7 @@ def evaluation_page(report: Evaluation) -> Page:
     """Of several encoders on one dataset."""
     task = report.task
     facts = [("Data", summary(report)), ("Test examples", task.held_out)]
+    facts += [("Not measured", line) for line in report.reasons()]
     known = list(dict.fromkeys(name for encoder in report.encoders.values() for name in encoder))
     lines = [(row, [Cell(encoder.get(name, "–")) for name in known]) for row, encoder in report.encoders.items()]
     names = task.classes or []

@@ -129,12 +129,14 @@ class Scores:
         companion "k_shot@4_ci95". Empty when nothing could be measured.
     properties: the same for what is neither good nor bad by being large, e.g. the sparsity of features.
     protocols: protocol -> one sentence that defines it.
+    missing: row -> {metric: why it could not be measured}; the value in rows is then None, shown as a dash.
     Raises ValueError for a metric without a protocol.
     """
 
     rows: dict[str, dict[str, float | None]] = field(default_factory=dict)
     properties: dict[str, dict[str, float | None]] = field(default_factory=dict)
     protocols: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, dict[str, str]] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=software_versions)
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
@@ -167,6 +169,14 @@ class Scores:
         """The metrics in which the encoder, the first row, is not above all other rows that have them."""
         return [metric for metric in self.metrics if self.best(metric) - {next(iter(self.rows))}]
 
+    def reasons(self) -> list[str]:
+        """What could not be measured and why, one line for each row and reason."""
+        lines: dict[tuple[str, str], list[str]] = {}
+        for row, found in self.missing.items():
+            for metric, reason in found.items():
+                lines.setdefault((row, reason), []).append(metric)
+        return [f"{', '.join(metrics)} of {row}: {reason}" for (row, reason), metrics in lines.items()]
+
     def table(self) -> str:
         """The scores as plain text: a line for each metric, a column for each row, `*` at the best of a line."""
         if not self.rows:
@@ -177,7 +187,7 @@ class Scores:
             lines.append([metric, *(self.cell(row, metric) + "*" * (row in best) for row in self.rows)])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-        return f"{text}\n* best of its line, ± 95 % interval"
+        return "\n".join([text, "* best of its line, ± 95 % interval", *(f"– {line}" for line in self.reasons())])
 
     def save(self, folder: str | Path) -> None:
         """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
@@ -211,13 +221,24 @@ class Report(Scores):
         lines = [f"{name:{width}}  {loss:7.3f}  {math.exp(loss):11,.1f}" for name, loss in losses.items()]
         return "\n".join([f"{'held-out text':{width}}     loss   perplexity", *lines])
 
-    def extend(self, rows: dict[str, dict[str, float | None]], *, protocols: dict[str, str]) -> None:
+    def extend(
+        self,
+        rows: dict[str, dict[str, float | None]],
+        *,
+        protocols: dict[str, str],
+        missing: dict[str, dict[str, str]] | None = None,
+    ) -> None:
         """Adds scores; earlier ones that were measured in another way under the same name go."""
         stale = {name for name, sentence in protocols.items() if self.protocols.get(name) != sentence}
         for row, scores in self.rows.items():
             self.rows[row] = {key: value for key, value in scores.items() if key.split("@")[0] not in stale}
         for row, scores in rows.items():
             self.rows.setdefault(row, {}).update(scores)
+        for row, found in self.missing.items():  # those that are measured now, or in another way, are not missing
+            gone = {key for key in found if key in rows.get(row, {}) or key.split("@")[0] in stale}
+            self.missing[row] = {key: reason for key, reason in found.items() if key not in gone}
+        for row, found in (missing or {}).items():
+            self.missing.setdefault(row, {}).update(found)
         self.protocols |= protocols
 
     @classmethod

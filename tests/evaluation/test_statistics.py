@@ -5,7 +5,7 @@ import torch
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.sentences import resampled_spearman, sts
-from hf_replearn.evaluation.statistics import bootstrap, half_width, holm, paired_test
+from hf_replearn.evaluation.statistics import bootstrap, half_width, holm, mean_half_width, paired_test, stated, t_half_width
 
 
 def right_or_wrong(n, share, seed):
@@ -88,3 +88,18 @@ def test_resampled_correlations_equal_scipys_on_the_same_rows():
     rows = np.random.default_rng(4).integers(0, 30, (1000, 30))[:5]
     expected = [scipy.stats.spearmanr(u[row], v[row]).statistic for row in rows]
     assert resampled_spearman(u, v, seed=4)[:5] == pytest.approx(expected)
+
+
+def test_where_all_are_right_the_interval_is_that_of_clopper_and_pearson():
+    for outcome, share in ((np.ones(60), 60), (np.zeros((3, 60)), 0)):
+        low, high = scipy.stats.binomtest(share, 60).proportion_ci(0.95, method="exact")
+        assert mean_half_width(outcome) == pytest.approx(high - low)
+    assert mean_half_width(np.array([0.5, 0.5])) is None  # no spread, and no share of anything
+    assert mean_half_width(right_or_wrong(400, 0.7, seed=0)) == pytest.approx(0.045, abs=0.005)
+
+
+def test_an_interval_that_says_nothing_is_not_stated():
+    assert t_half_width([0.4, 0.5]) is None  # t of one degree of freedom is 12.7
+    assert t_half_width([0.4, 0.5, 0.6]) == pytest.approx(scipy.stats.t.ppf(0.975, 2) * 0.1 / 3**0.5)
+    assert t_half_width([0.0, 0.0, 1.0]) is None and t_half_width([0.7, 0.7, 0.7]) is None
+    assert stated(0.6) is None and stated(0.6, low=-1.0) == 0.6 and stated(float("nan")) is None

@@ -77,3 +77,14 @@ def test_scores_that_were_measured_in_another_way_go(report):
     report.extend({"SimCLR": {"knn_sst2@20": 0.7}}, protocols={"knn_sst2": "Another way."})
     assert [key for key in report.rows["SimCLR"] if "sst2" in key] == ["knn_sst2@20"]
     assert report.rows["SimCLR"]["knn_sst2@20"] == 0.7 and "knn_sst2@20" not in report.rows["TF-IDF"]
+
+
+def test_what_could_not_be_measured_is_a_dash_with_its_reason(report, tmp_path):
+    report.rows["raw pixels"]["linear"] = None
+    report.missing = {"raw pixels": {"linear": "all train labels are 3"}}
+    report.save(tmp_path)
+    again = Report.load(tmp_path)
+    assert again.cell("raw pixels", "linear") == "–"
+    assert again.table().endswith("\n– linear of raw pixels: all train labels are 3")
+    again.extend({"raw pixels": {"linear": 0.5}}, protocols={})
+    assert again.reasons() == []
