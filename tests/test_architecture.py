@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_replearn"
-EVERYWHERE = {"errors", "__version__"}
+EVERYWHERE = {"errors", "files", "__version__"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "settings": set(),
     "data": {"data"},
     "augmentation": set(),

@@ -11,8 +11,8 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from hf_replearn.evaluation.knn import knn
+from hf_replearn.files import write_whole
 from hf_replearn.representation import Features
-from hf_replearn.training.checkpoints import write_whole
 from hf_replearn.training.trainer import COLLAPSED
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_replearn.errors import InputError
+from hf_replearn.files import PARTIAL, sync, write_whole
 
 MANIFEST = "manifest.json"
-PARTIAL = ".partial"  # ends the name of a file that is being written
 UNFINISHED = "checkpoint-is-incomplete.txt"  # transformers' own mark, which it does not read
 NOTE = "why_not_used.txt"
 
@@ -36,7 +36,7 @@ def seal(checkpoint: str | Path, circumstances: dict[str, Any]) -> None:
         "circumstances": circumstances,
     }
     for folder in {path.parent for path in files.values()} | {checkpoint, checkpoint.parent}:
-        _sync(folder)
+        sync(folder)
     write_whole(checkpoint / MANIFEST, _sealed(content))
 
 
@@ -142,17 +142,6 @@ def check_room(folder: str | Path, *, checkpoint: int, keep: int) -> None:
         raise InputError(f"{asked}; {_shown(free)} ({free} bytes) are free, but: {error.strerror}") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that, whenever the process dies, the path holds the old content or all of the new."""
-    partial = path.with_name(path.name + PARTIAL)
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    _sync(path.parent)
-
-
 def _sealed(content: dict[str, Any]) -> str:
     text = json.dumps(content, indent=1, sort_keys=True)
     seal = hashlib.sha256(text.encode()).hexdigest()
@@ -161,21 +150,13 @@ def _sealed(content: dict[str, Any]) -> str:
 
 def _described(path: Path) -> dict[str, Any]:
     digest = _digest(path)
-    _sync(path)
+    sync(path)
     return {"size": path.stat().st_size, "sha256": digest}
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _bytes(folder: Path) -> int:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from hf_replearn.errors import InputError
+from hf_replearn.files import PARTIAL, write_whole
 from hf_replearn.settings import RunSettings, as_dict, to_yaml
-from hf_replearn.training.checkpoints import PARTIAL, newest, problem, read_manifest, step_of, write_whole
+from hf_replearn.training.checkpoints import newest, problem, read_manifest, step_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments

@@ -18,7 +18,6 @@ from hf_replearn.training.checkpoints import (
     read_manifest,
     rotate,
     seal,
-    write_whole,
 )
 
 FILES = {"model.safetensors": os.urandom(500), "optimizer.pt": os.urandom(900), "rng/state_0.pth": os.urandom(60)}
@@ -160,11 +159,3 @@ def test_a_largest_file_size_is_found_out(tmp_path):
             check_room(tmp_path, checkpoint=2 * 10**6, keep=2)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
-    write_whole(tmp_path / "a", "old")
-    monkeypatch.setattr(checkpoints.os, "replace", None)
-    with pytest.raises(TypeError):
-        write_whole(tmp_path / "a", "new")
-    assert (tmp_path / "a").read_text() == "old"
