@@ -8,6 +8,7 @@ import importlib
 import sys
 
 from hf_replearn import __version__
+from hf_replearn.errors import one_line_endings
 
 COMMANDS = {
     "simclr": ("simclr", "SimCLRSettings", "SimCLR: two views of an image attract, other images repel"),
@@ -41,7 +42,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(2)
     parser.parse_args(argv[:1])
     if argv[0] == "env":
-        return env()
+        with one_line_endings():
+            return env()
     module, settings, _ = COMMANDS[argv[0]]
     from hf_replearn.settings import run
 

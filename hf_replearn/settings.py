@@ -9,7 +9,6 @@ import argparse
 import ast
 import difflib
 import math
-import os
 import sys
 import typing
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from hf_replearn.errors import InputError, Preempted, TrainingError
+from hf_replearn.errors import InputError, one_line_endings
 
 S = TypeVar("S")
 
@@ -43,12 +42,8 @@ def setting(
 
 def run(main: Callable[[S], None], settings_class: type[S], argv: list[str] | None = None, *, prog: str = "") -> None:
     """The frame of every command: parse, run, and end with one line and the exit code of what went wrong."""
-    try:
+    with one_line_endings([spec.name for spec in fields(settings_class)]):
         main(parse(settings_class, sys.argv[1:] if argv is None else argv, prog=prog, description=main.__doc__))
-    except (InputError, TrainingError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"{'stopped' if isinstance(error, Preempted) else 'error'}: {error}", file=sys.stderr, flush=True)
-        sys.exit(error.exit_code)
 
 
 def parse(settings_class: type[S], argv: list[str], *, prog: str = "", description: str | None = None) -> S:
@@ -277,14 +272,19 @@ def _metavar(kind: Any) -> str:
 
 @dataclass(kw_only=True)
 class RunSettings:
-    """What every recipe has."""
+    """What every command has that computes something."""
 
-    output_dir: str = setting(..., "folder for the encoder, its card and the log", section="run")
-    seed: int = setting(42, "of the weights, the order of the data and the evaluation's draws", section="run")
-    use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
-    report_to: str = setting(
-        "none", "experiment tracker besides log.jsonl: none, trackio, tensorboard, wandb, ...", section="run"
+    output_dir: str = setting(..., "folder for all that the run writes", section="run")
+    seed: int = setting(
+        42, "of the weights, the order of the data and random draws", section="run", at_least=0, at_most=2**32 - 1
     )
+    use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
+
+
+@dataclass(kw_only=True)
+class SharedRunSettings(RunSettings):
+    """What a run has whose result is a network that can be shared."""
+
     push_to_hub: bool = setting(False, "upload the result to the Hugging Face Hub at the end", section="run")
     hub_model_id: str | None = setting(None, "repository to push to; none: your name and the folder's", section="run")
     hub_private_repo: bool = setting(False, "make the repository private", section="run")

@@ -27,11 +27,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, as_dict, run, setting
+from hf_replearn.settings import SharedRunSettings, as_dict, run, setting
 
 
 @dataclass(kw_only=True)
-class FinetuneSettings(RunSettings):
+class FinetuneSettings(SharedRunSettings):
     model: str = setting(..., "folder or Hub id of an encoder: transformers or timm format", section="model")
     mode: Literal["full", "linear"] = setting(
         "full", "full: all weights are trained; linear: a probe on frozen features", section="model"
@@ -336,7 +336,7 @@ def training_arguments(settings: FinetuneSettings, *, examples: int, seed: int):
         save_strategy="no",
         seed=seed,
         use_cpu=use_cpu,
-        report_to=settings.report_to,
+        report_to="none",
     )
     if args.n_gpu > 1:
         raise InputError(

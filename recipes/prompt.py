@@ -78,10 +78,6 @@ def main(settings: PromptSettings) -> None:
     transformers.logging.disable_progress_bar()
 
     # 1. Tasks and their data. What can be wrong with them is found out here, before the model is read.
-    if settings.push_to_hub:
-        raise InputError(
-            "--push_to_hub: prompting makes no model; --add_to_card writes the scores into that of --model"
-        )
     state = PartialState(cpu=settings.use_cpu)
     names = [name.strip() for name in settings.tasks.split(",") if name.strip()]
     tasks = [with_settings(load_task(find_task(name, SHIPPED)), settings) for name in names]

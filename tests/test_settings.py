@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, changed, command_line, parse, run, setting, to_yaml
+from hf_replearn.settings import RunSettings, changed, command_line, parse, setting, to_yaml
 
 
 @dataclass(kw_only=True)
@@ -118,24 +118,6 @@ def test_a_required_setting_may_be_in_the_yaml_file(tmp_path):
     assert parse(Settings, ["--config", str(tmp_path / "run.yaml")]).output_dir == "there"
     with pytest.raises(InputError, match="--output_dir is required"):
         parse(Settings, [])
-
-
-def test_wrong_input_ends_with_code_2_and_one_line(capsys):
-    def main(settings):
-        raise InputError("no images in 'empty'")
-
-    with pytest.raises(SystemExit) as end:
-        run(main, Settings, ["--output_dir", "out"])
-    assert end.value.code == 2
-    assert capsys.readouterr().err == "error: no images in 'empty'\n"
-
-
-def test_a_programming_error_keeps_its_traceback():
-    def main(settings):
-        raise ValueError("a bug")
-
-    with pytest.raises(ValueError, match="a bug"):
-        run(main, Settings, ["--output_dir", "out"])
 
 
 @dataclass(kw_only=True)

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, setting
+from hf_replearn.settings import SharedRunSettings, setting
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 
 @dataclass(kw_only=True)
-class PretrainingSettings(RunSettings):
+class PretrainingSettings(SharedRunSettings):
+    report_to: str = setting(
+        "none", "experiment tracker besides log.jsonl: none, trackio, tensorboard, wandb, ...", section="run"
+    )
     num_train_epochs: float = setting(100.0, "passes over the training data", section="training", at_least=0)
     max_steps: int = setting(-1, "stop after this many optimizer steps instead; -1: off", section="training")
     per_device_train_batch_size: int = setting(256, "examples per process and step", section="training", at_least=1)

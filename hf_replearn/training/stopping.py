@@ -30,6 +30,10 @@ class StopSignals:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = signal.Signals(number)
+        if os.getpid() == self.process and os.environ.get("LOCAL_RANK", "0") == "0":
+            more = " (Ctrl-C again stops now, without saving)" if number == signal.SIGINT else ""
+            line = f"\ntold to stop: stopping after this step, which is saved{more}\n"
+            os.write(2, line.encode())  # a print may be what was interrupted, and cannot be entered again
 
 
 class Undisturbed:

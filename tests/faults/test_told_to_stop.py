@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT: the step is finished, saved, and the exit code says that the same command goes on."""
 
+import importlib
 import os
 import signal
 
@@ -8,6 +9,8 @@ import trials
 from trials import after, arguments, start
 
 from hf_replearn.training.checkpoints import problem
+
+ENDED = "stopped by {}: what was written is kept; run the same command again to go on\n"
 
 
 def told(number: signal.Signals, *, times: int = 1, whole_group: bool = False, rank: int | None = None):
@@ -57,8 +60,10 @@ def test_a_time_budget_says_how_much_of_it_is_spent(data, tmp_path):
 def test_a_second_sigint_stops_at_once(data, tmp_path):
     given = arguments("masked_lm", data, tmp_path / "out")
     stopped = start("masked_lm", given, tmp_path / "log", blow=told(signal.SIGINT, times=2))
-    assert stopped.wait() == [1]
-    assert "KeyboardInterrupt" in stopped.printed()
+    assert stopped.wait() == [130]
+    assert "stopping after this step, which is saved (Ctrl-C again stops now, without saving)" in stopped.printed()
+    assert stopped.printed().endswith(ENDED.format("Ctrl-C"))
+    assert "Traceback" not in stopped.printed()
     assert not (tmp_path / "out" / "checkpoint-3").exists()
 
 
@@ -69,3 +74,19 @@ def test_one_of_two_processes_is_told_and_both_stop(whole, data, tmp_path):
     again = start("masked_lm", given, tmp_path / "again", processes=2)
     assert again.wait() == [0, 0], again.printed()[-3000:]
     assert trials.digest(tmp_path / "out") == trials.digest(whole("masked_lm", processes=2))
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
+@pytest.mark.parametrize("place", ["hf_replearn.data.images.load_images", "hf_replearn.evaluation.suite.suite"])
+def test_outside_training_it_is_one_line(number, code, name, place, data, tmp_path):
+    """While data are read, and while the encoder is judged."""
+
+    def blow():
+        module, _, function = place.rpartition(".")
+        trials.before(importlib.import_module(module), function, lambda: os.kill(os.getpid(), number))
+
+    given = arguments("simclr", data, tmp_path / "out", "--max_steps", "1", "--dataset", "toy", "--draws", "2")
+    stopped = start("simclr", given, tmp_path / "log", blow=blow)
+    assert stopped.wait() == [code], stopped.printed()[-3000:]
+    assert stopped.printed().endswith(ENDED.format(name))
+    assert "Traceback" not in stopped.printed()

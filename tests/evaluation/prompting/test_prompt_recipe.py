@@ -102,7 +102,7 @@ def test_a_bad_document_ends_in_one_line_after_the_others(command, folder, capsy
         (["--tasks", "copper"], "did you mean copa?"),
         (["--model", "no/such-model"], "--model no/such-model could not be loaded"),
         (["--add_to_card"], "is no folder with a report.json"),
-        (["--push_to_hub"], "prompting makes no model"),
+        (["--push_to_hub"], "unknown setting --push_to_hub"),
     ],
 )
 def test_wrong_input_is_one_line(command, folder, capsys, arguments, message):
