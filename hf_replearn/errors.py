@@ -117,7 +117,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _end(line: str, code: int) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if not os.environ.get("LOCAL_RANK", "0").strip("0").isdigit():  # the first process of a machine, or the only one
         line = " ".join(line.split("\n")).replace("\r", " ")
         line = line if len(line) <= LINE else f"{line[: LINE // 2]} ... {line[-LINE // 2 :]}"
         print(line, file=sys.stderr, flush=True)

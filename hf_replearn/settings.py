@@ -8,7 +8,11 @@ from __future__ import annotations
 import argparse
 import ast
 import difflib
+import json
 import math
+import os
+import re
+import reprlib
 import sys
 import typing
 from collections.abc import Callable
@@ -19,8 +23,14 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from hf_replearn.errors import InputError, one_line_endings
+from hf_replearn.strict_yaml import as_data, as_text, read_mapping
 
 S = TypeVar("S")
+
+
+LARGEST = 1e9  # of a number for which nothing smaller is said
+MOST_WORKERS = max(32, 4 * (os.cpu_count() or 1))  # processes that load examples, for one that computes
+ENVIRONMENT = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 
 
 def setting(
@@ -28,76 +38,133 @@ def setting(
     help: str,
     *,
     section: str,
-    at_least: float = -math.inf,
-    at_most: float = math.inf,
+    at_least: float = -LARGEST,
+    above: float = -math.inf,
+    at_most: float = LARGEST,
     positional: bool = False,
 ) -> Any:
     """A dataclass field with its help text and bounds; a default of `...` makes it required.
 
+    at_least, at_most, above: bounds of a number, or of each of several; `above` excludes itself. The default is always
+        allowed, so that -1 may say "off". A number is finite.
     positional: given on the command line by its place, without a flag.
     """
-    metadata = {"help": help, "section": section, "bounds": (at_least, at_most), "positional": positional}
+    bounds = Bounds(at_least, above, at_most)
+    metadata = {"help": help, "section": section, "bounds": bounds, "positional": positional}
     return field(default=MISSING if default is ... else default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a number may be."""
+
+    at_least: float
+    above: float
+    at_most: float
+
+    def __contains__(self, number: float) -> bool:
+        return self.at_least <= number <= self.at_most and number > self.above  # NaN is in no bounds
+
+    def told(self, number: float) -> str:
+        """What it must be, to somebody who gave `number`."""
+        if not math.isfinite(number):
+            return "a finite number"
+        strict = self.above >= self.at_least
+        low = f"above {_number(self.above)}" if strict else f"at least {_number(self.at_least)}"
+        if self.at_most == LARGEST:
+            return low if number < LARGEST else f"at most {_number(LARGEST)}"
+        return (
+            f"{low} and at most {_number(self.at_most)}"
+            if strict
+            else (f"between {_number(self.at_least)} and {_number(self.at_most)}")
+        )
 
 
 def run(main: Callable[[S], None], settings_class: type[S], argv: list[str] | None = None, *, prog: str = "") -> None:
     """The frame of every command: parse, run, and end with one line and the exit code of what went wrong."""
     with one_line_endings([spec.name for spec in fields(settings_class)]):
-        main(parse(settings_class, sys.argv[1:] if argv is None else argv, prog=prog, description=main.__doc__))
+        told = parse(
+            settings_class,
+            sys.argv[1:] if argv is None else argv,
+            prog=prog,
+            description=main.__doc__,
+            examples=_examples(main),
+        )
+        check_environment()
+        main(told)
 
 
-def parse(settings_class: type[S], argv: list[str], *, prog: str = "", description: str | None = None) -> S:
+def parse(
+    settings_class: type[S],
+    argv: list[str],
+    *,
+    prog: str = "",
+    description: str | None = None,
+    examples: str | None = None,
+) -> S:
     """Settings from the command line. Raises InputError; `--help` and `--print_config` print and exit with 0."""
-    parser = _parser(settings_class, prog, description)
+    parser = _parser(settings_class, prog, description, examples)
     given, unknown = parser.parse_known_args([_underscored(argument) for argument in argv])
     if unknown:
-        raise InputError(_unknown(unknown[0], settings_class, prefix="--"))
+        flags = [word for word in unknown if word.startswith("-")]
+        raise InputError(_unknown(flags[0], settings_class) if flags else f"unexpected word {_short(unknown[0])}")
     given = vars(given)
     config, print_config = given.pop("config", None), given.pop("print_config", False)
-    values = read_yaml(config, settings_class) if config else {}
+    values = read_yaml(config, settings_class) if config is not None else {}
     types = typing.get_type_hints(settings_class)
     values |= {name: convert(text, types[name], f"--{name}") for name, text in given.items()}
+    missing = [spec for spec in fields(settings_class) if spec.default is MISSING and spec.name not in values]
     for spec in fields(settings_class):
-        if spec.default is MISSING and spec.name not in values:
-            raise InputError(f"--{spec.name} is required: {spec.metadata['help']}")
-        low, high = spec.metadata["bounds"]
-        for number in _numbers(values.get(spec.name)):
-            if not low <= number <= high:
-                raise InputError(f"--{spec.name} must be {_bounds(low, high)}, got {number:g}")
-    settings = settings_class(**values)
+        _check(spec, values.get(spec.name, spec.default))
     if print_config:
-        print(to_yaml(settings), end="")
+        _print_config(settings_class, values, missing)
         sys.exit(0)
-    return settings
+    for spec in missing:
+        raise InputError(f"--{spec.name} is required: {spec.metadata['help']}")
+    return settings_class(**values)
 
 
 def read_yaml(path: str, settings_class: type) -> dict[str, Any]:
     """The settings in a YAML file, each converted to its field's type (so that `1e-3` is a float)."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.load(file, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"--config {path} must hold `setting: value` lines")
+    content = read_mapping(path, name=f"--config {_short(path, quoted=False)}")
     types = typing.get_type_hints(settings_class)
-    for key in content:
+    values = {}
+    for key, node in content.items():
         if key not in types:
-            raise InputError(f"{path}: {_unknown(str(key), settings_class)}")
-    return {key: convert(value, types[key], f"{path}: {key}") for key, value in content.items()}
+            raise InputError(f"{path}: {_unknown(key, settings_class, prefix='')}")
+        mapping = dict in (types[key], *typing.get_args(types[key]))
+        try:
+            value = as_data(node) if mapping else as_text(node)
+        except yaml.YAMLError as error:
+            raise InputError(f"--config {path} is not valid YAML: {' '.join(str(error).split())}") from error
+        values[key] = convert(value, types[key], f"{path}: {key}")
+    return values
+
+
+def check_environment() -> None:
+    """Raises InputError for a launcher's variable that is no number, which libraries would meet with a traceback."""
+    for name in ENVIRONMENT:
+        value = os.environ.get(name, "0")
+        if not value.isascii() or not value.removeprefix("-").isdigit():
+            raise InputError(f"{name}={_short(value)} in the environment is not a whole number: unset it")
 
 
 def to_yaml(settings: Any) -> str:
     """Every resolved setting, in the order of the dataclass."""
-    return yaml.safe_dump(as_dict(settings), sort_keys=False, allow_unicode=True)
+    return _dumped({spec.name: getattr(settings, spec.name) for spec in fields(settings)})
 
 
 def as_dict(settings: Any) -> dict[str, Any]:
     """The settings as plain JSON and YAML values."""
-    values = {spec.name: getattr(settings, spec.name) for spec in fields(settings)}
+    return _plain({spec.name: getattr(settings, spec.name) for spec in fields(settings)})
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _dumped(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(_plain(values), sort_keys=False, allow_unicode=True)
 
 
 def changed(settings: Any) -> list[str]:
@@ -118,38 +185,66 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     """`value`, a string of the command line or a YAML value, as `kind`; InputError names what it should have been."""
     if typing.get_origin(kind) in (UnionType, typing.Union):
         options = [option for option in typing.get_args(kind) if option is not NoneType]
-        return None if value is None or value in ("none", "null") else convert(value, options[0], name)
+        none = value is None or (isinstance(value, str) and value in ("none", "null"))
+        return None if none else convert(value, options[0], name)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
-            raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {value!r}")
+            raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {_short(value)}")
         return value
     try:
         if typing.get_origin(kind) is tuple:
-            items = value.split(",") if isinstance(value, str) else value
-            return tuple(_CONVERTERS[typing.get_args(kind)[0]](item) for item in items)
+            inner = typing.get_args(kind)[0]
+            items = value if not isinstance(value, str) else [value] if inner is str else value.split(",")
+            return tuple(_CONVERTERS[inner](item) for item in items)
         return _CONVERTERS[typing.get_origin(kind) or kind](value)
-    except (ValueError, SyntaxError, TypeError, KeyError):
-        raise InputError(f"{name} must be {_name(kind)}, got {value!r}") from None
+    except (ValueError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError, MemoryError):
+        raise InputError(f"{name} must be {_name(kind)}, got {_short(value)}") from None
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
 
 
-def _numbers(value: Any) -> tuple:
-    if _is_texts(value):
-        return ()
-    return value if isinstance(value, tuple) else (value,) if isinstance(value, int | float) else ()
+def _check(spec: Any, value: Any) -> None:
+    """Raises InputError for a value out of its bounds, or a text that is empty or can be no name of anything."""
+    if value is spec.default or value == spec.default:
+        return
+    bounds = spec.metadata["bounds"]
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, int | float) and not isinstance(item, bool) and item not in bounds:
+            raise InputError(f"--{spec.name} must be {bounds.told(item)}, got {_number(item)}")
+        if isinstance(item, str) and not item.strip():
+            raise InputError(f"--{spec.name} is empty: leave it out, or give {spec.metadata['help']}")
+        if isinstance(item, str) and "\0" in item:
+            raise InputError(f"--{spec.name} holds a NUL character: {_short(item)}")
+    if value == ():
+        raise InputError(f"--{spec.name} is an empty list: leave it out, or give {spec.metadata['help']}")
 
 
-def _bounds(low: float, high: float) -> str:
-    return f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) and abs(value) < 1e15 else f"{value:.10g}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_SHORT.maxlevel = 3
+
+
+def _short(value: Any, *, quoted: bool = True) -> str:
+    """As repr, but never longer than a line, however deep or long the value is."""
+    text = _SHORT.repr(value)
+    return text if quoted else text[1:-1]
 
 
 def _to_int(value: Any) -> int:
-    if isinstance(value, bool) or float(value) != int(float(value)):
+    if isinstance(value, bool):
         raise ValueError(value)
-    return int(float(value))
+    try:
+        return int(value) if isinstance(value, str) else int(str(value))
+    except ValueError:
+        if float(value) != int(float(value)):
+            raise
+        return int(float(value))  # 1e6
 
 
 def _to_float(value: Any) -> float:
@@ -172,6 +267,7 @@ def _to_dict(value: Any) -> dict:
     value = ast.literal_eval(value) if isinstance(value, str) else value
     if not isinstance(value, dict):
         raise ValueError(value)
+    json.dumps(value, allow_nan=False)  # raises for what neither recipe.yaml nor a report could hold
     return value
 
 
@@ -186,12 +282,66 @@ def _name(kind: Any) -> str:
     return names[kind]
 
 
-def _unknown(name: str, settings_class: type, prefix: str = "") -> str:
+def _unknown(name: str, settings_class: type, prefix: str = "--") -> str:
     bare = name.lstrip("-").partition("=")[0]
     known = [spec.name for spec in fields(settings_class)] + ["config", "print_config"]
-    nearest = difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
+    nearest = [name for name in USUAL_NAMES.get(bare.lower(), "").split() if name in known]
+    nearest = nearest or difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
     hint = f"did you mean {prefix}{nearest[0]}?" if nearest else "see --help"
-    return f"unknown setting {prefix}{bare}: {hint}"
+    return f"unknown setting {prefix}{_short(bare, quoted=False)}: {hint}"
+
+
+# What the field or other tools call a setting -> what it may be here. Only for the hint: nothing is taken for another.
+USUAL_NAMES = {
+    "batch_size": "per_device_train_batch_size", "b": "per_device_train_batch_size",
+    "bs": "per_device_train_batch_size", "train_batch_size": "per_device_train_batch_size",
+    "lr": "learning_rate", "base_lr": "learning_rate", "wd": "weight_decay", "warmup": "warmup_steps",
+    "warmup_ratio": "warmup warmup_steps", "warmup_epochs": "warmup_steps", "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs", "n_epochs": "num_train_epochs", "max_epochs": "num_train_epochs",
+    "steps": "max_steps min_steps", "num_steps": "max_steps", "train_steps": "max_steps",
+    "max_train_steps": "max_steps", "iterations": "max_steps", "minutes": "max_minutes", "time": "max_minutes",
+    "tau": "temperature", "t": "temperature",
+    "data": "dataset data_root", "data_dir": "dataset data_root", "data_path": "dataset data_root",
+    "dataset_name": "dataset", "train_file": "dataset", "train_dir": "dataset", "corpus": "dataset",
+    "input": "dataset", "task": "tasks dataset", "subset": "dataset_config", "dataset_config_name": "dataset_config",
+    "model": "backbone init", "encoder": "model backbone", "checkpoint": "model resume",
+    "arch": "backbone architecture",
+    "model_name": "model backbone init", "model_name_or_path": "model backbone init", "pretrained": "model init",
+    "model_type": "architecture backbone", "network": "model backbone", "resume_from_checkpoint": "resume",
+    "workers": "dataloader_num_workers", "num_workers": "dataloader_num_workers", "j": "dataloader_num_workers",
+    "out": "output_dir output", "out_dir": "output_dir", "outdir": "output_dir", "output": "output_dir",
+    "output_path": "output_dir output", "save_dir": "output_dir", "log_dir": "output_dir", "o": "output_dir output",
+    "device": "use_cpu", "cpu": "use_cpu", "no_cuda": "use_cpu", "fp16": "bf16 dtype", "precision": "bf16 dtype",
+    "compile": "torch_compile", "img_size": "image_size", "resolution": "image_size", "size": "image_size",
+    "max_seq_length": "sequence_length max_length", "seq_len": "sequence_length max_length",
+    "block_size": "sequence_length", "context_length": "sequence_length", "mlm_probability": "mask_rate",
+    "num_fewshot": "shots", "k": "shots", "k_shot": "shots", "fraction": "label_fraction", "metric": "metrics",
+    "clip": "max_grad_norm", "grad_clip": "max_grad_norm", "accumulation": "gradient_accumulation_steps",
+    "grad_accum": "gradient_accumulation_steps", "eval_batch_size": "per_device_train_batch_size",
+    "repo": "hub_model_id", "repo_id": "hub_model_id", "hub_repo": "hub_model_id", "private": "hub_private_repo",
+    "push": "push_to_hub", "logger": "report_to", "log_wandb": "report_to", "wandb": "report_to",
+    "augment": "augmentation", "aug": "augmentation", "transform": "augmentation", "crop": "min_scale crop_pct",
+    "jitter": "strength", "proj_dim": "projection_dim", "embedding_dim": "projection_dim", "template": "tasks",
+    "labels": "label_column", "label": "label_column", "text": "text_column text_columns", "image": "image_column",
+    "random_seed": "seed", "num_seeds": "seeds", "save_every": "save_steps", "eval_every": "eval_steps knn_steps",
+    "log_every": "logging_steps", "cfg": "config", "c": "config", "config_file": "config",
+}  # fmt: skip
+
+
+def _print_config(settings_class: type, values: dict[str, Any], missing: list) -> None:
+    """Every resolved setting as YAML; those that are required and were not given, as comments."""
+    resolved = {spec.name: values.get(spec.name, spec.default) for spec in fields(settings_class)}
+    for spec in missing:
+        del resolved[spec.name]
+        print(f"# {spec.name}: (required) {spec.metadata['help']}")
+    print(_dumped(resolved), end="")
+
+
+def _examples(main: Callable) -> str | None:
+    """The command lines in the docstring of the file that `main` is in: its indented lines."""
+    text = sys.modules[main.__module__].__doc__ or ""
+    lines = [line for line in text.splitlines() if line.startswith("    ")]
+    return "examples:\n" + "\n".join(lines) if lines else None
 
 
 def _underscored(argument: str) -> str:
@@ -204,25 +354,19 @@ def _underscored(argument: str) -> str:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
+        name = re.match(r"argument (--\w+)", message)
+        if name and "expected" in message:
+            raise InputError(f"{name[1]} needs a value (one that begins with - is written {name[1]}=-VALUE): {message}")
         raise InputError(message)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} is given twice")
-        return super().construct_mapping(node, deep)
-
-
-def _parser(settings_class: type, prog: str, description: str | None) -> argparse.ArgumentParser:
+def _parser(settings_class: type, prog: str, description: str | None, examples: str | None) -> argparse.ArgumentParser:
+    places = "".join(f"{spec.name} " for spec in fields(settings_class) if spec.metadata["positional"])
     parser = _Parser(
         prog=prog or None,
-        usage="%(prog)s [--config FILE] [--setting value ...]",
+        usage=f"%(prog)s {places}[--config FILE] [--setting value ...]",
         description=description,
+        epilog=examples,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=32, width=120),
@@ -250,7 +394,7 @@ def _parser(settings_class: type, prog: str, description: str | None) -> argpars
 
 def _shown(value: Any) -> str:
     return (
-        ",".join(map(str, value))
+        ",".join(map(str, value)) or "none"
         if isinstance(value, tuple)
         else str(value).lower()
         if value in (None, True, False)
@@ -276,7 +420,7 @@ class RunSettings:
 
     output_dir: str = setting(..., "folder for all that the run writes", section="run")
     seed: int = setting(
-        42, "of the weights, the order of the data and random draws", section="run", at_least=0, at_most=2**32 - 1
+        42, "of the weights, the order of the data and random draws", section="run", at_least=0, at_most=2**31 - 1
     )
     use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
 

@@ -1,8 +1,8 @@
 """Causal language modelling (GPT, Radford et al. 2018; GPT-2, Radford et al. 2019): from text to a decoder.
 
     accelerate launch recipes/causal_lm.py --config recipes/configs/causal_lm/toy.yaml --output_dir out/toy_gpt
-    accelerate launch recipes/causal_lm.py --dataset PATH_OR_HUB_ID --size small --output_dir out/mine
-    accelerate launch recipes/causal_lm.py --init gpt2 --dataset PATH_OR_HUB_ID --output_dir out/domain
+    hf-replearn causal-lm --dataset PATH_OR_HUB_ID --size small --output_dir out/mine
+    hf-replearn causal-lm --init gpt2 --dataset PATH_OR_HUB_ID --output_dir out/domain
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/causal_lm.py \\
         --config recipes/configs/causal_lm/gpt2_small.yaml --dataset HUB_ID --streaming --output_dir out/gpt2
 

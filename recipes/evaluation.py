@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import as_dict, command_line, run, setting
+from hf_replearn.settings import MOST_WORKERS, as_dict, command_line, run, setting
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,11 @@ class EvaluateSettings:
     )
     test_examples: int | None = setting(None, "none: 2,000 (quick) or all (full)", section="data", at_least=2)
     max_length: int | None = setting(
-        None, "tokens kept of a text; none: 128, or what the model can take", section="data", at_least=2
+        None,
+        "tokens kept of a text; none: 128, or what the model can take",
+        section="data",
+        at_least=2,
+        at_most=1_000_000,
     )
     suite: Literal["quick", "full"] = setting("quick", "how much is measured", section="evaluation")
     shots: tuple[int, ...] | None = setting(
@@ -84,19 +88,23 @@ class EvaluateSettings:
         (),
         "fine-tune every network too (each layer, with --layers all), on these shares of the labels",
         section="evaluation",
-        at_least=0,
+        above=0,
         at_most=1,
     )
     learning_rate: float = setting(
-        5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", at_least=0
+        5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", above=0, at_most=1000
     )
     add_to_card: bool = setting(
         False, "add the scores to the report and card of the first --model, a folder", section="run"
     )
     output_dir: str = setting(..., "folder for report.json and report.html", section="run")
-    seed: int = setting(42, "of draws, k-means, random weights and pictures", section="run")
+    seed: int = setting(
+        42, "of draws, k-means, random weights and pictures", section="run", at_least=0, at_most=2**31 - 1
+    )
     use_cpu: bool = setting(False, "stay on the CPU even where there is a GPU", section="run")
-    dataloader_num_workers: int = setting(0, "processes that load examples", section="run", at_least=0)
+    dataloader_num_workers: int = setting(
+        0, "processes that load examples", section="run", at_least=0, at_most=MOST_WORKERS
+    )
 
 
 def main(settings: EvaluateSettings) -> None:

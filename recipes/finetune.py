@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import SharedRunSettings, as_dict, run, setting
+from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, as_dict, run, setting
 
 
 @dataclass(kw_only=True)
@@ -61,10 +61,14 @@ class FinetuneSettings(SharedRunSettings):
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
     label_fraction: tuple[float, ...] = setting(
-        (1.0,), "share of the labels, balanced over classes, or several", section="data", at_least=0, at_most=1
+        (1.0,), "share of the labels, balanced over classes, or several", section="data", above=0, at_most=1
     )
     max_length: int | None = setting(
-        None, "tokens kept of a text; none: 128, or what the model can take", section="data", at_least=2
+        None,
+        "tokens kept of a text; none: 128, or what the model can take",
+        section="data",
+        at_least=2,
+        at_most=1_000_000,
     )
     metrics: str | None = setting(
         None, "with commas; none: GLUE's for its tasks, else accuracy, or pearson,spearman", section="data"
@@ -74,19 +78,28 @@ class FinetuneSettings(SharedRunSettings):
         "repetitions, each with its draw of labels, fresh weights and order of the data; more can join a finished run",
         section="training",
         at_least=1,
+        at_most=1000,
     )
-    num_train_epochs: float = setting(3.0, "passes over the labelled examples", section="training", at_least=0)
+    num_train_epochs: float = setting(3.0, "passes over the labelled examples", section="training", above=0)
     min_steps: int = setting(200, "steps at least, however few examples there are", section="training", at_least=1)
-    per_device_train_batch_size: int = setting(32, "examples per process and step", section="training", at_least=1)
+    per_device_train_batch_size: int = setting(
+        32, "examples per process and step", section="training", at_least=1, at_most=1_000_000
+    )
     learning_rate: float = setting(
-        5e-5, "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)", section="training", at_least=0
+        5e-5,
+        "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)",
+        section="training",
+        above=0,
+        at_most=1000,
     )
     weight_decay: float = setting(0.01, "of weight matrices", section="training", at_least=0)
     warmup_steps: float = setting(
         0.1, "linear warm-up before linear decay: steps, or a share of all below 1", section="training", at_least=0
     )
     bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
-    dataloader_num_workers: int = setting(0, "processes that load examples", section="training", at_least=0)
+    dataloader_num_workers: int = setting(
+        0, "processes that load examples", section="training", at_least=0, at_most=MOST_WORKERS
+    )
     add_to_card: bool = setting(False, "add the scores to the report and card of --model, a folder", section="run")
 
 

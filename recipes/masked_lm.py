@@ -1,8 +1,8 @@
 """Masked language modelling (BERT, arXiv:1810.04805; RoBERTa, arXiv:1907.11692): from text to an encoder.
 
     accelerate launch recipes/masked_lm.py --config recipes/configs/masked_lm/toy.yaml --output_dir out/toy_bert
-    accelerate launch recipes/masked_lm.py --dataset PATH_OR_HUB_ID --size mini --output_dir out/mine
-    accelerate launch recipes/masked_lm.py --init bert-base-uncased --dataset PATH_OR_HUB_ID --output_dir out/domain
+    hf-replearn masked-lm --dataset PATH_OR_HUB_ID --size mini --output_dir out/mine
+    hf-replearn masked-lm --init bert-base-uncased --dataset PATH_OR_HUB_ID --output_dir out/domain
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/masked_lm.py \\
         --config recipes/configs/masked_lm/roberta_base.yaml --dataset HUB_ID --streaming --output_dir out/roberta
 

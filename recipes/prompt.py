@@ -37,13 +37,17 @@ class PromptSettings(RunSettings):
     data_root: str | None = setting(None, "folder with local copies of the tasks' Hub data", section="data")
     limit: int | None = setting(None, "documents of a task, drawn at random; none: all", section="data", at_least=1)
     shots: tuple[int, ...] | None = setting(
-        None, "numbers of examples K; none: as the task says, or 0,1,4,16", section="evaluation", at_least=0
+        None,
+        "numbers of examples K; none: as the task says, or 0,1,4,16",
+        section="evaluation",
+        at_least=0,
+        at_most=100_000,
     )
     seeds: int | None = setting(
-        None, "draws of the examples; none: as the task says, or 5", section="evaluation", at_least=1
+        None, "draws of the examples; none: as the task says, or 5", section="evaluation", at_least=1, at_most=1000
     )
     orders: int | None = setting(
-        None, "orders of each draw; none: as the task says, or 1", section="evaluation", at_least=1
+        None, "orders of each draw; none: as the task says, or 1", section="evaluation", at_least=1, at_most=1000
     )
     probe: bool = setting(True, "a linear probe on the same examples beside it", section="evaluation")
     strict: bool = setting(

@@ -1,6 +1,8 @@
 """Upload what a finished run left: when its own push failed, or as an afterthought.
 
-hf-replearn push out/mine --hub_model_id you/name
+    hf-replearn push out/mine --hub_model_id you/name
+
+The folder is what a run left, its report and card included.
 """
 
 from __future__ import annotations

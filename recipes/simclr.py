@@ -1,7 +1,7 @@
 """SimCLR (Chen et al. 2020, arXiv:2002.05709): from unlabelled images to an encoder that anyone can load.
 
     accelerate launch recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
-    accelerate launch recipes/simclr.py --dataset PATH_OR_HUB_ID --backbone resnet18 --output_dir out/mine
+    hf-replearn simclr --dataset PATH_OR_HUB_ID --backbone resnet18 --output_dir out/mine
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/simclr.py \\
         --config recipes/configs/simclr/imagenet_resnet50.yaml --output_dir out/imagenet
 
@@ -33,9 +33,9 @@ class SimCLRSettings(PretrainingSettings):
     augmentation: Literal["imagenet", "cifar"] = setting(
         "imagenet", "imagenet: with blur; cifar: without", section="data"
     )
-    image_size: int = setting(224, "pixels of a view", section="data", at_least=8)
+    image_size: int = setting(224, "pixels of a view", section="data", at_least=8, at_most=4096)
     strength: float = setting(
-        1.0, "of the colour jitter (paper: 1 on ImageNet, 0.5 on CIFAR-10)", section="data", at_least=0
+        1.0, "of the colour jitter (paper: 1 on ImageNet, 0.5 on CIFAR-10)", section="data", at_least=0, at_most=10
     )
     min_scale: float = setting(
         0.08, "smallest crop, as a share of the image's area", section="data", at_least=0.01, at_most=1
@@ -49,14 +49,14 @@ class SimCLRSettings(PretrainingSettings):
     backbone: str = setting("resnet50", "timm architecture, or a timm checkpoint: Hub id or folder", section="model")
     backbone_args: dict | None = setting(None, "further arguments of timm.create_model", section="model")
     stem: Literal["imagenet", "cifar"] = setting("imagenet", "cifar: a ResNet's stem for small images", section="model")
-    projection_dim: int = setting(128, "width of z = g(h)", section="model", at_least=2)
-    projection_layers: int = setting(2, "of g; 3 in SimCLR v2", section="model", at_least=1)
+    projection_dim: int = setting(128, "width of z = g(h)", section="model", at_least=2, at_most=65_536)
+    projection_layers: int = setting(2, "of g; 3 in SimCLR v2", section="model", at_least=1, at_most=100)
     temperature: float = setting(
-        0.1, "of the loss (paper: 0.1 on ImageNet, 0.5 on CIFAR-10)", section="model", at_least=0.025
+        0.1, "of the loss (paper: 0.1 on ImageNet, 0.5 on CIFAR-10)", section="model", at_least=0.025, at_most=1000
     )
     optimizer: Literal["lars", "adamw"] = setting("lars", "LARS as in the paper, or AdamW", section="training")
     learning_rate: float | None = setting(
-        None, "peak learning rate; none: by --learning_rate_rule", section="training", at_least=0
+        None, "peak learning rate; none: by --learning_rate_rule", section="training", above=0, at_most=1000
     )
     learning_rate_rule: Literal["linear", "sqrt"] = setting(
         "linear",
@@ -84,7 +84,7 @@ class SimCLRSettings(PretrainingSettings):
     shots: tuple[int, ...] | None = setting(
         None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
     )
-    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2)
+    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2, at_most=10_000)
 
 
 def main(settings: SimCLRSettings) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hf_replearn"
-EVERYWHERE = {"errors", "files", "__version__"}
+EVERYWHERE = {"errors", "files", "strict_yaml", "__version__"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "strict_yaml": set(),
     "settings": set(),
     "data": {"data"},
     "augmentation": set(),

@@ -303,7 +303,13 @@ def test_interval_against_scipy():
 def test_summary_of_runs():
     runs = [
         {"row": row, "label_fraction": share, "scores": {"f1": value, "f1 layer 0": 0.5}}
-        for row, share, value in (("a", 1.0, 0.9), ("a", 0.01, 0.6), ("a", 0.01, 0.7), ("a", 0.01, 0.8), ("b", 1.0, None))
+        for row, share, value in (
+            ("a", 1.0, 0.9),
+            ("a", 0.01, 0.6),
+            ("a", 0.01, 0.7),
+            ("a", 0.01, 0.8),
+            ("b", 1.0, None),
+        )
     ]
     rows = summarise(runs, names={"f1": "finetune_mrpc"})
     assert list(rows["a"])[:2] == ["finetune_mrpc@1%", "finetune_mrpc@1%_ci95"]

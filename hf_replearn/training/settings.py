@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import SharedRunSettings, setting
+from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, setting
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -19,13 +19,17 @@ class PretrainingSettings(SharedRunSettings):
     report_to: str = setting(
         "none", "experiment tracker besides log.jsonl: none, trackio, tensorboard, wandb, ...", section="run"
     )
-    num_train_epochs: float = setting(100.0, "passes over the training data", section="training", at_least=0)
-    max_steps: int = setting(-1, "stop after this many optimizer steps instead; -1: off", section="training")
-    per_device_train_batch_size: int = setting(256, "examples per process and step", section="training", at_least=1)
+    num_train_epochs: float = setting(100.0, "passes over the training data", section="training", above=0)
+    max_steps: int = setting(
+        -1, "stop after this many optimizer steps instead; -1: off", section="training", at_least=1
+    )
+    per_device_train_batch_size: int = setting(
+        256, "examples per process and step", section="training", at_least=1, at_most=1_000_000
+    )
     bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
     torch_compile: bool = setting(False, "compile the model: slow to start, then faster", section="training")
     dataloader_num_workers: int = setting(
-        0, "processes that load examples, per training process", section="training", at_least=0
+        0, "processes that load examples, per training process", section="training", at_least=0, at_most=MOST_WORKERS
     )
     logging_steps: int = setting(10, "steps between two lines of log.jsonl", section="training", at_least=1)
     save_steps: int = setting(500, "steps between two checkpoints", section="training", at_least=1)
@@ -106,9 +110,11 @@ class TextPretrainingSettings(PretrainingSettings):
     text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
     streaming: bool = setting(False, "read documents when they are needed; give --max_steps too", section="data")
     tokenizer: str | None = setting(None, "folder or Hub id; none: of --init, or trained on the data", section="data")
-    vocab_size: int = setting(16384, "tokens of a tokenizer that is trained", section="data", at_least=300)
+    vocab_size: int = setting(
+        16384, "tokens of a tokenizer that is trained", section="data", at_least=300, at_most=1_000_000
+    )
     lowercase: bool = setting(False, "a tokenizer that is trained knows no capitals", section="data")
-    sequence_length: int = setting(128, "tokens of a row", section="data", at_least=8)
+    sequence_length: int = setting(128, "tokens of a row", section="data", at_least=8, at_most=131_072)
     packing: Literal["stream", "documents", "sentences"] = setting(
         "stream",
         "stream: one document after the other; documents: the same, but they do not see each other; sentences: whole "
@@ -118,11 +124,11 @@ class TextPretrainingSettings(PretrainingSettings):
     init: str | None = setting(None, "go on training this checkpoint: folder or Hub id", section="model")
     dropout: float = setting(0.0, "from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
     zero_init: bool = setting(True, "from scratch: output projections start at 0", section="model")
-    num_train_epochs: float = setting(1.0, "passes over the training data", section="training", at_least=0)
-    max_minutes: float | None = setting(
-        None, "a time budget instead of steps or epochs", section="training", at_least=0
+    num_train_epochs: float = setting(1.0, "passes over the training data", section="training", above=0)
+    max_minutes: float | None = setting(None, "a time budget instead of steps or epochs", section="training", above=0)
+    per_device_train_batch_size: int = setting(
+        32, "rows per process and micro-step", section="training", at_least=1, at_most=1_000_000
     )
-    per_device_train_batch_size: int = setting(32, "rows per process and micro-step", section="training", at_least=1)
     gradient_accumulation_steps: int = setting(1, "micro-steps of an optimizer step", section="training", at_least=1)
     gradient_checkpointing: bool = setting(
         False, "keep fewer activations, compute them again: less memory, a third slower", section="training"
@@ -130,8 +136,8 @@ class TextPretrainingSettings(PretrainingSettings):
     optimizer: Literal["muon", "adamw"] = setting(
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )
-    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", at_least=0)
-    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", at_least=0)
+    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", above=0, at_most=1000)
+    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", above=0, at_most=1000)
     weight_decay: float = setting(
         0.1,
         "of weight matrices (with Muon: hidden ones), not of norms and biases",

@@ -5,7 +5,15 @@ import torch
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.sentences import resampled_spearman, sts
-from hf_replearn.evaluation.statistics import bootstrap, half_width, holm, mean_half_width, paired_test, stated, t_half_width
+from hf_replearn.evaluation.statistics import (
+    bootstrap,
+    half_width,
+    holm,
+    mean_half_width,
+    paired_test,
+    stated,
+    t_half_width,
+)
 
 
 def right_or_wrong(n, share, seed):
