@@ -1,7 +1,9 @@
-"""Text files that are whole at any time: what dies or finds the disk full leaves the old content or all of the new."""
+"""Text files that are whole at any time: what dies or finds the disk full leaves the old content or all of the new.
+And logs of JSON lines, which grow line by line, so that a crash or a bad disk may damage some."""
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -31,3 +33,18 @@ def sync(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json_lines(path: str | Path) -> tuple[list[dict], int]:
+    """The JSON objects with a whole number `step`, one a line, and how many other lines there are. Raises OSError."""
+    found, damaged = [], 0
+    for line in Path(path).read_bytes().splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            entry = None
+        if isinstance(entry, dict) and type(entry.get("step")) is int:
+            found.append(entry)
+        else:
+            damaged += bool(line.strip())
+    return found, damaged

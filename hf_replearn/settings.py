@@ -107,7 +107,7 @@ def parse(
     given, unknown = parser.parse_known_args([_underscored(argument) for argument in argv])
     if unknown:
         flags = [word for word in unknown if word.startswith("-")]
-        raise InputError(_unknown(flags[0], settings_class) if flags else f"unexpected word {_short(unknown[0])}")
+        raise InputError(_unknown(flags[0], settings_class) if flags else f"unexpected word {short(unknown[0])}")
     given = vars(given)
     config, print_config = given.pop("config", None), given.pop("print_config", False)
     values = read_yaml(config, settings_class) if config is not None else {}
@@ -126,7 +126,7 @@ def parse(
 
 def read_yaml(path: str, settings_class: type) -> dict[str, Any]:
     """The settings in a YAML file, each converted to its field's type (so that `1e-3` is a float)."""
-    content = read_mapping(path, name=f"--config {_short(path, quoted=False)}")
+    content = read_mapping(path, name=f"--config {short(path, quoted=False)}")
     types = typing.get_type_hints(settings_class)
     values = {}
     for key, node in content.items():
@@ -146,7 +146,7 @@ def check_environment() -> None:
     for name in ENVIRONMENT:
         value = os.environ.get(name, "0")
         if not value.isascii() or not value.removeprefix("-").isdigit():
-            raise InputError(f"{name}={_short(value)} in the environment is not a whole number: unset it")
+            raise InputError(f"{name}={short(value)} in the environment is not a whole number: unset it")
 
 
 def to_yaml(settings: Any) -> str:
@@ -189,7 +189,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return None if none else convert(value, options[0], name)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
-            raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {_short(value)}")
+            raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {short(value)}")
         return value
     try:
         if typing.get_origin(kind) is tuple:
@@ -198,7 +198,7 @@ def convert(value: Any, kind: Any, name: str) -> Any:
             return tuple(_CONVERTERS[inner](item) for item in items)
         return _CONVERTERS[typing.get_origin(kind) or kind](value)
     except (ValueError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError, MemoryError):
-        raise InputError(f"{name} must be {_name(kind)}, got {_short(value)}") from None
+        raise InputError(f"{name} must be {_name(kind)}, got {short(value)}") from None
 
 
 def _is_texts(value: Any) -> bool:
@@ -216,7 +216,7 @@ def _check(spec: Any, value: Any) -> None:
         if isinstance(item, str) and not item.strip():
             raise InputError(f"--{spec.name} is empty: leave it out, or give {spec.metadata['help']}")
         if isinstance(item, str) and "\0" in item:
-            raise InputError(f"--{spec.name} holds a NUL character: {_short(item)}")
+            raise InputError(f"--{spec.name} holds a NUL character: {short(item)}")
     if value == ():
         raise InputError(f"--{spec.name} is an empty list: leave it out, or give {spec.metadata['help']}")
 
@@ -230,7 +230,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 _SHORT.maxlevel = 3
 
 
-def _short(value: Any, *, quoted: bool = True) -> str:
+def short(value: Any, *, quoted: bool = True) -> str:
     """As repr, but never longer than a line, however deep or long the value is."""
     text = _SHORT.repr(value)
     return text if quoted else text[1:-1]
@@ -288,7 +288,7 @@ def _unknown(name: str, settings_class: type, prefix: str = "--") -> str:
     nearest = [name for name in USUAL_NAMES.get(bare.lower(), "").split() if name in known]
     nearest = nearest or difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
     hint = f"did you mean {prefix}{nearest[0]}?" if nearest else "see --help"
-    return f"unknown setting {prefix}{_short(bare, quoted=False)}: {hint}"
+    return f"unknown setting {prefix}{short(bare, quoted=False)}: {hint}"
 
 
 # What the field or other tools call a setting -> what it may be here. Only for the hint: nothing is taken for another.

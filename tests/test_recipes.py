@@ -192,7 +192,7 @@ def folders(tmp_path):
         (["--dataset", "toy", "--backbone", "vit_tiny_patch16_224", "--backbone_args", "{{}}"], "--stem cifar"),
         (["--dataset", "toy", "--backbone_args", "{{'layer': 3}}"], "layer"),
         (["--dataset", "toy", "--shots", "1,5000"], "5000"),
-        (["--dataset", "toy", "--temperature", "0"], "--temperature must be at least 0.025"),
+        (["--dataset", "toy", "--temperature", "0"], "--temperature must be between 0.025 and 1000"),
         (["--data_set", "toy"], "did you mean --dataset?"),
         ([], "--dataset is required"),
     ],

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_replearn.errors import InputError
+from hf_replearn.files import read_json_lines
 from hf_replearn.sharing import figures
 from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, family_and_task, finite, load
 
@@ -368,10 +368,9 @@ def training_charts(logs: dict[str, list[dict]]) -> list:
 
 
 def read_log(folder: str | Path) -> list[dict]:
-    """The lines of `log.jsonl`, but for a last one that was cut off in writing; none where there is no such file."""
+    """The lines of `log.jsonl`, but for those that are damaged or cut off; none where there is no such file."""
     path = Path(folder, "log.jsonl")
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return read_json_lines(path)[0] if path.exists() else []
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:

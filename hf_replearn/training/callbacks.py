@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from hf_replearn.evaluation.knn import knn
-from hf_replearn.files import write_whole
+from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.representation import Features
 from hf_replearn.training.trainer import COLLAPSED
 
@@ -24,10 +24,11 @@ class JSONLines(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.is_world_process_zero and self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n")]  # a run that is killed may leave half a line
-            kept = [line for line in whole if json.loads(line)["step"] <= state.global_step]
-            write_whole(self.path, "".join(kept))
+            entries, damaged = read_json_lines(self.path)  # a run that is killed may leave half a line
+            if damaged > 1:
+                warnings.warn(f"{self.path}: {damaged} lines are damaged, and left out from now on", stacklevel=2)
+            kept = [entry for entry in entries if entry["step"] <= state.global_step]
+            write_whole(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero:

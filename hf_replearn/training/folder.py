@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import fcntl
 import tempfile
 import warnings
 from collections.abc import Collection
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,8 @@ import yaml
 
 from hf_replearn.errors import InputError
 from hf_replearn.files import PARTIAL, write_whole
-from hf_replearn.settings import RunSettings, as_dict, to_yaml
+from hf_replearn.settings import RunSettings, as_dict, short, to_yaml
+from hf_replearn.strict_yaml import as_data, read_mapping
 from hf_replearn.training.checkpoints import newest, problem, read_manifest, step_of
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ INCIDENTAL = {
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
     "allow_change", "on_nonfinite", "max_skipped", "samples",
 }  # fmt: skip
+NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".gitkeep", ".gitignore"}  # of systems, not of a run
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
 _locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
 
 
@@ -40,19 +45,46 @@ def check_folder(settings: RunSettings, *, free: Collection[str] = ()) -> None:
     """
     folder, allowed = Path(settings.output_dir), getattr(settings, "allow_change", None)
     try:
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--output_dir {folder} is a file: choose another name")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # permissions do not tell of a read-only disk
             pass
         earlier = folder / FILE
         if earlier.exists():
-            then = yaml.safe_load(earlier.read_text(encoding="utf-8"))
             what = f"--output_dir {folder} belongs to another run,"
+            then = _with_defaults(_read(earlier), as_dict(settings), settings)
             _refuse_changes(what, then, as_dict(settings), allowed, free)
-        elif any(path.name != LOCK and not path.name.endswith(PARTIAL) for path in folder.iterdir()):
+        elif any(not _is_nobodys(path.name) for path in folder.iterdir()):
             raise InputError(f"--output_dir {folder} is not empty and holds no run ({FILE}): choose another folder")
         _lock(folder)
     except OSError as error:
         raise InputError(f"--output_dir {folder}: {error.strerror}") from error
+
+
+def _is_nobodys(name: str) -> bool:
+    return name == LOCK or name.endswith(PARTIAL) or name.startswith("._") or name in NOBODYS
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return {key: as_data(node) for key, node in read_mapping(str(file), name=str(file)).items()}
+    except (InputError, yaml.YAMLError) as error:
+        raise InputError(
+            f"{' '.join(str(error).split())}: choose another folder, or put the file back, which the command of that "
+            "run writes with --print_config"
+        ) from error
+
+
+def _with_defaults(then: dict[str, Any], now: dict[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """What an earlier version wrote, with the names of `now`: a setting that it did not have had no effect, as
+    its default says. One that is no more is left out, with a warning."""
+    if gone := sorted(then.keys() - now.keys() - INCIDENTAL):
+        place = settings.output_dir
+        warnings.warn(f"{place} was begun with what this version does not have: {', '.join(gone)}", stacklevel=3)
+    defaults = {spec.name: spec.default for spec in fields(settings) if spec.default is not MISSING}
+    defaults = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return {name: then.get(name, defaults.get(name, value)) for name, value in now.items()}
 
 
 def claim_folder(settings: RunSettings) -> None:
@@ -83,7 +115,7 @@ def find_checkpoint(
     if args.process_index == 0:
         found = _look(settings)
         if found is not None:
-            then = read_manifest(found)["circumstances"]
+            then = _with_defaults(read_manifest(found)["circumstances"], circumstances, settings)
             _refuse_changes(f"{found} is from another run,", then, circumstances, settings.allow_change)
             step = step_of(found)
     if args.world_size > 1:
@@ -111,7 +143,7 @@ def _refuse_changes(
 ) -> None:
     """allowed: None where there is no setting to ask for it."""
     changes = [
-        f"{name} {then.get(name)!r} instead of {now.get(name)!r}"
+        f"{name} {short(then.get(name))} instead of {short(now.get(name))}"
         for name in sorted((then.keys() | now.keys()) - INCIDENTAL - set(free))
         if then.get(name) != now.get(name)
     ]
@@ -130,8 +162,11 @@ def _lock(folder: Path) -> None:
     file = (folder / LOCK).open("a")
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        file.close()
-        raise InputError(f"--output_dir {folder}: another process is at work in it (it holds {LOCK})") from error
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            warnings.warn(f"{folder} is on a file system without locks: start no second run in it", stacklevel=2)
+        else:
+            file.close()
+            raise InputError(f"--output_dir {folder}: another process is at work in it (it holds {LOCK})") from error
     atexit.register(file.close)
     _locks[key] = file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, setting
+from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, setting, short
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -60,6 +60,7 @@ class PretrainingSettings(SharedRunSettings):
 
         from hf_replearn.training.launch import check_launch
 
+        check_trackers(self.report_to)
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         args = TrainingArguments(
             output_dir=self.output_dir,
@@ -79,7 +80,7 @@ class PretrainingSettings(SharedRunSettings):
             seed=self.seed,
             full_determinism=self.full_determinism,
             use_cpu=use_cpu,
-            report_to=self.report_to,
+            report_to=self.report_to.split(","),
             **more,
         )
         check_launch(args)
@@ -179,6 +180,22 @@ class TextPretrainingSettings(PretrainingSettings):
 
 
 ENDLESS = 10**9  # steps of a run that a time budget ends
+
+
+PACKAGES = {"azure_ml": "azureml-sdk", "flyte": "flytekit", "kubeflow": "kubeflow-training", "comet_ml": "comet-ml"}
+
+
+def check_trackers(report_to: str) -> None:
+    """Raises InputError for a tracker that transformers does not know, or that is not installed."""
+    from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+
+    names = [name.strip() for name in report_to.split(",")]
+    for name in names if len(names) > 1 or names[0] not in ("none", "all") else []:
+        if name not in INTEGRATION_TO_CALLBACK:
+            choices = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise InputError(f"--report_to {short(name, quoted=False)}: choose none, all, or from {choices}")
+        if name not in get_available_reporting_integrations():
+            raise InputError(f"--report_to {name} is not installed: pip install {PACKAGES.get(name, name)}")
 
 
 def has_bf16(device: str) -> bool:
