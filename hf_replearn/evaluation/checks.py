@@ -8,6 +8,8 @@ from torch import Tensor
 from hf_replearn.errors import InputError
 from hf_replearn.representation import Features
 
+LARGEST = 1e17  # D squares of it still fit into float32
+
 
 def check_features(train: Features, test: Features) -> None:
     """Both sets are there, labelled, finite and of one width; raises InputError otherwise."""
@@ -16,16 +18,24 @@ def check_features(train: Features, test: Features) -> None:
             raise InputError(f"the {name} features have no labels: evaluate on a dataset with a label column")
         if len(features) == 0:
             raise InputError(f"the {name} features are empty: evaluate on at least one example")
-        bad = (~features.x.isfinite()).any(dim=1).nonzero().flatten().tolist()
-        if bad:
-            raise InputError(
-                f"{len(bad)} of {len(features)} {name} features are NaN or infinite, first in row {bad[0]}: "
-                "the encoder has diverged or its input is broken"
-            )
+        check_finite(features.x, name)
     if train.x.shape[1] != test.x.shape[1]:
         raise InputError(
             f"train features have {train.x.shape[1]} dimensions and test features {test.x.shape[1]}: "
             "take both from the same encoder"
+        )
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    """Features (N, D) are numbers that can be squared in single precision; raises InputError otherwise.
+
+    Larger ones would become infinite lengths, and all directions and distances 0, without a word.
+    """
+    bad = ~(x.abs() < LARGEST).all(dim=1)
+    if bad.any():
+        raise InputError(
+            f"{int(bad.sum())} of {len(x)} {name} features are NaN, infinite or above {LARGEST:g}, first in row "
+            f"{int(bad.nonzero()[0])}: the encoder has diverged or its input is broken"
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from torch.nn.functional import normalize
 
 from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import check_finite
 from hf_replearn.evaluation.repetitions import INTERVAL
 from hf_replearn.evaluation.statistics import stated
 from hf_replearn.representation import Features
@@ -22,7 +23,7 @@ def clustering(features: Features, *, runs: int = 5, seed: int = 0) -> dict[str,
       "ari"       adjusted Rand index (Hubert & Arabie 1985), 0 for chance, at most 1;
       "matched"   accuracy where clusters are named after classes one to one in the best way (Kuhn 1955),
     each with "…_ci95", the half width of a 95 % interval over starts and, by bootstrap, examples; and, of the classes
-    themselves, "silhouette" (cosine; Rousseeuw 1987), -1…1.
+    themselves, "silhouette" (cosine; Rousseeuw 1987), -1…1, in which an example that is alone in its class counts 0.
     Raises InputError for missing or multi-label labels, or a single class.
     """
     from sklearn.cluster import KMeans
@@ -33,6 +34,7 @@ def clustering(features: Features, *, runs: int = 5, seed: int = 0) -> dict[str,
     values, classes = np.unique(features.labels.numpy(), return_inverse=True)
     if not 2 <= len(values) < len(classes):
         raise InputError(f"{len(classes)} examples of {len(values)} classes: clusters need at least two of several")
+    check_finite(features.x, "test")
     x = normalize(features.x).numpy()
     tables = []
     for start in range(runs):

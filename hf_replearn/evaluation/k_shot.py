@@ -15,6 +15,7 @@ from hf_replearn.representation import Features
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64)
 COST = 10.0
+TIE = 1e-6  # scores nearer than this differ by rounding
 
 
 def k_shot(
@@ -60,7 +61,11 @@ def k_shot_correct(
     cost: float = COST,
     seed: int = 0,
 ) -> dict[int, torch.Tensor]:
-    """Which test examples the classifiers of `k_shot` get right: {k: (draws, M) bool}, in ascending order of k."""
+    """How well the classifiers of `k_shot` tell each test example: {k: (draws, M)}, in ascending order of k.
+
+    1 where right, 0 where wrong, and 1/n where n classes have the same highest score and the right one is among them:
+    features that are all alike are worth a guess, not the share of the class that happens to have the number 0.
+    """
     classes, train_labels, test_labels = single_label(train, test)
     shots = feasible_shots(train_labels, shots)
     samples = _sample(train_labels, max(shots), draws, seed)  # (draws, K, k)
@@ -69,19 +74,36 @@ def k_shot_correct(
         rows = samples[:, :, :k].flatten(1)  # (draws, K·k)
         x, test_x = centre_and_scale(train.x[rows], test.x)
         w, b = softmax_regression(x, train_labels[rows], torch.tensor([cost]), len(classes))
-        found[k] = torch.stack([(t @ w[i, 0].T + b[i, 0]).argmax(dim=1) == test_labels for i, t in enumerate(test_x)])
+        found[k] = torch.stack([credit(t @ w[i, 0].T + b[i, 0], test_labels) for i, t in enumerate(test_x)])
     return found
 
 
-def feasible_shots(labels: torch.Tensor, shots: Sequence[int] | None = None) -> list[int]:
-    """The values of k to run, ascending, for train labels (N,); InputError names the class that cannot fill one."""
+def credit(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Of scores (M, K) of classes and labels (M,), -1 for none of them: (M,) in 0…1, see `k_shot_correct`."""
+    best = scores.max(dim=1, keepdim=True).values
+    tied = scores >= best - TIE * best.abs().clamp(min=1.0)
+    right = tied.gather(1, labels.clamp(min=0)[:, None])[:, 0] & (labels >= 0)
+    return right / tied.sum(dim=1)
+
+
+def feasible_shots(
+    labels: torch.Tensor, shots: Sequence[int] | None = None, *, names: Sequence[str] | None = None
+) -> list[int]:
+    """The values of k to run, ascending, for train labels (N,); InputError names the class that cannot fill one.
+
+    names: of the classes, by number; None: classes are called by their numbers.
+    """
     counts = labels.bincount()
     most, scarce = torch.where(counts > 0, counts, len(labels) + 1).min(dim=0)
     if shots is None:
         shots = [k for k in SHOTS if k <= most]
     if min(shots) < 1 or max(shots) > most:
         wrong = min(shots) if min(shots) < 1 else max(shots)
-        raise InputError(f"shots contains {wrong}, class {int(scarce)} has {int(most)} examples: use 1 to {int(most)}")
+        scarce = int(scarce) if names is None else repr(names[int(scarce)])
+        raise InputError(
+            f"shots contains {wrong}, class {scarce} has {int(most)} of the {len(labels):,} training examples that are "
+            f"used: use 1 to {int(most)}, or more training examples"
+        )
     return sorted(set(shots))
 
 

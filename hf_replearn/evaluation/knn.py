@@ -14,7 +14,8 @@ SIMILARITIES = 2**24  # held at a time: 64 MiB
 def knn(train: Features, test: Features, *, k: int = 200, temperature: float = 0.07) -> dict[str, float]:
     """Accuracy of the weighted k-nearest-neighbour classifier of Wu et al. 2018 (§3.4), as used by DINO.
 
-    The k train examples of highest cosine similarity s vote for their class with weight exp(s / temperature).
+    The k train examples of highest cosine similarity s vote for their class with weight exp(s / temperature). Examples
+    that are equally near are taken in a random order, not in that of the rows, which may be sorted by class or length.
     Memory is O(chunk·N). Returns {"knn@200": accuracy in 0…1}: the key holds the number of neighbours that voted, fewer
     than k if the train set is smaller, and the temperature if it is not 0.07.
 
@@ -30,7 +31,8 @@ def knn_correct(train: Features, test: Features, *, k: int = 200, temperature: f
     """Which test examples the classifier of `knn` gets right: (M,) bool."""
     classes, train_labels, test_labels = single_label(train, test)
     k = min(k, len(train))
-    keys, queries = normalize(train.x), normalize(test.x)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    keys, train_labels, queries = normalize(train.x[order]), train_labels[order], normalize(test.x)
     correct = []
     chunk = max(1, SIMILARITIES // len(train))
     for query, label in zip(queries.split(chunk), test_labels.split(chunk), strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import single_label
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
 from hf_replearn.representation import Features
@@ -26,7 +27,7 @@ def linear_probe(
     in a tie; then the classifier is fitted to all of train.
 
     Returns {"linear": accuracy in 0…1, "linear_cost": C}.
-    Raises InputError for features with NaN, missing or multi-label labels, or a single class.
+    Raises InputError for features with NaN, missing or multi-label labels, a single class, or a single example of each.
     """
     predictions, cost = linear_predictions(train, test, costs=costs, validation=validation, seed=seed)
     return {"linear": (predictions == test.labels).double().mean().item(), "linear_cost": cost}
@@ -40,6 +41,8 @@ def linear_predictions(
     costs = sorted(costs)
     x, test_x = centre_and_scale(train.x[None], test.x)
     fit, held = _split(train_labels, validation, seed)
+    if not len(held):
+        raise InputError("every class has a single training example: none is left to choose the cost C on")
     w, b = softmax_regression(x[:, fit], train_labels[None, fit], torch.tensor(costs), len(classes))
     best = costs[_accuracy(x[0, held], train_labels[held], w[0], b[0]).argmax()]  # the first of equals
     w, b = softmax_regression(x, train_labels[None], torch.tensor([best]), len(classes))

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import check_finite
 from hf_replearn.representation import Features
 
 QUERIES = 256  # ranked at a time
@@ -24,7 +25,8 @@ def retrieval(
     Returns per-query outcomes, (Q,) float: "recall@k", 1 where one of the k nearest is relevant (the Recall@K of metric
     learning, Jégou et al. 2011; Song et al. 2016), and "map", the average precision of the whole ranking; their means
     are the scores.
-    Raises InputError for labels that are missing or not one an example, or where all classes have a single example.
+    Raises InputError for features with NaN, for labels that are missing or not one an example, and where all classes
+    have a single example.
     """
     if features.labels is None or features.labels.ndim != 1:
         raise InputError("retrieval needs one label an example")
@@ -34,14 +36,18 @@ def retrieval(
         raise InputError("every class has a single example: none can find another of its class")
     if queries is not None and queries < len(asking):
         asking = asking[torch.randperm(len(asking), generator=torch.Generator().manual_seed(seed))[:queries]].sort()[0]
+    check_finite(features.x, "test")
     x = normalize(features.x)
+    shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    keys, key_classes = x[shuffled], classes[shuffled]
+    place_of = shuffled.argsort()
     found: dict[str, list[Tensor]] = {}
     place = torch.arange(1, len(x))
     for rows in asking.split(QUERIES):
-        similarity = x[rows] @ x.T
-        similarity.scatter_(1, rows[:, None], -torch.inf)  # nobody finds himself
-        order = similarity.argsort(dim=1, descending=True)[:, :-1]
-        relevant = classes[order] == classes[rows, None]  # (Q, N - 1), best first
+        similarity = x[rows] @ keys.T
+        similarity.scatter_(1, place_of[rows][:, None], -torch.inf)  # nobody finds himself
+        order = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
+        relevant = key_classes[order] == classes[rows, None]  # (Q, N - 1), best first
         for k in ranks:
             found.setdefault(f"recall@{k}", []).append(relevant[:, :k].any(dim=1).float())
         precision = relevant.cumsum(dim=1) / place
@@ -50,5 +56,6 @@ def retrieval(
 
 
 def neighbours(keys: Features, queries: Tensor, *, k: int) -> Tensor:
-    """Rows of the k keys of highest cosine similarity to each of the queries (Q, D), nearest first: (Q, k)."""
-    return (normalize(queries) @ normalize(keys.x).T).topk(k, dim=1).indices
+    """Rows of the k keys, or all there are, of highest cosine similarity to each of the queries (Q, D), nearest first:
+    (Q, k)."""
+    return (normalize(queries) @ normalize(keys.x).T).topk(min(k, len(keys)), dim=1).indices

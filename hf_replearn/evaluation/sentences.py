@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from hf_replearn.errors import InputError
+from hf_replearn.evaluation.checks import check_finite
 from hf_replearn.evaluation.statistics import half_width, stated
 
 RESAMPLES = 1000
@@ -16,14 +17,20 @@ def sts(first: Tensor, second: Tensor, scores: Tensor, *, seed: int = 0) -> dict
     """Spearman correlation of cosine similarity with human scores, without any training (SentEval's STS, "all").
 
     first, second: (P, D) features of both sentences. scores: (P,).
-    Returns {"sts_spearman": -1…1, "sts_spearman_ci95": half width by bootstrap over pairs}; NaN where all similarities
-    are the same. Raises InputError for fewer than three pairs.
+    Returns {"sts_spearman": -1…1, "sts_spearman_ci95": half width by bootstrap over pairs}.
+    Raises InputError for fewer than three pairs, features with NaN, and similarities or scores that are all the same.
     """
     from scipy.stats import spearmanr
 
     if len(scores) < 3:
         raise InputError(f"{len(scores)} pairs of sentences are too few for a correlation")
+    check_finite(first, "first sentences'")
+    check_finite(second, "second sentences'")
     similar, scores = cosine(first, second).numpy(), scores.numpy()
+    if similar.min() == similar.max():
+        raise InputError("all pairs of sentences are equally similar: there is no correlation")
+    if scores.min() == scores.max():
+        raise InputError("all pairs of sentences have the same score: there is no correlation")
     return {
         "sts_spearman": float(spearmanr(similar, scores).statistic),
         "sts_spearman_ci95": stated(half_width(resampled_spearman(similar, scores, seed=seed)), low=-1.0),

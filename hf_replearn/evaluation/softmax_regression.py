@@ -29,6 +29,8 @@ def softmax_regression(x: Tensor, labels: Tensor, costs: Tensor, classes: int) -
     z = torch.cat([z.mT, torch.ones_like(z.mT[:, :1])], dim=1)  # (B, q + 1, n), the last for the bias
     some = max(1, SCORES // (labels.numel() * classes))
     w = torch.cat([_conjugate_gradients(z, labels, c, classes) for c in costs.split(some)], dim=1)
+    if not w.isfinite().all():
+        raise ArithmeticError("the logistic regression did not come to finite weights")
     return w[..., :-1] @ axes.mT[:, None], w[..., -1]
 
 

@@ -147,9 +147,12 @@ def average_precision(scores: Tensor, positive: Tensor) -> Tensor:
     11-point form). Examples of equal score enter together, so that the order of the rows does not matter.
 
     scores: (R, M). positive: (M,) bool, at least one true. Returns (R,) in 0…1.
+    Raises ArithmeticError for scores that are not finite.
     """
     # Precision is highest just after a positive, so the ranks of the positives are all there is to know. NumPy sorts
     # plain float32 rows several times faster than torch, which carries an index along.
+    if not scores.isfinite().all():
+        raise ArithmeticError("scores that are NaN or infinite rank nothing")
     ranked = torch.from_numpy(np.sort(scores.numpy(), axis=1))  # ascending
     found = torch.from_numpy(np.sort(scores[:, positive].numpy(), axis=1))
     rank = scores.shape[1] - torch.searchsorted(ranked, found)  # number of examples that score as high or higher

@@ -6,9 +6,10 @@ from sklearn.metrics import f1_score
 
 
 class F1(evaluate.Metric):
-    """`f1` of class 1, or with the configuration "macro" `f1_macro`, the mean over classes; in 0…1.
+    """`f1` of the positive class, or with the configuration "macro" `f1_macro`, the mean over classes; in 0…1.
 
-    A class that is neither predicted nor there counts as 0.
+    The positive class is 1 unless `compute(..., positive=0)` says otherwise. Without a prediction or reference of it F1
+    is 0; the mean is over the classes that are there or predicted.
     """
 
     def _info(self):
@@ -20,7 +21,8 @@ class F1(evaluate.Metric):
             features=datasets.Features(predictions=datasets.Value("int64"), references=datasets.Value("int64")),
         )
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions, references, positive=1):
         macro = self.config_name == "macro"
-        score = f1_score(references, predictions, average="macro" if macro else "binary", zero_division=0.0)
+        kind = {"average": "macro"} if macro else {"average": "binary", "pos_label": positive}
+        score = f1_score(references, predictions, zero_division=0.0, **kind)
         return {"f1_macro" if macro else "f1": float(score)}
