@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -43,7 +43,6 @@ class Suite:
     queries: int = 2000
 
 
-Kind = Literal["classes", "several", "scores"]  # one class an example, several labels, or numbers of pairs
 SUITES = {"quick": Suite(5000, 2000, 5, (20,), 1000), "full": Suite(None, None, 20, (20, 200), 2000)}
 
 
@@ -70,9 +69,14 @@ class EvaluateSettings:
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
     train_examples: int | None = setting(
-        None, "labels, balanced over classes; none: 5,000 (quick) or all (full)", section="data", at_least=2
+        None,
+        "at random, each class by its share and at least once; none: 5,000 (quick) or all (full)",
+        section="data",
+        at_least=2,
     )
-    test_examples: int | None = setting(None, "none: 2,000 (quick) or all (full)", section="data", at_least=2)
+    test_examples: int | None = setting(
+        None, "at random, each class by its share; none: 2,000 (quick) or all (full)", section="data", at_least=2
+    )
     max_length: int | None = setting(
         None,
         "tokens kept of a text; none: 128, or what the model can take",
@@ -113,19 +117,27 @@ def main(settings: EvaluateSettings) -> None:
     from accelerate import PartialState
 
     from hf_replearn.data.labelled import balanced_subset
-    from hf_replearn.evaluation.k_shot import feasible_shots
-    from hf_replearn.evaluation.suite import judged
+    from hf_replearn.errors import TrainingError
+    from hf_replearn.evaluation.kept import Kept
+    from hf_replearn.evaluation.side_by_side import (
+        Protocol,
+        check_labels,
+        compare,
+        judge_encoder,
+        nothing_measured,
+        over_layers,
+    )
+    from hf_replearn.evaluation.steps import at_work
     from hf_replearn.recipes.finetune import task_of
     from hf_replearn.representation import labels_of
-    from hf_replearn.sharing import report as facts
     from hf_replearn.sharing.card import extend_card, extendable
-    from hf_replearn.sharing.page import properties_of, write_page
+    from hf_replearn.sharing.page import write_page
     from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    # 1. Data
+    # 1. Data. What can be wrong with the input is found out here, before anything is computed.
     out, scope = Path(settings.output_dir), SUITES[settings.suite]
     state = PartialState(cpu=settings.use_cpu)
     with state.main_process_first():
@@ -135,80 +147,71 @@ def main(settings: EvaluateSettings) -> None:
         data, train, test = load(settings, scope)
     kind = kind_of(settings, data, train, processes=state.num_processes)
     parts = sentences(test) if kind == "scores" else (train, test)
+    how = {"draws": scope.draws, "neighbours": scope.neighbours, "queries": scope.queries, "seed": settings.seed}
+    protocol = Protocol(kind=kind, shots=settings.shots, **how)
+    shots = check_labels(protocol, labels_of(train), labels_of(test), names=data.label_names)
+    protocol = replace(protocol, shots=shots)
+    draws = {share: balanced_subset(labels_of(train).numpy(), share, seed=settings.seed) for share in settings.finetune}
 
     # 2. Encoders, and what they must beat
     learn_from = sentences(data.train, together=True)[0] if kind == "scores" else train
     sources, networks = encoders(settings, images=data.inputs == ["image"], learn_from=learn_from)
-    shots = feasible_shots(labels_of(train), settings.shots) if kind == "classes" else settings.shots
-    draws = {share: balanced_subset(labels_of(train).numpy(), share, seed=settings.seed) for share in settings.finetune}
 
     # 3. Features: each process computes its part of those of networks
     features, origins = {}, {}
     for row in sources if state.is_main_process else networks:
-        if state.is_main_process:
-            print(f"{row} …", flush=True)
-        features[row], origins[row] = sources[row](*parts)
+        with at_work(f"features of {row}" if state.is_main_process else None):
+            features[row], origins[row] = sources[row](*parts)
     if not state.is_main_process:
         return
     claim_folder(settings)
 
-    # 4. How well each test example does with them
-    report = facts.Evaluation(
-        task=facts.Task(
-            name=data.name,
-            hub_id=data.hub_id,
-            unit="pair of sentences" if kind == "scores" else "image" if data.inputs == ["image"] else "text",
-            train=0 if kind == "scores" else len(train),
-            test=len(test),
-            classes=data.label_names,
-            held_out=data.test_source,
-        ),
-        encoders=origins,
-        command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
-        settings=as_dict(settings),
-    )
-    found = {}
+    # 4. How well each test example does with them: what is computed is kept, and found again by a second start
+    report, judged, kept = describe(settings, data, train, test, kind=kind, origins=origins), {}, Kept(out / KEPT)
     for row, layers in features.items():
-        tuned, tuned_layers = {}, {}
+        tuned = Tuned()
         if row in networks:
             tune = partial(finetuned, settings, *networks[row], test=test, names=data.label_names)
-            tuned, tuned_layers = fine_tuning(tune, draws, train, which=settings.layers, count=len(layers))
-        print(f"scores of {row} …", flush=True)
-        report.rows[row], report.properties[row], found[row] = measure(
-            kind, layers, labels_of(test), scope=scope, shots=shots, tuned=tuned, seed=settings.seed
-        )
+            tuned = fine_tuning(row, tune, draws, train, layers=layers, which=settings.layers, kept=kept)
+        judged[row] = judge_encoder(row, layers, labels_of(test), protocol=protocol, tuned=tuned.outcomes, kept=kept)
+        note(report, row, judged[row], tuned)
         if kind == "classes" and len(layers) > 1:
-            report.layers[row] = over_layers(layers, shots=shots, draws=scope.draws, seed=settings.seed) | tuned_layers
+            found, missing = over_layers(row, layers, protocol=protocol, kept=kept)
+            report.layers[row] = found | tuned.by_layer
+            report.missing[row] |= missing
 
-    # 5. What every score means, and whether the encoders differ
-    counts = {"train": len(train), "test": len(test), "draws": scope.draws, "rate": settings.learning_rate}
-    if kind == "classes":
-        counts["queries"] = next(iter(found.values()))["map"].shape[1]
-    report.protocols = judged([*report.metrics, *properties_of(report)], **counts)
+    # 5. What every score means, whether the encoders differ, and all of it on disk
+    report.protocols = explain(settings, report, judged, data=data, parts=(train, test))
     if kind != "several":
-        report.comparisons = compare(found, labels_of(test), kind=kind, seed=settings.seed)
+        with at_work("paired tests"):
+            report.comparisons = compare(judged, labels_of(test), kind=kind, seed=settings.seed)
+    report.save(out)
+    print(f"\n{report.table()}\n", flush=True)
 
-    # 6. Pictures
+    # 6. Pictures, the page, the card of the first model
     if kind == "classes":
         last = {row: layers[-1] for row, layers in features.items()}
-        draw(report, last, test, points=scope.points, seed=settings.seed)
-
-    # 7. The report and its page; the card of the first model
-    report.save(out)
-    print(f"\n{report.table()}\n\npage: {write_page(out)}")
+        draw(report, last, judged, test, points=scope.points, seed=settings.seed)
+        report.save(out)
+    print(f"page: {write_page(out)}")
+    kept.forget()
     if card is not None:
-        rows, protocols = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
-        extend_card(settings.model[0], rows, protocols=protocols)
+        rows, protocols, missing = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
+        extend_card(settings.model[0], rows, protocols=protocols, missing=missing)
+    own = {row: found for row, found in judged.items() if networks.get(row, ("", False))[1]}
+    if why := nothing_measured(own):
+        raise TrainingError(f"of --model {' '.join(settings.model)} nothing could be measured: {why}")
 
 
 # ---- data
 
 
 def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
-    """The data, its training examples, balanced over classes, and its test examples: as many as the suite takes."""
+    """The data, and its training and test examples: as many as the suite takes, in the proportions of the data."""
     import numpy as np
 
-    from hf_replearn.data.labelled import balanced_subset, by_length, load_labelled
+    from hf_replearn.data.labelled import by_length, load_labelled
+    from hf_replearn.evaluation.draws import proportional_subset
     from hf_replearn.metrics import GLUE
     from hf_replearn.representation import labels_of
 
@@ -222,18 +225,26 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )
-    parts = []
-    sizes = (settings.train_examples or scope.train, settings.test_examples or scope.test)
-    for part, most in zip((data.train, data.test), sizes, strict=True):
+    train, test = data.train, data.test
+    for name, most in (
+        ("train", settings.train_examples or scope.train),
+        ("test", settings.test_examples or scope.test),
+    ):
+        part = train if name == "train" else test
         if most is not None and most < len(part):
-            alike = data.label_names is None or labels_of(part).ndim == 2  # then examples are drawn at random
+            alike = data.label_names is None or labels_of(part).ndim == 2  # then there are no classes to keep apart
             labels = np.zeros(len(part), int) if alike else np.array(part["label"][:])
-            part = part.select(balanced_subset(labels, most / len(part), seed=settings.seed))
-        parts.append(part.select(by_length(part)))
-    return data, *parts
+            try:
+                rows = proportional_subset(labels, most, seed=settings.seed, every_class=name == "train")
+            except InputError as error:
+                raise InputError(f"--{name}_examples: {error}") from error
+            part = part.select(rows)
+        part = part.select(by_length(part))
+        train, test = (part, test) if name == "train" else (train, part)
+    return data, train, test
 
 
-def kind_of(settings: EvaluateSettings, data, train, *, processes: int) -> Kind:
+def kind_of(settings: EvaluateSettings, data, train, *, processes: int) -> Literal["classes", "several", "scores"]:
     """What the labels are. Raises InputError where the settings do not fit them."""
     if not re.fullmatch(r"last|all|\d+", settings.layers):
         raise InputError(f"--layers must be last, all or the number of a layer, got {settings.layers!r}")
@@ -337,16 +348,44 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     return layers, facts | {"pooling": "its own" if image and not layer else settings.pooling + layer}
 
 
-def fine_tuning(tune: Callable, draws: dict, train, *, which: str, count: int) -> tuple[dict, dict]:
-    """Of one network and every draw of labels: which test examples it tells right, {"finetune@0.1": (1, M)}, and, of
-    --layers all, its accuracy from each of `count` layers alone, {"finetune@0.1": [layer 0, 1, …]}."""
-    tuned, by_layer = {}, {}
+@dataclass
+class Tuned:
+    """What fine-tuning one network came to: which test examples it tells right, {"finetune@0.1": (1, M)}, its accuracy
+    from each layer alone, {"finetune@0.1": [layer 0, 1, …]}, and why there is none."""
+
+    outcomes: dict[str, Any] = field(default_factory=dict)
+    by_layer: dict[str, list[float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def fine_tuning(row: str, tune: Callable, draws: dict, train, *, layers, which: str, kept) -> Tuned:
+    """Of one network, the network itself and, of --layers all, each of its layers alone, on every draw of labels. One
+    that fails takes no other with it."""
+    from hf_replearn.evaluation.kept import key_of
+    from hf_replearn.evaluation.steps import alone
+
+    found, numbers = Tuned(), [int(which) if which.isdigit() else None]
+    numbers += range(len(layers)) if which == "all" else ()
     for share, rows in draws.items():
-        metric, examples = f"finetune@{share:g}", train.select(rows)
-        tuned[metric] = tune(examples, layer=int(which) if which.isdigit() else None)
-        if which == "all":
-            by_layer[metric] = [tune(examples, layer=number).mean().item() for number in range(count)]
-    return tuned, by_layer
+        accuracies = []
+        for place, number in enumerate(numbers):
+            metric = f"finetune@{share:g}" + (f" of layer {number}" if place else "")
+            examples = train.select(rows)
+
+            def compute(metric=metric, number=number, examples=examples) -> tuple[dict, dict]:
+                return {metric: tune(examples, layer=number)}, {}
+
+            key = key_of("finetuned", *layers[-1], rows.tolist(), metric, number)
+            print(f"{metric} of {row} …", flush=True)
+            outcome, missing = alone(lambda key=key, compute=compute: kept.once(key, compute)[0], metrics=[metric])
+            found.missing |= missing
+            if place:
+                accuracies += [right.mean().item() for right in outcome.values()]
+            else:
+                found.outcomes |= outcome
+        if which == "all" and len(accuracies) == len(layers):
+            found.by_layer[f"finetune@{share:g}"] = accuracies
+    return found
 
 
 def finetuned(
@@ -414,124 +453,132 @@ def plain_features(learn_from, *parts, components: int | None) -> tuple[list, di
 # ---- scores and pictures
 
 
-def measure(
-    kind: Kind, layers, labels, *, scope: Suite, shots, tuned: dict[str, Any], seed: int
-) -> tuple[dict[str, float], dict[str, float], Any]:
-    """Scores and properties of the last layer, and the outcomes of the test examples that paired tests need.
+def describe(settings: EvaluateSettings, data, train, test, *, kind: str, origins: dict):
+    """The report of this evaluation, without its scores."""
+    from hf_replearn.sharing import report as facts
 
-    tuned: outcomes of fine-tuning, which stand beside those of the frozen features.
+    return facts.Evaluation(
+        task=facts.Task(
+            name=data.name,
+            hub_id=data.hub_id,
+            unit="pair of sentences" if kind == "scores" else "image" if data.inputs == ["image"] else "text",
+            train=0 if kind == "scores" else len(train),
+            test=len(test),
+            classes=data.label_names,
+            held_out=data.test_source,
+        ),
+        encoders=origins,
+        command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
+        settings=as_dict(settings),
+    )
+
+
+def note(report, row: str, judged, tuned: Tuned) -> None:
+    """What was measured of one encoder, and what was not, in the report."""
+    untuned = {metric: None for metric in tuned.missing if " " not in metric}  # the others are of single layers
+    report.rows[row] = judged.scores | untuned
+    report.properties[row] = judged.properties
+    report.missing[row] = judged.missing | tuned.missing
+
+
+def explain(settings: EvaluateSettings, report, judged: dict, *, data, parts: tuple) -> dict[str, str]:
+    """What every score means: of which examples it is."""
+    from hf_replearn.evaluation.draws import in_words
+    from hf_replearn.evaluation.suite import judged as in_full
+    from hf_replearn.representation import labels_of
+    from hf_replearn.sharing.page import properties_of
+
+    train, test = parts
+    plain = labels_of(test).ndim == 1 and data.label_names is not None
+    how = {"seed": settings.seed, "classes": plain}
+    things = "pairs" if data.label_names is None else "test examples"
+    words = {
+        "train": in_words(len(train), len(data.train), "labels", **how, every_class=True),
+        "test": in_words(len(test), len(data.test), things, **how),
+        "draws": SUITES[settings.suite].draws,
+        "rate": settings.learning_rate,
+        "queries": next((row.found["map"].shape[1] for row in judged.values() if "map" in row.found), 0),
+        "alone": "",
+    }
+    if plain and (single := int((labels_of(test).bincount() == 1).sum())):
+        words["alone"] = f" ({single} that are alone in their class cannot be found, and do not ask)"
+    return in_full([*report.metrics, *properties_of(report)], **words)
+
+
+def of_task(report, task: str, *, first: str) -> tuple[dict, dict[str, str], dict]:
+    """Rows, protocols and what is missing of an evaluation as a card holds them: knn_sst2@20 for knn@20, and the first
+    row's name. Fine-tuning with one seed has a name of its own, since `hf-replearn finetune` has several.
     """
-    from hf_replearn.evaluation.label_free import label_free
-    from hf_replearn.evaluation.suite import judge, outcomes, suite
-
-    if kind == "scores":
-        return similarity(*layers[-1], labels, seed=seed)
-    train, test = layers[-1]
-    properties = label_free(test, seed=seed)
-    if kind == "several":
-        return suite(train, test, shots=shots, seed=seed), properties, None
-    how = {"draws": scope.draws, "neighbours": scope.neighbours, "queries": scope.queries}
-    found = outcomes(train, test, shots=shots, **how, seed=seed) | tuned
-    return judge(test, found, seed=seed), properties, found
-
-
-def similarity(first, second, scores, *, seed: int) -> tuple[dict, dict, Any]:
-    """Of pairs of sentences: Spearman's correlation with people's scores, properties, and the similarities (P,)."""
-    import torch
-
-    from hf_replearn.evaluation.label_free import label_free
-    from hf_replearn.evaluation.sentences import cosine, sts
-    from hf_replearn.representation import Features
-
-    alike = (scores >= 0.8 * scores.max()).nonzero().flatten()
-    both = Features(torch.cat([first.x, second.x]))
-    properties = label_free(both, positives=(alike, alike + len(first)), seed=seed)
-    return sts(first.x, second.x, scores, seed=seed), properties, cosine(first.x, second.x)
-
-
-def over_layers(layers, *, shots, draws: int, seed: int) -> dict[str, list[float]]:
-    """k-shot with the most labels of `shots`, kNN and linear probe of every layer."""
-    from hf_replearn.evaluation.k_shot import k_shot
-    from hf_replearn.evaluation.knn import knn
-    from hf_replearn.evaluation.linear_probe import linear_probe
-
-    most = max(shots)
-    found = [
-        k_shot(train, test, shots=(most,), draws=draws, seed=seed)
-        | knn(train, test, k=20)
-        | linear_probe(train, test, seed=seed)
-        for train, test in layers
-    ]
-    shown = [name for name in found[0] if not name.endswith(("_cost", "_ci95", "_std"))]
-    return {name: [scores[name] for scores in found] for name in shown}
-
-
-def of_task(report, task: str, *, first: str) -> tuple[dict, dict[str, str]]:
-    """Rows and protocols of an evaluation as a card holds them: knn_sst2@20 for knn@20, and the first row's name."""
 
     def named(metric: str) -> str:
         protocol, *parameters = re.split("(?=@|_ci95$)", metric, maxsplit=1)
-        return "".join([f"{protocol}_{task}", *parameters])
+        return "".join([f"{'finetune_once' if protocol == 'finetune' else protocol}_{task}", *parameters])
 
     names = dict(zip(report.rows, [first, *list(report.rows)[1:]], strict=True))
     rows = {names[row]: {named(key): value for key, value in scores.items()} for row, scores in report.rows.items()}
     held_out = f" The test examples: {report.task.held_out} of {report.task.name}; frozen features pooled as "
     held_out += f"{next(iter(report.encoders.values()))['pooling']}."
-    return rows, {
-        f"{name}_{task}": report.protocols[name] + held_out for name in {m.split("@")[0] for m in report.metrics}
+    known = {name: report.protocols[name] + held_out for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)}
+    missing = {
+        names[row]: {named(key): why for key, why in found.items() if key in report.rows[row]}
+        for row, found in report.missing.items()
     }
+    return rows, {named(name): sentence for name, sentence in known.items()}, missing
 
 
-def compare(found: dict, scores, *, kind: Kind, seed: int) -> list[dict]:
-    """Paired tests of the first row with every other one, p corrected for their number (Holm)."""
-    from hf_replearn.evaluation.sentences import paired_spearman
-    from hf_replearn.evaluation.statistics import holm, paired_test
+def draw(report, features: dict, judged: dict, test, *, points: int, seed: int) -> None:
+    """What the pictures of the page show: maps, nearest neighbours, top features, confusions of the linear probe.
 
-    first, *others = found
-    tests = []
-    for other in others:
-        if kind == "scores":
-            test = paired_spearman(found[first].numpy(), found[other].numpy(), scores.numpy(), seed=seed)
-            tests.append({"metric": "sts_spearman", "other": other} | test)
-            continue
-        for metric in filter(found[other].__contains__, found[first]):  # only networks are fine-tuned
-            test = paired_test(found[first][metric].numpy(), found[other][metric].numpy(), seed=seed)
-            tests.append({"metric": metric, "other": other} | test)
-    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
-        test["p"] = p
-    return tests
-
-
-def draw(report, features: dict, test, *, points: int, seed: int) -> None:
-    """What the pictures of the page show: maps, nearest neighbours, top features, confusions of the linear probe."""
+    Pictures are for show: those of an encoder that cannot be drawn are missing, with the reason.
+    """
     import numpy as np
     import torch
 
-    from hf_replearn.evaluation.label_free import most_active
-    from hf_replearn.evaluation.linear_probe import linear_predictions
-    from hf_replearn.evaluation.projection import pca_map, tsne_map
-    from hf_replearn.evaluation.retrieval import neighbours
-    from hf_replearn.sharing.figures import whole_numbers
+    from hf_replearn.evaluation.steps import alone
 
     rng = np.random.default_rng(seed)
     some = torch.from_numpy(np.sort(rng.permutation(len(test))[:points]))
     queries = rng.permutation(len(test))[:QUERIES].tolist()
-    names = report.task.classes
     report.maps = {"labels": np.array(test["label"][:])[some].tolist(), "PCA": {}, "t-SNE": {}}
-    report.neighbours = {"queries": [shown(test[row], names) for row in queries]}
-    for row, (train, tested) in features.items():
-        report.maps["PCA"][row] = whole_numbers(pca_map(tested[some]))
-        report.maps["t-SNE"][row] = whole_numbers(tsne_map(tested[some], seed=seed))
-        nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1)[:, 1:].tolist()
-        report.neighbours[row] = [[shown(test[key], names) for key in keys] for keys in nearest]
-        report.top_features[row] = [
-            {"feature": d, "selectivity": share, "examples": [shown(test[key], names) for key in keys]}
-            for d, share, keys in most_active(tested, top=TOP_FEATURES, examples=ACTIVE)
-        ]
-        told, _ = linear_predictions(train, tested, seed=seed)
-        table = np.zeros((len(names), len(names)), int)
-        np.add.at(table, (tested.labels.numpy(), told.numpy()), 1)
-        report.confusion[row] = table.tolist()
+    report.neighbours = {"queries": [shown(test[row], report.task.classes) for row in queries]}
+    for row, (_, tested) in features.items():
+        told = judged[row].told
+        if told is not None:
+            table = np.zeros((len(report.task.classes),) * 2, int)
+            np.add.at(table, (tested.labels.numpy(), told.numpy()), 1)
+            report.confusion[row] = table.tolist()
+        steps = {"neighbours": partial(find_examples, report, row, tested, test, queries=queries)}
+        if not row.startswith("PCA of"):  # whose maps are those of the features themselves
+            steps["maps"] = partial(find_maps, report, row, tested[some], seed=seed)
+        for name, step in steps.items():
+            report.missing[row] |= alone(step, metrics=[name], what=f"{name} of {row}")[1]
+
+
+def find_maps(report, row: str, some, *, seed: int) -> dict:
+    """Both maps of some features (N, D), in the report."""
+    from hf_replearn.evaluation.projection import pca_map, tsne_map
+    from hf_replearn.sharing.figures import whole_numbers
+
+    maps = {"PCA": whole_numbers(pca_map(some)), "t-SNE": whole_numbers(tsne_map(some, seed=seed))}
+    for kind, places in maps.items():
+        report.maps[kind][row] = places
+    return {}
+
+
+def find_examples(report, row: str, tested, test, *, queries: list[int]) -> dict:
+    """The nearest neighbours of the queries, and the examples of the most selective features, in the report."""
+    from hf_replearn.evaluation.label_free import most_active
+    from hf_replearn.evaluation.retrieval import neighbours
+
+    names = report.task.classes
+    nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1).tolist()
+    others = [[key for key in keys if key != query][:NEIGHBOURS] for query, keys in zip(queries, nearest, strict=True)]
+    report.neighbours[row] = [[shown(test[key], names) for key in keys] for keys in others]
+    report.top_features[row] = [
+        {"feature": d, "selectivity": share, "examples": [shown(test[key], names) for key in keys]}
+        for d, share, keys in most_active(tested, top=TOP_FEATURES, examples=ACTIVE)
+    ]
+    return {}
 
 
 def shown(example: dict, names: list[str]) -> dict:
@@ -552,6 +599,7 @@ def shown(example: dict, names: list[str]) -> dict:
     return {"image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", "label": label}
 
 
+KEPT = ".measured"  # folder of what was computed, until the page is there
 QUERIES, NEIGHBOURS = 6, 6
 TOP_FEATURES, ACTIVE = 4, 8
 

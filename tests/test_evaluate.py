@@ -114,7 +114,7 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     import timm
 
     from hf_replearn.data.images import decode_rgb, load_images
-    from hf_replearn.data.labelled import balanced_subset
+    from hf_replearn.evaluation.draws import proportional_subset
     from hf_replearn.evaluation.knn import knn
     from hf_replearn.representation import Features
 
@@ -122,7 +122,7 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     transform, data = timm.data.create_transform(**timm.data.resolve_model_data_config(encoder)), load_images("toy")
     parts = []
     for part, most in ((data.train, 300), (data.test, 100)):
-        part = part.select(balanced_subset(np.array(part["label"][:]), most / len(part), seed=42))
+        part = part.select(proportional_subset(np.array(part["label"][:]), most, seed=42))
         with torch.no_grad():
             x = encoder(torch.stack([transform(decode_rgb(row["image"])) for row in part]))
         parts.append(Features(x, torch.tensor(part["label"][:])))

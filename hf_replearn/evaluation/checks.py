@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,12 +33,13 @@ def check_finite(x: Tensor, name: str) -> None:
 
     Larger ones would become infinite lengths, and all directions and distances 0, without a word.
     """
-    bad = ~(x.abs() < LARGEST).all(dim=1)
-    if bad.any():
-        raise InputError(
-            f"{int(bad.sum())} of {len(x)} {name} features are NaN, infinite or above {LARGEST:g}, first in row "
-            f"{int(bad.nonzero()[0])}: the encoder has diverged or its input is broken"
-        )
+    for bad, what in ((~x.isfinite(), "NaN or infinite"), (x.abs() >= LARGEST, f"above {LARGEST:g}")):
+        rows = bad.any(dim=1).nonzero().flatten().tolist()
+        if rows:
+            raise InputError(
+                f"{len(rows)} of {len(x)} {name} features are {what}, first in row {rows[0]}: "
+                "the encoder has diverged or its input is broken"
+            )
 
 
 def single_label(train: Features, test: Features) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,8 +58,11 @@ def single_label(train: Features, test: Features) -> tuple[Tensor, Tensor, Tenso
     return classes, train_labels, torch.where(classes[position] == test.labels, position, -1)
 
 
-def multi_label(train: Features, test: Features) -> tuple[Tensor, Tensor]:
-    """Labels (N, C) and (M, C) of 1, 0 and -1 (ignored). Raises InputError for single-label or one-sided data."""
+def multi_label(train: Features, test: Features, *, names: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
+    """Labels (N, C) and (M, C) of 1, 0 and -1 (ignored). Raises InputError for single-label or one-sided data.
+
+    names: of the classes, by number; None: classes are called by their numbers.
+    """
     check_features(train, test)
     if train.labels.ndim != 2 or test.labels.ndim != 2 or train.labels.shape[1] != test.labels.shape[1]:
         raise InputError(
@@ -67,5 +73,9 @@ def multi_label(train: Features, test: Features) -> tuple[Tensor, Tensor]:
         for value, kind in ((1, "positive"), (0, "negative")):
             empty = ((labels == value).sum(dim=0) == 0).nonzero().flatten().tolist()
             if empty:
-                raise InputError(f"class {empty[0]} has no {kind} example in the {name} set: drop it or add examples")
+                which = empty[0] if names is None else repr(names[empty[0]])
+                raise InputError(
+                    f"class {which} has no {kind} example among the {len(labels):,} {name} examples that are used: "
+                    "drop it or use more examples"
+                )
     return train.labels, test.labels

@@ -36,9 +36,9 @@ def proportional_subset(labels: np.ndarray, count: int, *, seed: int, every_clas
 
 
 def in_words(taken: int, there: int, what: str, *, seed: int, classes: bool = True, every_class: bool = False) -> str:
-    """`2,000 of 10,000 test examples, drawn at random in the proportions of their classes, seed 42`."""
+    """`2,000 of 10,000 test examples (drawn at random in the proportions of their classes, seed 42)`."""
     if taken == there:
         return f"all {there:,} {what}"
     how = " in the proportions of their classes" if classes else ""
     kept = ", at least one of each class" if classes and every_class else ""
-    return f"{taken:,} of {there:,} {what}, drawn at random{how}{kept}, seed {seed}"
+    return f"{taken:,} of {there:,} {what} (drawn at random{how}{kept}, seed {seed})"

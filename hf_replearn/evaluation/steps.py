@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hf_replearn.errors import TrainingError
+from hf_replearn.errors import Preempted
 
 BEAT = 4.0  # seconds between two signs of life
 # What a computation ends with that its data do not allow; linear algebra's own errors are among them.
@@ -54,7 +54,7 @@ def alone(
     with at_work(what):
         try:
             found = compute()
-        except TrainingError:
+        except Preempted:
             raise
         except FAILURES as error:
             return {}, dict.fromkeys(metrics, reason(error))

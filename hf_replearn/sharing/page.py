@@ -173,7 +173,11 @@ def evaluation_page(report: Evaluation) -> Page:
         (
             metric,
             figures.line_chart(
-                {row: [(n, v, 0.0) for n, v in enumerate(found[metric])] for row, found in report.layers.items()},
+                {
+                    row: [(n, v, 0.0) for n, v in enumerate(found[metric])]
+                    for row, found in report.layers.items()
+                    if metric in found
+                },
                 x="layer",
                 y=metric,
             ),

@@ -22,6 +22,7 @@ FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn
     "linear": "Linear probes and neighbours",  # as `evaluate` measures it; of shares of the labels, by `finetune`:
     "linear_probe": "Linear probes and neighbours",
     "finetune": "Fine-tuned",
+    "finetune_once": "Fine-tuned",  # with one seed, by `evaluate`
     "recall": "Retrieval",
     "map": "Retrieval",
     "sts_spearman": "Similarity of sentences",

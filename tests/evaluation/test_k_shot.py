@@ -62,7 +62,7 @@ def test_default_shots_stop_at_the_smallest_class_and_larger_ones_are_refused(di
     train, test = digits
     few = torch.cat([(train.labels != 6).nonzero().flatten(), (train.labels == 6).nonzero().flatten()[:5]])
     assert [key for key in k_shot(train[few], test) if "ci95" not in key] == ["k_shot@1", "k_shot@2", "k_shot@4"]
-    with pytest.raises(InputError, match="shots contains 8, class 6 has 5 examples"):
+    with pytest.raises(InputError, match="shots contains 8, class 6 has 5 of the 1,175 training examples"):
         k_shot(train[few], test, shots=(1, 8))
     with pytest.raises(InputError, match="shots contains 0"):
         k_shot(train, test, shots=(0, 1))

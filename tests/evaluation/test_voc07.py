@@ -201,7 +201,7 @@ def test_bad_input_is_named(data):
         voc07_low_shot(Features(train.x, train.labels[:, 0].long()), test)
     with pytest.raises(InputError, match="one class"):
         voc07_low_shot(*(Features(f.x, f.labels[:, :1]) for f in data))
-    with pytest.raises(InputError, match="class 1 has no positive example in the test set"):
+    with pytest.raises(InputError, match="class 1 has no positive example among the"):
         voc07_full(train, test[test.labels[:, 1] != 1])
     with pytest.raises(InputError, match="select is 'best'"):
         voc07_low_shot(train, test, select="best")
@@ -224,7 +224,8 @@ def test_features_that_hardly_vary_as_those_of_random_networks(centre, spread):
         shots=[1, 8, 32],
     )
     assert all(0 < scores[f"voc07@{k}"] <= 1 for k in (1, 8, 32))
-    assert np.isfinite(list(scores.values())).all()
+    # None: draws that agree, and an interval as wide as the scale
+    assert np.isfinite([value for value in scores.values() if value is not None]).all()
     k = (x[:100] @ x[:100].T + 1)[None]
     y = torch.where(positive[:100], 1.0, -1.0)[None]
     costs = torch.tensor([0.01, 1.0])
