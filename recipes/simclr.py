@@ -192,7 +192,7 @@ def main(settings: SimCLRSettings) -> None:
         return
 
     # 5. Represent: the encoder, and what it must beat
-    rows = {}
+    judged = {}
     if labelled:
         parts = (data.train, data.test)
         represent = partial(extract, preprocess=preprocess, num_workers=settings.dataloader_num_workers)
@@ -207,7 +207,7 @@ def main(settings: SimCLRSettings) -> None:
 
         # 6. Evaluate
         judge = partial(suite, shots=settings.shots, draws=settings.draws, seed=settings.seed)
-        rows = {name: judge(train, test) for name, (train, test) in features.items()}
+        judged = {name: judge(train, test, name=name) for name, (train, test) in features.items()}
 
     # 7. Share: f in timm's format, f and g to go on training, the report and its card
     exported = export_timm(
@@ -221,7 +221,7 @@ def main(settings: SimCLRSettings) -> None:
         crop_pct=settings.crop_pct,
     )
     model.save_pretrained(out / "pretraining")
-    report = describe(settings, trainer, data, backbone, exported, rows)
+    report = describe(settings, trainer, data, backbone, exported, judged)
     report.save(out)
     write_page(out)
     write_eval_results(report, out)
@@ -249,8 +249,8 @@ def images_per_step(settings: SimCLRSettings, processes: int, *, images: int) ->
     return negatives
 
 
-def describe(settings: SimCLRSettings, trainer, data, backbone, exported, rows: dict[str, dict[str, float]]):
-    """The facts of this run for its report and card."""
+def describe(settings: SimCLRSettings, trainer, data, backbone, exported, judged: dict[str, tuple[dict, dict]]):
+    """The facts of this run for its report and card. judged: of each row its scores, and why others are missing."""
     from hf_replearn.encoders.backbones import count_parameters
     from hf_replearn.evaluation.suite import protocols
     from hf_replearn.sharing import report as facts
@@ -289,8 +289,9 @@ def describe(settings: SimCLRSettings, trainer, data, backbone, exported, rows: 
         command=shlex.join(["hf-replearn", "simclr", *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
-        rows=rows,
-        protocols=protocols([metric for scores in rows.values() for metric in scores]),
+        rows={name: scores for name, (scores, _) in judged.items()},
+        missing={name: missing for name, (_, missing) in judged.items()},
+        protocols=protocols([metric for scores, _ in judged.values() for metric in scores]),
     )
 
 
