@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     BertConfig,
     GPT2Config,
     ModernBertConfig,
@@ -18,7 +21,11 @@ from transformers import (
     RobertaConfig,
 )
 
+from hf_replearn.data.tokenization import vocabulary_size
 from hf_replearn.errors import InputError
+
+if TYPE_CHECKING:
+    from hf_replearn.training.settings import TextPretrainingSettings
 
 
 class Size(NamedTuple):
@@ -69,16 +76,24 @@ def make_config(
 ) -> PreTrainedConfig:
     """The configuration of a model to be trained from scratch.
 
-    The vocabulary is the tokenizer's, rounded up to a multiple of 64; `length` is the longest text, in tokens.
-    ModernBERT and Qwen3 are the modern encoder and decoder (rotary positions, gated MLP of 8/3 the width, no dropout in
-    the residual stream), at the sizes of BERT and GPT-2. Raises InputError for a size that the architecture has not.
+    The vocabulary reaches to the tokenizer's largest number, rounded up to a multiple of 64; `length` is the longest
+    text, in tokens. ModernBERT and Qwen3 are the modern encoder and decoder (rotary positions, gated MLP of 8/3 the
+    width, no dropout in the residual stream), at the sizes of BERT and GPT-2.
+
+    Raises InputError for a size that the architecture has not, and for an encoder whose tokenizer cannot pad: texts of
+    different lengths could not be in one batch.
     """
     sizes = ENCODER_SIZES if architecture in ENCODERS else DECODER_SIZES
     if size not in sizes:
         raise InputError(f"--size {size}: {architecture} comes as {', '.join(sizes)}")
     layers, hidden, heads = sizes[size]
+    if architecture in ENCODERS and tokenizer.pad_token_id is None:
+        raise InputError(
+            "the tokenizer has no padding token, which encoders of texts need: "
+            "tokenizer.add_special_tokens({'pad_token': '[PAD]'}) gives it one"
+        )
     special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    common = {"vocab_size": padded(len(tokenizer)), **special}
+    common = {"vocab_size": padded(vocabulary_size(tokenizer)), **special}
     gated = -(-hidden * 8 // 3 // 64) * 64
     if architecture in ("bert", "roberta"):
         make, offset = (BertConfig, 0) if architecture == "bert" else (RobertaConfig, tokenizer.pad_token_id + 1)
@@ -133,27 +148,87 @@ def make_config(
     )
 
 
+def load_config(name: str) -> PreTrainedConfig:
+    """The configuration of a checkpoint to go on from. Raises InputError when there is none."""
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"--init {name!r} {_no_checkpoint(name)}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _no_checkpoint(name: str) -> str:
+    return "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
+
+
 def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, length: int) -> PreTrainedModel:
     """A checkpoint to go on from, by folder or Hub id, in float32 and with its head.
 
-    Raises InputError when it cannot be loaded, has fewer token embeddings than the tokenizer tokens, or cannot read
-    rows of `length` tokens.
+    Raises InputError when it cannot be loaded, has fewer token embeddings than the tokenizer numbers tokens, or cannot
+    read rows of `length` tokens.
     """
-    try:
-        model = auto_class.from_pretrained(name, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        where = "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
-        raise InputError(f"--init {name!r} {where}: {' '.join(str(error).split())[:300]}") from error
-    if len(tokenizer) > model.config.vocab_size:
-        raise InputError(
-            f"--init {name!r} knows {model.config.vocab_size} tokens, but its tokenizer has {len(tokenizer)}"
-        )
+    model = load_weights(auto_class, name)
+    known, largest = model.get_input_embeddings().weight.shape[0], vocabulary_size(tokenizer) - 1
+    if largest >= known:
+        raise InputError(f"--init {name!r} knows {known} tokens, but its tokenizer has {largest + 1}")
     longest = getattr(model.config, "max_position_embeddings", None)
     if longest is not None and model.config.model_type in OFFSET_POSITIONS:
         longest -= model.config.pad_token_id + 1
     if longest is not None and length > longest:
         raise InputError(f"--sequence_length {length} is longer than --init {name!r} can read: {longest}")
     return model
+
+
+def load_weights(auto_class: type, name: str) -> PreTrainedModel:
+    """A checkpoint in float32. A head that it lacks starts from random weights, which is said.
+
+    Raises InputError when it cannot be loaded, lacks weights of its body, or holds some that are not finite.
+    """
+    try:
+        model, found = auto_class.from_pretrained(
+            name, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # of transformers, safetensors, torch's unpickler or the architecture itself
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise InputError(f"--init {name!r} {_no_checkpoint(name)}: {reason}") from error
+    missing = sorted(found["missing_keys"])
+    body = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
+    if body:
+        raise InputError(f"--init {name!r} lacks {len(body)} weights of its {model.config.model_type}, {body[0]} first")
+    if missing:
+        warnings.warn(f"--init {name!r} has no head for this: {', '.join(missing)} start at random", stacklevel=2)
+    bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        raise InputError(f"--init {name!r}: {len(bad)} of its weights are not finite, {bad[0]} first")
+    return model
+
+
+def check_memory(
+    auto_class: type, config: PreTrainedConfig, *, settings: TextPretrainingSettings, device: torch.device
+) -> None:
+    """Raises InputError where training needs more memory than the device has at all, naming both and what to lower.
+
+    Counted is what cannot be done without: weights, their gradients and one running mean of these in float32, and two
+    bytes for each feature of each layer of a batch.
+    """
+    with torch.device("meta"):
+        weights = auto_class.from_config(config, trust_remote_code=False).num_parameters()
+    text, rows, length = config.get_text_config(), settings.per_device_train_batch_size, settings.sequence_length
+    needed = 12 * weights + 2 * rows * length * text.hidden_size * text.num_hidden_layers
+    there = memory_of(device)
+    if needed > there:
+        smaller = "take a smaller model" if settings.init else "lower --size, --vocab_size"
+        raise InputError(
+            f"the training needs {needed / 1e9:,.1f} GB of memory at least, for {weights:,} parameters and {rows} rows "
+            f"of {length:,} tokens, and the machine has {there / 1e9:,.1f} GB: {smaller}, "
+            "--per_device_train_batch_size or --sequence_length"
+        )
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes that a device has in all."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def attention_implementation(device: torch.device, *, bf16: bool) -> str:
@@ -188,6 +263,6 @@ def flops_per_token(model: nn.Module, *, length: int, predicted: float = 1.0) ->
     The convention of Chowdhery et al. 2022 (PaLM, appendix B): recomputation and embedding look-ups do not count.
     predicted: the share of the tokens that goes through the vocabulary head.
     """
-    config, head = model.config, model.get_output_embeddings().weight.numel()
+    config, head = model.config.get_text_config(), model.get_output_embeddings().weight.numel()
     body = sum(p.numel() for p in hidden_matrices(model))
     return 6 * (body + predicted * head) + 12 * config.num_hidden_layers * config.hidden_size * length

@@ -36,51 +36,28 @@ def main(settings: CausalLMSettings) -> None:
 
     from hf_replearn import architectures
     from hf_replearn.data.fingerprint import rows_fingerprint
-    from hf_replearn.data.rows import cut_rows, pack_rows, padding
-    from hf_replearn.data.text import load_corpora
-    from hf_replearn.data.tokenization import find_tokenizer, special_tokens
+    from hf_replearn.data.rows import cut_rows
+    from hf_replearn.data.tokenization import special_tokens, vocabulary_size
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import go_on
     from hf_replearn.methods.causal_lm import DataCollatorForCausalLM
-    from hf_replearn.sharing.card import card
-    from hf_replearn.sharing.hub import check_token, push
-    from hf_replearn.sharing.page import write_page
+    from hf_replearn.pretraining.texts import open_texts, save, say_what_is_read, show
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
-    from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+    from hf_replearn.training.folder import circumstances, claim_folder, find_checkpoint
     from hf_replearn.training.trainer import PretrainingTrainer
 
     # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
     out, length = Path(settings.output_dir), settings.sequence_length
     args = settings.text_arguments()
-    with args.main_process_first(desc="reading the text"):
-        if args.process_index == 0:
-            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings)
-        corpus = load_corpora(
-            settings.dataset,
-            text_column=settings.text_column,
-            config=settings.dataset_config,
-            streaming=settings.streaming,
-        )
-        tokenizer = find_tokenizer(
-            corpus,
-            named=settings.tokenizer,
-            init=settings.init,
-            kind=architectures.TOKENIZERS[settings.architecture],
-            vocab_size=settings.vocab_size,
-            lowercase=settings.lowercase,
-        )
-        if tokenizer.eos_token_id is None:
-            raise InputError("causal language modelling needs a tokenizer with an end-of-text token: this one has none")
-        rows, test = (
-            pack_rows(part, tokenizer, length=length, packing=settings.packing, progress=f"rows to {purpose}")
-            for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
-        )
-        test = list(test.take(settings.eval_rows))
-    batch = settings.per_device_train_batch_size * args.world_size
-    if not settings.streaming and len(rows) < batch:
-        raise InputError(f"a batch of {batch} rows is larger than the data, {len(rows)} rows of {length} tokens")
+    texts = open_texts(
+        settings,
+        args,
+        kind=architectures.TOKENIZERS[settings.architecture],
+        ended=False,
+        check=partial(check_tokenizer, settings, args=args),
+    )
+    tokenizer, rows = texts.tokenizer, texts.rows
     data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
     facts = circumstances(settings, data=data, processes=args.world_size)
     checkpoint = find_checkpoint(settings, facts, args=args)
@@ -115,34 +92,57 @@ def main(settings: CausalLMSettings) -> None:
         max_skipped=settings.skippable_steps,
         callbacks=[JSONLines(out)],
     )
-    measure = partial(held_out_loss, model, test, collate=collator, views=collator.views, targets=collator.targets)
+    measure = partial(
+        held_out_loss, model, texts.test, collate=collator, views=collator.views, targets=collator.targets
+    )
     trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        if not settings.streaming:
-            print(f"{len(rows):,} rows of {length} tokens, {padding(rows):.2%} padding; log: {out}/log.jsonl")
+        tokenizer.save_pretrained(out)  # so that checkpoints can be used before the run ends
+        say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
         return
 
-    # 4. Evaluate: against what knows only how frequent each token is, and in its own words
-    held_out = {
-        "this model": trainer.last("held_out_loss"),
-        "token frequencies": frequency_loss(rows, test, special=special_tokens(tokenizer, len(tokenizer))),
-    }
-    texts = settings.samples or [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
-    samples = go_on(model.model, tokenizer, texts, tokens=min(40, length - 12))
+    # 4. Save: the native model, f with g, and what the run was. Then what is only for show.
+    report = describe(settings, trainer, texts.corpus, model.model, {"this model": trainer.last("held_out_loss")})
+    save(model.model, texts, report, out)
+    special = special_tokens(tokenizer, vocabulary_size(tokenizer))
+    show(
+        report,
+        texts,
+        out,
+        baseline=partial(frequency_loss, rows, texts.test, special=special),
+        samples=partial(go_on, model.model, tokenizer, tokens=min(40, length - 12)),
+        private=settings.hub_private_repo,
+    )
 
-    # 5. Share: the native model, f with g; the report and its card
-    model.model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    report = describe(settings, trainer, corpus, model.model, held_out, samples)
-    report.save(out)
-    write_page(out)
-    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
-    print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
-    if repo_id:
-        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+
+def check_tokenizer(settings: CausalLMSettings, tokenizer, *, args) -> None:
+    """Raises InputError for a tokenizer without an end, and where the model does not fit into the memory."""
+    from transformers import AutoModelForCausalLM
+
+    from hf_replearn.architectures import check_memory
+
+    if tokenizer.eos_token_id is None:
+        raise InputError("causal language modelling needs a tokenizer with an end-of-text token: this one has none")
+    if args.world_size == 1:
+        check_memory(AutoModelForCausalLM, find_config(settings, tokenizer), settings=settings, device=args.device)
+
+
+def find_config(settings: CausalLMSettings, tokenizer):
+    """The configuration of the decoder: that of the checkpoint, or of one to be trained from scratch."""
+    from hf_replearn import architectures
+
+    if settings.init:
+        return architectures.load_config(settings.init)
+    return architectures.make_config(
+        settings.architecture,
+        settings.size,
+        tokenizer=tokenizer,
+        length=settings.sequence_length,
+        dropout=settings.dropout,
+    )
 
 
 def start(settings: CausalLMSettings, tokenizer, args):
@@ -152,9 +152,11 @@ def start(settings: CausalLMSettings, tokenizer, args):
     from hf_replearn import architectures
     from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining, has_plain_head
 
-    length, native = settings.sequence_length, None
+    native = None
     if settings.init:
-        native = architectures.load(AutoModelForCausalLM, settings.init, tokenizer=tokenizer, length=length)
+        native = architectures.load(
+            AutoModelForCausalLM, settings.init, tokenizer=tokenizer, length=settings.sequence_length
+        )
         config = native.config
         if not has_plain_head(native):
             raise InputError(
@@ -162,9 +164,7 @@ def start(settings: CausalLMSettings, tokenizer, args):
                 "supported are models such as gpt2, llama, qwen3, mistral and olmo2"
             )
     else:
-        config = architectures.make_config(
-            settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
-        )
+        config = find_config(settings, tokenizer)
     config = CausalLMConfig(decoder=config)
     config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
     model = CausalLMForPreTraining(config)
@@ -177,7 +177,7 @@ def start(settings: CausalLMSettings, tokenizer, args):
     return model
 
 
-def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[str, float], samples: str):
+def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[str, float]):
     """The facts of this run for its report and card."""
     from hf_replearn.sharing import report as facts
 
@@ -214,7 +214,6 @@ def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[
         command=shlex.join(["hf-replearn", "causal-lm", *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
-        samples=samples,
     )
 
 

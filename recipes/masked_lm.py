@@ -41,61 +41,36 @@ def main(settings: MaskedLMSettings) -> None:
 
     from hf_replearn import architectures
     from hf_replearn.data.fingerprint import rows_fingerprint
-    from hf_replearn.data.rows import cut_rows, pack_rows, padding
-    from hf_replearn.data.text import load_corpora
-    from hf_replearn.data.tokenization import ends, find_tokenizer, special_tokens, starts_of_words
+    from hf_replearn.data.rows import cut_rows
+    from hf_replearn.data.tokenization import special_tokens, starts_of_words, vocabulary_size
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import fill_gaps
     from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
-    from hf_replearn.sharing.card import card
+    from hf_replearn.pretraining.texts import open_texts, save, say_what_is_read, show
     from hf_replearn.sharing.export import export_sentence_transformers
-    from hf_replearn.sharing.hub import check_token, push
-    from hf_replearn.sharing.page import write_page
+    from hf_replearn.sharing.show import try_to_show
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
-    from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+    from hf_replearn.training.folder import circumstances, claim_folder, find_checkpoint
     from hf_replearn.training.trainer import PretrainingTrainer
 
     # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
     out, length = Path(settings.output_dir), settings.sequence_length
     args = settings.text_arguments()
-    with args.main_process_first(desc="reading the text"):
-        if args.process_index == 0:
-            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
-            check_folder(settings)
-        corpus = load_corpora(
-            settings.dataset,
-            text_column=settings.text_column,
-            config=settings.dataset_config,
-            streaming=settings.streaming,
-        )
-        tokenizer = find_tokenizer(
-            corpus,
-            named=settings.tokenizer,
-            init=settings.init,
-            kind=architectures.TOKENIZERS[settings.architecture],
-            vocab_size=settings.vocab_size,
-            lowercase=settings.lowercase,
-        )
-        if tokenizer.mask_token_id is None:
-            raise InputError("masked language modelling needs a tokenizer with a mask token, and this one has none")
-        first, last = ends(tokenizer)
-        if settings.short_rows and length // 4 <= len(first) + len(last):
-            raise InputError(f"--short_rows: a quarter of --sequence_length {length} has no room for text")
-        rows, test = (
-            pack_rows(part, tokenizer, length=length, packing=settings.packing, progress=f"rows to {purpose}")
-            for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
-        )
-        test = list(test.take(settings.eval_rows))
-    batch = settings.per_device_train_batch_size * args.world_size
-    if not settings.streaming and len(rows) < batch:
-        raise InputError(f"a batch of {batch} rows is larger than the data, {len(rows)} rows of {length} tokens")
+    texts = open_texts(
+        settings,
+        args,
+        kind=architectures.TOKENIZERS[settings.architecture],
+        ended=True,
+        check=partial(check_tokenizer, settings, args=args),
+    )
+    tokenizer, rows = texts.tokenizer, texts.rows
     data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
     facts = circumstances(settings, data=data, processes=args.world_size)
     checkpoint = find_checkpoint(settings, facts, args=args)
 
     # 2. Masks
-    vocabulary = architectures.padded(len(tokenizer))
+    vocabulary = architectures.padded(vocabulary_size(tokenizer))
     special = special_tokens(tokenizer, vocabulary)
     collator = DataCollatorForMaskedLM(
         mask_token_id=tokenizer.mask_token_id,
@@ -105,6 +80,8 @@ def main(settings: MaskedLMSettings) -> None:
         starts_word=starts_of_words(tokenizer, vocabulary) if settings.whole_words else None,
         seed=settings.seed,
     )
+    if settings.whole_words:
+        check_words(collator, texts.test)
 
     # 3. Encoder f, its prediction head g, the objective
     set_seed(settings.seed)
@@ -112,7 +89,8 @@ def main(settings: MaskedLMSettings) -> None:
 
     # 4. Train
     def whole_or_short(batch):
-        return cut_rows(batch, 4, start=first, end=last) if trainer.progress() < settings.short_rows else batch
+        short = trainer.progress() < settings.short_rows
+        return cut_rows(batch, 4, start=texts.start, end=texts.end) if short else batch
 
     matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
     optimizer = partial(
@@ -136,35 +114,69 @@ def main(settings: MaskedLMSettings) -> None:
         callbacks=[JSONLines(out)],
     )
     judge = replace(collator, rate=0.15, dynamic=False, starts_word=None, seed=0)  # at any --mask_rate
-    measure = partial(held_out_loss, model, test, collate=judge, views=judge.views, targets=judge.targets)
+    measure = partial(held_out_loss, model, texts.test, collate=judge, views=judge.views, targets=judge.targets)
     trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        if not settings.streaming:
-            print(f"{len(rows):,} rows of {length} tokens, {padding(rows):.2%} padding; log: {out}/log.jsonl")
+        tokenizer.save_pretrained(out)  # so that checkpoints can be used before the run ends
+        say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
         return
 
-    # 5. Evaluate: against what knows only how frequent each token is, and in its own words
-    held_out = {
-        "this model": trainer.last("held_out_loss"),
-        "token frequencies": frequency_loss(rows, test, special=special),
-    }
-    texts = settings.samples or [row["text"] for row in corpus.test.take(200) if len(row["text"]) > 80][:5]
-    samples = fill_gaps(model.model, tokenizer, texts, length=length)
+    # 5. Save: the native model, f with g, and what the run was. Then what is only for show.
+    report = describe(settings, trainer, texts.corpus, model.model, {"this model": trainer.last("held_out_loss")})
+    save(model.model, texts, report, out)
+    try_to_show("sentence-transformers' files", partial(export_sentence_transformers, out, max_length=length))
+    show(
+        report,
+        texts,
+        out,
+        baseline=partial(frequency_loss, rows, texts.test, special=special),
+        samples=partial(fill_gaps, model.model, tokenizer, length=length),
+        private=settings.hub_private_repo,
+    )
 
-    # 6. Share: the native model, f with g; the report and its card
-    model.model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    export_sentence_transformers(out, max_length=length)
-    report = describe(settings, trainer, corpus, model.model, held_out, samples)
-    report.save(out)
-    write_page(out)
-    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
-    print(f"\n{report.held_out_table()}\n\n{samples}\n\nmodel and card: {out}")
-    if repo_id:
-        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+
+def check_tokenizer(settings: MaskedLMSettings, tokenizer, *, args) -> None:
+    """Raises InputError for a tokenizer without masks, and where the model does not fit into the memory."""
+    from transformers import AutoModelForMaskedLM
+
+    from hf_replearn.architectures import check_memory
+
+    if tokenizer.mask_token_id is None:
+        raise InputError("masked language modelling needs a tokenizer with a mask token, and this one has none")
+    if args.world_size == 1:
+        check_memory(AutoModelForMaskedLM, find_config(settings, tokenizer), settings=settings, device=args.device)
+
+
+def check_words(collator, rows: list[dict]) -> None:
+    """Raises InputError where words are so long that few tokens or none would be hidden, as in Chinese byte by byte."""
+    from hf_replearn.losses import IGNORED
+
+    batch = collator(rows[:64])
+    labels = replace(collator, dynamic=False).views(batch)["labels"]
+    hidden = int((labels != IGNORED).sum()) / max(int(collator.targets(batch)), 1)
+    if hidden < 0.5:
+        raise InputError(
+            f"--whole_words would hide {hidden * collator.rate:.1%} of the tokens instead of {collator.rate:.0%}: the "
+            "tokenizer marks too few beginnings of words in this text; leave it out"
+        )
+
+
+def find_config(settings: MaskedLMSettings, tokenizer):
+    """The configuration of the encoder: that of the checkpoint, or of one to be trained from scratch."""
+    from hf_replearn import architectures
+
+    if settings.init:
+        return architectures.load_config(settings.init)
+    return architectures.make_config(
+        settings.architecture,
+        settings.size,
+        tokenizer=tokenizer,
+        length=settings.sequence_length,
+        dropout=settings.dropout,
+    )
 
 
 def start(settings: MaskedLMSettings, tokenizer, args):
@@ -174,16 +186,16 @@ def start(settings: MaskedLMSettings, tokenizer, args):
     from hf_replearn import architectures
     from hf_replearn.methods.masked_lm import HEADS, MaskedLMConfig, MaskedLMForPreTraining
 
-    length, native = settings.sequence_length, None
+    native = None
     if settings.init:
-        native = architectures.load(AutoModelForMaskedLM, settings.init, tokenizer=tokenizer, length=length)
+        native = architectures.load(
+            AutoModelForMaskedLM, settings.init, tokenizer=tokenizer, length=settings.sequence_length
+        )
         config = native.config
         if config.model_type not in HEADS:
             raise InputError(f"--init {settings.init} is a {config.model_type}; supported are {', '.join(HEADS)}")
     else:
-        config = architectures.make_config(
-            settings.architecture, settings.size, tokenizer=tokenizer, length=length, dropout=settings.dropout
-        )
+        config = find_config(settings, tokenizer)
     config = MaskedLMConfig(encoder=config)
     config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
     model = MaskedLMForPreTraining(config)
@@ -196,7 +208,7 @@ def start(settings: MaskedLMSettings, tokenizer, args):
     return model
 
 
-def describe(settings: MaskedLMSettings, trainer, corpus, model, held_out: dict[str, float], samples: str):
+def describe(settings: MaskedLMSettings, trainer, corpus, model, held_out: dict[str, float]):
     """The facts of this run for its report and card."""
     from hf_replearn.sharing import report as facts
 
@@ -233,7 +245,6 @@ def describe(settings: MaskedLMSettings, trainer, corpus, model, held_out: dict[
         command=shlex.join(["hf-replearn", "masked-lm", *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
-        samples=samples,
     )
 
 

@@ -6,19 +6,22 @@ T tokens a row
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, IterableDataset
 from datasets.fingerprint import Hasher
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_replearn.data.tokenization import ends
+from hf_replearn.data.tokenization import ends, separator, vocabulary_size
 from hf_replearn.errors import InputError
 
 Packing = Literal["stream", "documents", "sentences"]
@@ -31,12 +34,14 @@ def pack_rows(
     *,
     length: int,
     packing: Packing = "stream",
+    ended: bool = True,
     progress: str | None = None,
 ) -> Dataset | IterableDataset:
     """Rows of exactly `length` tokens from the column `text`.
 
     Every row begins and ends with the special tokens that the tokenizer puts around a text ([CLS] and [SEP]; none for
-    GPT), and between two documents stands its separator ([SEP], </s> or <|endoftext|>). Padding is at the end.
+    GPT), and between two documents stands its separator ([SEP], </s> or <|endoftext|>). Padding is at the end. The name
+    of a special token that stands in a document is read as plain text.
 
     stream:    the documents are one stream of tokens, cut every T: no padding but in the last row of a batch.
     documents: as stream, but each document, and each part of one that is cut by the end of a row, has its own special
@@ -44,14 +49,27 @@ def pack_rows(
     sentences: RoBERTa's FULL-SENTENCES: as many whole sentences as fit, one document after the other; the rest is
                padding. Sentences longer than a row are cut.
 
+    ended: whether a row of a stream or of sentences ends as a text does. A decoder would learn from it that texts end
+        in the middle: there only documents do.
+
     Returns the columns `input_ids` (T) int32, `length`: tokens that are not padding, and with "documents" `documents`
     (T) int32, 0, 1, … and -1 for padding. A Dataset is cached under a fingerprint of texts, tokenizer and settings.
     Raises InputError where there is no text at all.
     """
     start, end = ends(tokenizer)
-    if length < len(start) + len(end) + 1:
+    end = end if ended or packing == "documents" else []
+    between = separator(tokenizer)
+    if length < len(start) + len(end or between) + 1:
         raise InputError(f"--sequence_length {length} leaves no room for text between the tokenizer's special tokens")
-    pack = partial(_pack_batch, tokenizer=tokenizer, length=length, packing=packing, start=start, end=end)
+    pack = partial(
+        _pack_batch,
+        tokenizer=tokenizer,
+        length=length,
+        packing=packing,
+        start=start,
+        end=end,
+        between=between,
+    )
     arguments = {"batched": True, "batch_size": TOGETHER, "remove_columns": ["text"]}
     if isinstance(texts, IterableDataset):
         return texts.map(pack, **arguments)
@@ -61,11 +79,39 @@ def pack_rows(
     vocabulary = (
         [tokenizer.backend_tokenizer.to_str()] if tokenizer.is_fast else [repr(tokenizer), tokenizer.get_vocab()]
     )
-    fingerprint = Hasher.hash([texts._fingerprint, vocabulary, start, end, length, packing, TOGETHER, "rows-1"])
-    rows = texts.map(pack, **arguments, new_fingerprint=fingerprint, features=datasets.Features(columns), desc=progress)
+    fingerprint = Hasher.hash(
+        [texts._fingerprint, vocabulary, start, end, between, length, packing, TOGETHER, "rows-2"]
+    )
+    arguments |= {"new_fingerprint": fingerprint, "features": datasets.Features(columns), "desc": progress}
+    rows = _map_cached(texts, pack, tokens=vocabulary_size(tokenizer), **arguments)
     if len(rows) == 0:
         raise InputError("there is no text: every document is empty")
     return rows
+
+
+def _map_cached(texts: Dataset, pack, *, tokens: int, **arguments) -> Dataset:
+    """Rows from the cache where they are whole, made again where they are not, and kept in memory where there can be
+    no cache. tokens: what the numbers of tokens are below."""
+    try:
+        rows = texts.map(pack, **arguments)
+        if _possible(rows, tokens):
+            return rows
+    except pa.ArrowInvalid:
+        pass  # a file that was cut short
+    except OSError as error:
+        warnings.warn(f"rows are kept in memory, as they cannot be cached: {error.strerror or error}", stacklevel=3)
+        return texts.map(pack, **arguments, keep_in_memory=True, load_from_cache_file=False)
+    return texts.map(pack, **arguments, load_from_cache_file=False)
+
+
+def _possible(rows: Dataset, tokens: int) -> bool:
+    """Whether each row can be one of ours: a file that was overwritten holds zeros or anything."""
+    if len(rows) == 0:
+        return True
+    lengths = pc.min_max(rows.data.column("length")).as_py()
+    numbers = pc.min_max(pc.list_flatten(rows.data.column("input_ids"))).as_py()
+    fits = lengths["min"] >= 1 and lengths["max"] <= rows.features["input_ids"].length
+    return fits and numbers["min"] >= 0 and numbers["max"] < tokens
 
 
 def padding(rows: Dataset) -> float:
@@ -99,31 +145,33 @@ def _pack_batch(
     packing: Packing,
     start: list[int],
     end: list[int],
+    between: list[int],
 ) -> dict[str, list]:
     texts = [text for text in batch["text"] if text and not text.isspace()]
-    separator = end[-1:] or [tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id]
-    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else separator[0]
+    filler = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else between[0]
 
     def tokens(texts: list[str]) -> list[list[int]]:
         # no length is too long here: the tokenizer's warning of model_max_length would be wrong
-        return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        return tokenizer(
+            texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+        )["input_ids"]
 
     if packing == "stream":
-        rows = _cut([[*document, *separator] for document in tokens(texts)] if texts else [], length, start, end)
+        rows = _cut([[*document, *between] for document in tokens(texts)] if texts else [], length, start, end)
     elif packing == "documents":
-        rows = _fill_with_parts(tokens(texts) if texts else [], length, start, end or separator)
+        rows = _fill_with_parts(tokens(texts) if texts else [], length, start, end or between)
     else:
         sentences = [re.split(r"(?<=[.!?])(?=\s)", text) for text in texts]
         flat = iter(tokens([sentence for document in sentences for sentence in document]) if texts else [])
         documents = [[next(flat) for _ in document] for document in sentences]
-        rows = _fill_with_sentences(documents, length - len(start) - len(end), separator)
+        rows = _fill_with_sentences(documents, length - len(start) - len(end), between)
         rows = ([[*start, *row, *end]] for row in rows)
     columns = {"input_ids": [], "length": []} | ({"documents": []} if packing == "documents" else {})
     for parts in rows:
         filled = sum(map(len, parts))
-        columns["input_ids"].append(
-            np.array([*(t for part in parts for t in part), *[filler] * (length - filled)], "i4")
-        )
+        row = np.full(length, filler, "i4")
+        row[:filled] = [token for part in parts for token in part]
+        columns["input_ids"].append(row)
         columns["length"].append(filled)
         if packing == "documents":
             numbers = np.repeat([*range(len(parts)), -1], [*map(len, parts), length - filled])
@@ -146,18 +194,20 @@ def _fill_with_parts(
     around = len(start) + len(end)
     row, free = [], length
     for document in documents:
-        while document:
+        place = 0  # documents may be long: they are not copied for each of their parts
+        while place < len(document):
             if free <= around:
                 yield row
                 row, free = [], length
-            part, document = document[: free - around], document[free - around :]
+            part = document[place : place + free - around]
+            place += len(part)
             row.append([*start, *part, *end])
             free -= len(row[-1])
     if row:
         yield row
 
 
-def _fill_with_sentences(documents: list[list[list[int]]], room: int, separator: list[int]) -> Iterator[list[int]]:
+def _fill_with_sentences(documents: list[list[list[int]]], room: int, between: list[int]) -> Iterator[list[int]]:
     """Whole sentences while they fit into `room`, a separator between documents."""
     row: list[int] = []
     for document in documents:
@@ -169,6 +219,6 @@ def _fill_with_sentences(documents: list[list[list[int]]], room: int, separator:
                     row = []
                 row = row + part
         if row and len(row) < room:
-            row = row + separator
+            row = row + between
     if row:
         yield row

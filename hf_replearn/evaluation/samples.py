@@ -7,26 +7,34 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+NO_CHARACTER = "\ufffd"  # what decoders show for bytes that are no character
+
 
 @torch.no_grad()
 def fill_gaps(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, length: int, best: int = 5
 ) -> str:
-    """For each text its beginning with one token hidden, and the model's `best` guesses with their probabilities."""
+    """For each text its beginning with one token hidden, and the model's `best` guesses with their probabilities.
+
+    A text may have a mask of its own; otherwise the token in its middle is hidden.
+    """
     model.eval()
-    lines = []
+    lines = [f"The beginning of a text with one token hidden, {tokenizer.mask_token}, and the likeliest tokens for it."]
     for text in texts:
-        tokens = tokenizer(text, truncation=True, max_length=min(length, 40), return_tensors="pt")["input_ids"]
-        place = tokens.shape[1] // 2
-        truth = tokens[0, place].item()
+        start = beginning(tokenizer, text, tokens=min(length, 40) - 2)
+        tokens = tokenizer(start, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
+        masks = (tokens[0] == tokenizer.mask_token_id).nonzero()[:, 0]
+        place = int(masks[0]) if len(masks) else tokens.shape[1] // 2
+        hidden = "" if len(masks) else f"; hidden was {_shown(tokenizer, tokens[0, place].item())}"
         tokens[0, place] = tokenizer.mask_token_id
-        chances = model(tokens.to(model.device)).logits[0, place].float().softmax(-1).cpu()[: len(tokenizer)]
+        chances = model(tokens.to(model.device)).logits[0, place].float().softmax(-1).cpu()
+        known = sorted(number for number in tokenizer.get_vocab().values() if number < len(chances))
+        values, places = chances[known].topk(min(best, len(known)))
         guesses = [
-            f"{tokenizer.decode([i]).strip()} {p:.0%}"
-            for p, i in zip(*map(torch.Tensor.tolist, chances.topk(best)), strict=True)
+            f"{_shown(tokenizer, known[i])} {p:.0%}" for p, i in zip(values.tolist(), places.tolist(), strict=True)
         ]
-        shown = tokenizer.decode(tokens[0]).replace("\n", " ")
-        lines.append(f"{shown}\n    {', '.join(guesses)}; hidden was {tokenizer.decode([truth]).strip()}")
+        shown = " ".join(tokenizer.decode(tokens[0]).replace(NO_CHARACTER, "").split())
+        lines.append(f"{shown}\n    {', '.join(guesses)}{hidden}")
     return "\n".join(lines)
 
 
@@ -41,15 +49,15 @@ def go_on(
     temperature: float = 0.8,
     seed: int = 0,
 ) -> str:
-    """The first `prompt` tokens of each text and, after a bar, what the model samples after them."""
+    """The first words of each text, `prompt` tokens at most, and, after a bar, what the model samples after them."""
     model.eval()
-    lines = []
+    lines = ['The beginning of a text, and after " | " what the model goes on with (drawn at random).']
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for text in texts:
-            start = tokenizer(text, return_tensors="pt", truncation=True, max_length=prompt)["input_ids"].to(
-                model.device
-            )
+            first = beginning(tokenizer, text, tokens=prompt)
+            start = tokenizer(first, return_tensors="pt", truncation=True, max_length=2 * prompt)["input_ids"]
+            start = _without_end(tokenizer, start).to(model.device)
             made = model.generate(
                 start,
                 attention_mask=torch.ones_like(start),
@@ -57,11 +65,36 @@ def go_on(
                 temperature=temperature,
                 top_k=0,
                 max_new_tokens=tokens,
-                pad_token_id=tokenizer.pad_token_id or tokenizer.eos_token_id,
-            )[0]
-            first, rest = (
-                tokenizer.decode(part, skip_special_tokens=True)
-                for part in made.split([start.shape[1], len(made) - start.shape[1]])
-            )
-            lines.append(f"{first} |{rest}".replace("\n", " "))
+                pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+            )[0, start.shape[1] :]
+            rest = tokenizer.decode(made, skip_special_tokens=True).replace(NO_CHARACTER, "")
+            if len(made) == tokens:  # it was stopped, maybe in the middle of a word
+                rest = f"{whole_words(rest)} …"
+            lines.append(f"{' '.join(first.split())} | {' '.join(rest.split())}")
     return "\n".join(lines)
+
+
+def beginning(tokenizer: PreTrainedTokenizerBase, text: str, *, tokens: int) -> str:
+    """The whole words that a text begins with, `tokens` tokens at most; all of a text that is as short."""
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if len(ids) <= tokens:
+        return text
+    return whole_words(tokenizer.decode(ids[:tokens]).rstrip(NO_CHARACTER))
+
+
+def whole_words(text: str) -> str:
+    """A text that was cut, without its last word, of which a part may be missing; where it has no spaces, all of it."""
+    head = text.rstrip().rpartition(" ")[0].rstrip()
+    return head or text
+
+
+def _shown(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token as text, or its name in the vocabulary where it is white space or a part of a character."""
+    text = tokenizer.decode([token]).strip()
+    return text if text and NO_CHARACTER not in text else str(tokenizer.convert_ids_to_tokens(token))
+
+
+def _without_end(tokenizer: PreTrainedTokenizerBase, tokens: torch.Tensor) -> torch.Tensor:
+    """(1, T) without the end-of-text that some tokenizers put behind a text, which goes on here."""
+    last = tokens.shape[1] > 1 and tokens[0, -1].item() in (tokenizer.eos_token_id, tokenizer.sep_token_id)
+    return tokens[:, :-1] if last else tokens
