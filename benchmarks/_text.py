@@ -23,7 +23,7 @@ from benchmarks._machine import RESULTS, machine, write_result
 from hf_replearn import architectures
 from hf_replearn.data.rows import pack_rows
 from hf_replearn.data.text import load_corpus
-from hf_replearn.data.tokenization import find_tokenizer, special_tokens
+from hf_replearn.data.tokenization import find_tokenizer, special_tokens, vocabulary_size
 from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.settings import TextPretrainingSettings
 from hf_replearn.training.trainer import PretrainingTrainer
@@ -63,7 +63,9 @@ def load_text(dataset: str, architecture: str, *, vocab_size: int, length: int, 
     train, test = (pack_rows(part, tokenizer, length=length) for part in (corpus.train, corpus.test))
     train, test = (rows.select(np.flatnonzero(np.array(rows["length"][:]) == length)) for rows in (train, test))
     test = test.shuffle(seed=0).select(range(min(test_rows, len(test))))
-    return Text(corpus.name, tokenizer, train, test, special_tokens(tokenizer, architectures.padded(len(tokenizer))))
+    return Text(
+        corpus.name, tokenizer, train, test, special_tokens(tokenizer, architectures.padded(vocabulary_size(tokenizer)))
+    )
 
 
 def reference_trainer(
