@@ -24,9 +24,9 @@ from hf_replearn.training.settings import TextPretrainingSettings
 
 @dataclass(kw_only=True)
 class CausalLMSettings(TextPretrainingSettings):
-    architecture: Literal["gpt2", "qwen3"] = setting("gpt2", "from scratch", section="model")
+    architecture: Literal["gpt2", "qwen3"] = setting("gpt2", "of a model from scratch", section="model")
     size: Literal["tiny", "mini", "small", "base", "medium", "large", "xl"] = setting(
-        "small", "from scratch; small (or base) is GPT-2's 124 million, xl 1.5 billion", section="model"
+        "small", "of a model from scratch; small (or base) is GPT-2's 124 million, xl 1.5 billion", section="model"
     )
 
 

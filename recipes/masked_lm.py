@@ -24,15 +24,19 @@ from hf_replearn.training.settings import TextPretrainingSettings
 
 @dataclass(kw_only=True)
 class MaskedLMSettings(TextPretrainingSettings):
-    architecture: Literal["bert", "roberta", "modernbert"] = setting("bert", "from scratch", section="model")
-    size: Literal["tiny", "mini", "small", "base", "large"] = setting("base", "from scratch", section="model")
+    architecture: Literal["bert", "roberta", "modernbert"] = setting("bert", "of a model from scratch", section="model")
+    size: Literal["tiny", "mini", "small", "base", "large"] = setting(
+        "base", "of a model from scratch", section="model"
+    )
     mask_rate: float = setting(
         0.3, "share of hidden tokens in training (BERT: 0.15)", section="training", at_least=0.01, at_most=0.9
     )
     masking: Literal["dynamic", "fixed"] = setting(
         "dynamic", "dynamic: others each time (RoBERTa); fixed: the same for a row (BERT)", section="training"
     )
-    whole_words: bool = setting(False, "hide words, not tokens", section="training")
+    whole_words: bool = setting(
+        False, "hide whole words; needs a tokenizer that marks where words begin", section="training"
+    )
 
 
 def main(settings: MaskedLMSettings) -> None:

@@ -109,10 +109,14 @@ class TextPretrainingSettings(PretrainingSettings):
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
-    streaming: bool = setting(False, "read documents when they are needed; give --max_steps too", section="data")
-    tokenizer: str | None = setting(None, "folder or Hub id; none: of --init, or trained on the data", section="data")
+    streaming: bool = setting(
+        False, "read documents when they are needed; give --max_steps or --max_minutes too", section="data"
+    )
+    tokenizer: str | None = setting(
+        None, "folder or Hub id; none: that of --init, or one trained on the data", section="data"
+    )
     vocab_size: int = setting(
-        16384, "tokens of a tokenizer that is trained", section="data", at_least=300, at_most=1_000_000
+        16384, "tokens of a tokenizer that is trained on the data", section="data", at_least=300, at_most=1_000_000
     )
     lowercase: bool = setting(False, "a tokenizer that is trained knows no capitals", section="data")
     sequence_length: int = setting(128, "tokens of a row", section="data", at_least=8, at_most=131_072)
@@ -123,10 +127,12 @@ class TextPretrainingSettings(PretrainingSettings):
         section="data",
     )
     init: str | None = setting(None, "go on training this checkpoint: folder or Hub id", section="model")
-    dropout: float = setting(0.0, "from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
-    zero_init: bool = setting(True, "from scratch: output projections start at 0", section="model")
+    dropout: float = setting(0.0, "of a model from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
+    zero_init: bool = setting(True, "of a model from scratch: output projections start at 0", section="model")
     num_train_epochs: float = setting(1.0, "passes over the training data", section="training", above=0)
-    max_minutes: float | None = setting(None, "a time budget instead of steps or epochs", section="training", above=0)
+    max_minutes: float | None = setting(
+        None, "a time budget instead of epochs; with --max_steps whichever ends first", section="training", above=0
+    )
     per_device_train_batch_size: int = setting(
         32, "rows per process and micro-step", section="training", at_least=1, at_most=1_000_000
     )
@@ -137,8 +143,8 @@ class TextPretrainingSettings(PretrainingSettings):
     optimizer: Literal["muon", "adamw"] = setting(
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )
-    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", above=0, at_most=1000)
-    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", above=0, at_most=1000)
+    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", at_least=0, at_most=1000)
+    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", at_least=0, at_most=1000)
     weight_decay: float = setting(
         0.1,
         "of weight matrices (with Muon: hidden ones), not of norms and biases",
@@ -160,9 +166,13 @@ class TextPretrainingSettings(PretrainingSettings):
         at_most=1,
     )
     eval_steps: int = setting(200, "between two held-out losses; 0: only at the end", section="evaluation", at_least=0)
-    eval_rows: int = setting(1000, "rows held out for them", section="evaluation", at_least=1)
+    eval_rows: int = setting(
+        1000, "rows of the documents held out, at most, for these losses", section="evaluation", at_least=1
+    )
     samples: tuple[str, ...] = setting(
-        (), "texts that the model fills or goes on with in the report; none: held-out ones", section="evaluation"
+        (),
+        "texts for the report: masked LM fills their mask or one it puts in, causal LM goes on; none: held-out ones",
+        section="evaluation",
     )
 
     def text_arguments(self) -> TrainingArguments:
