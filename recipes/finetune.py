@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, as_dict, run, setting
+from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, as_dict, command_line, run, setting
 
 
 @dataclass(kw_only=True)
@@ -73,6 +74,9 @@ class FinetuneSettings(SharedRunSettings):
     metrics: str | None = setting(
         None, "with commas; none: GLUE's for its tasks, else accuracy, or pearson,spearman", section="data"
     )
+    positive_class: str | None = setting(
+        None, "the class that f1 is of; none: GLUE's (equivalent, duplicate), or 1 of 0 and 1", section="data"
+    )
     seeds: int = setting(
         3,
         "repetitions, each with its draw of labels, fresh weights and order of the data; more can join a finished run",
@@ -107,8 +111,8 @@ class FinetuneSettings(SharedRunSettings):
 class Task:
     """A labelled task as every way to learn it meets it.
 
-    auto: the transformers class of its networks; collate: rows -> batch; largest: labels in the largest draw;
-    layers: what is judged, as by `judged_layers`.
+    auto: the transformers class of its networks; collate: rows -> batch; positive: number of the class that f1 is of;
+    largest: labels in the largest draw; layers: what is judged, as by `judged_layers`; processor: of the checkpoint.
     """
 
     settings: FinetuneSettings
@@ -118,8 +122,10 @@ class Task:
     train: Any
     test: Any
     metrics: list[str]
+    positive: int
     largest: int
     layers: dict[str, int | None]
+    processor: Any
 
 
 def main(settings: FinetuneSettings) -> None:
@@ -129,7 +135,7 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.encoders.inputs import ProcessorInputs
     from hf_replearn.encoders.load import choose_length, load_processor, with_dropout
-    from hf_replearn.evaluation.repetitions import draw_layers, summarise, table
+    from hf_replearn.errors import TrainingError
     from hf_replearn.metrics import GLUE
     from hf_replearn.sharing.card import extend_card
     from hf_replearn.sharing.hub import check_token, push
@@ -156,6 +162,7 @@ def main(settings: FinetuneSettings) -> None:
         )
     images = data.inputs == ["image"]
     names = choose_metrics(settings, name, data)
+    positive = choose_positive(settings, name, data, metrics=names)
     encoder = name_of(settings)
 
     # 2. The network's configuration, and its tokenizer or image processor
@@ -169,41 +176,62 @@ def main(settings: FinetuneSettings) -> None:
     train, test, draws = draw_labels(settings, data)
     # Of all labels there is but one draw: what has no randomness of its own is measured on it once.
     few = {draw: rows for draw, rows in draws.items() if draw[1] == settings.seed or len(rows) < len(data.train)}
+
+    # 4. Ways to learn the task, each with its draws
+    layers = choose_layers(settings, auto, config, collate([train[0]]))
+    largest = max(map(len, draws.values()))
+    task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers, processor)
     if args.process_index == 0:
         claim_folder(settings)
     elif settings.mode == "linear":
         return  # probes are one process's work
-
-    # 4. Ways to learn the task, each with its draws
-    layers = choose_layers(settings, config, collate([train[0]]))
-    task = Task(settings, auto, config, collate, train, test, list(names), max(map(len, draws.values())), layers)
     way, its_draws = (fine_tuning, draws) if settings.mode == "full" else (probing, few)
     ways = {encoder: (partial(way, task, pretrained=True), its_draws)}
     if settings.baseline:
         ways["random weights"] = partial(way, task, pretrained=False), its_draws
         ways["raw pixels" if images else "TF-IDF"] = partial(plain_model, task), few
 
-    # 5. Measure
-    runs = measure(settings, ways, draws, write=args.process_index == 0)
+    # 5. Measure: what is measured is on disk at once, and one run that fails takes no other with it
+    about = {"protocols": protocols(settings, names, data), "task": name, "data": data.name, "names": names}
+    about["positive_class"] = data.label_names[positive] if "f1" in names else None
+    runs = measure(settings, ways, draws, metrics=list(names), about=about, write=args.process_index == 0)
     if args.process_index:
         return
 
     # 6. Report and share
-    rows = summarise(runs, names=names)
-    print(f"\n{table(rows)}\n\nevery run: {out / RUNS}")
-    if settings.mode == "full" and not settings.layers.isdigit():
-        processor.save_pretrained(out / "model")
+    rows, missing = tell(settings, runs, names=names, about=about)
+    if settings.add_to_card:
+        extend_card(settings.model, rows, protocols=about["protocols"], missing=missing)
+    own = [value for run in runs if run["row"] == encoder for value in run["scores"].values()]
+    if all(value is None or not math.isfinite(value) for value in own):
+        raise TrainingError(f"of {encoder} nothing could be measured: {next(iter(missing[encoder].values()))}")
+    if settings.push_to_hub:
+        print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
+
+
+def tell(settings: FinetuneSettings, runs: list[dict], *, names: dict[str, str], about: dict) -> tuple[dict, dict]:
+    """Prints the means of all runs and where everything is; draws the curve over layers. Returns the means of the
+    network itself, {row: {metric: value}}, and why others are missing."""
+    from hf_replearn.evaluation.repetitions import draw_layers, reasons, summarise, table
+
+    out, rows, missing = Path(settings.output_dir), summarise(runs, names=names), reasons(runs, names=names)
+    print(f"\n{table(rows)}")
+    if about["positive_class"] is not None:
+        print(f"{names['f1']}: F1 of the class {about['positive_class']!r}")
+    for row, found in missing.items():
+        for metric, why in found.items():
+            print(f"– {metric} of {row}: {why}")
+    print(f"\nevery run: {out / RUNS}")
+    if (out / "model").exists():
         print(f"the fine-tuned network: {out / 'model'}")
     if settings.layers == "all":
         draw_layers(rows, name=next(iter(names.values()))).savefig(out / "layers.png", dpi=120)
         print(f"curve over layers: {out / 'layers.png'}")
-    if settings.add_to_card:
-        whole = {
-            row: {key: value for key, value in found.items() if " layer " not in key} for row, found in rows.items()
-        }
-        extend_card(settings.model, whole, protocols=protocols(settings, names, data))
-    if settings.push_to_hub:
-        print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
+    whole = [
+        {row: {key: value for key, value in found.items() if " layer " not in key} for row, found in part.items()}
+        for part in (rows, missing)
+    ]
+    return whole[0], whole[1]
 
 
 # ---- ways to learn the task: each gives (rows of train that have labels, seed) -> {metric: score}
@@ -231,10 +259,12 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
                 network = LayerClassifier(pooling, layer=layer, batch=batch, outputs=task.config.num_labels)
             args = training_arguments(task.settings, examples=len(rows), seed=seed)
             told = finetune(network, examples, task.test, collate=task.collate, args=args)
-            found |= {metric + name: value for metric, value in score(*told, metrics=task.metrics).items()}
+            scores = score(*told, metrics=task.metrics, positive=task.positive)
+            found |= {metric + name: value for metric, value in scores.items()}
             keep = layer is None and pretrained and seed == task.settings.seed and len(rows) == task.largest
             if keep and args.process_index == 0:
                 network.save_pretrained(Path(task.settings.output_dir, "model"))
+                task.processor.save_pretrained(Path(task.settings.output_dir, "model"))
         return found
 
     return learn
@@ -257,7 +287,7 @@ def probing(task: Task, *, pretrained: bool) -> Callable:
     represent = partial(extract, encoder, preprocess=task.collate, num_workers=settings.dataloader_num_workers)
     parts = [represent(part, progress=f"features of {len(part):,} examples") for part in (task.train, task.test)]
     layers = list(zip(*(split_layers(part, encoder.widths) for part in parts), strict=True))
-    return partial(probe_layers, layers, which=settings.layers, metrics=task.metrics)
+    return partial(probe_layers, layers, which=settings.layers, metrics=task.metrics, positive=task.positive)
 
 
 def plain_model(task: Task) -> Callable:
@@ -267,11 +297,12 @@ def plain_model(task: Task) -> Callable:
     from hf_replearn.evaluation.layers import bag_of_words, probe_layers
     from hf_replearn.representation import ImagePreprocessor, extract
 
+    about = {"metrics": task.metrics, "positive": task.positive}
     if "image" not in task.train.column_names:
-        return lambda rows, seed: bag_of_words(task.train.select(rows), task.test, metrics=task.metrics, seed=seed)
+        return lambda rows, seed: bag_of_words(task.train.select(rows), task.test, seed=seed, **about)
     small = ImagePreprocessor(32, (0.5,) * 3, (0.5,) * 3)
     parts = [extract(torch.nn.Flatten(), part, preprocess=small, progress="pixels") for part in (task.train, task.test)]
-    return partial(probe_layers, [tuple(parts)], which="last", metrics=task.metrics)
+    return partial(probe_layers, [tuple(parts)], which="last", **about)
 
 
 # ---- settings -> what they mean
@@ -292,8 +323,9 @@ def network_of(settings: FinetuneSettings, data) -> tuple[type, dict[str, Any]]:
     return transformers.AutoModelForSequenceClassification, head
 
 
-def choose_layers(settings: FinetuneSettings, config, batch) -> dict[str, int | None]:
-    """What is judged, as by `judged_layers`. Raises InputError for a layer that does not exist."""
+def choose_layers(settings: FinetuneSettings, auto: type, config, batch) -> dict[str, int | None]:
+    """What is judged, as by `judged_layers`. Raises InputError for a layer that does not exist, and for a network that
+    cannot be loaded: it is, once, before anything is trained."""
     from transformers import AutoModel
 
     from hf_replearn.encoders.load import load_network
@@ -301,6 +333,7 @@ def choose_layers(settings: FinetuneSettings, config, batch) -> dict[str, int | 
     from hf_replearn.evaluation.layers import judged_layers
 
     if settings.layers == "last":
+        load_network(auto, settings.model, config)
         return judged_layers("last", 1)
     encoder = load_network(AutoModel, settings.model, config)
     return judged_layers(settings.layers, len(measure_layers(Pooling(encoder, all_layers=True), batch)))
@@ -400,6 +433,29 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
     return {metric: f"{family}_{task}" + (f"_{metric}" if len(chosen) > 1 else "") for metric in chosen}
 
 
+def choose_positive(settings: FinetuneSettings, task: str, data, *, metrics) -> int:
+    """The number of the class that f1 is of; 1 where f1 is not asked for.
+
+    Raises InputError where it is not clear which class that is.
+    """
+    from hf_replearn.metrics import POSITIVE
+
+    names, asked = data.label_names or [], settings.positive_class
+    if "f1" not in metrics:
+        if asked is not None:
+            raise InputError(f"--positive_class {asked} is of f1 only, and the metrics are {', '.join(metrics)}")
+        return 1
+    if asked is not None and asked not in names:
+        raise InputError(f"--positive_class {asked!r} is no class; the classes are {', '.join(names)}")
+    usual = {("0", "1"): "1", ("False", "True"): "True"}.get(tuple(names), POSITIVE.get(task))
+    if asked is None and usual not in names:
+        raise InputError(
+            f"F1 is of one class, and which one is not clear: give --positive_class {names[0]} or --positive_class "
+            f"{names[1]}, or --metrics f1_macro, the mean over both"
+        )
+    return names.index(usual if asked is None else asked)
+
+
 def name_of(settings: FinetuneSettings) -> str:
     """The name of the model in tables: that of its report where it was pretrained with this package."""
     from hf_replearn.sharing.card import extendable
@@ -412,23 +468,40 @@ def name_of(settings: FinetuneSettings) -> str:
     return folder.resolve().name if folder.exists() else settings.model
 
 
-def measure(settings: FinetuneSettings, ways: dict, draws: dict, *, write: bool) -> list[dict]:
-    """Every row with each of its draws; what an earlier start, perhaps with other seeds, has measured is only read."""
+def measure(
+    settings: FinetuneSettings, ways: dict, draws: dict, *, metrics: list[str], about: dict[str, Any], write: bool
+) -> list[dict]:
+    """Every row with each of its draws; what an earlier start, perhaps with other seeds, has measured is only read.
+
+    A run that fails has the reason in the place of its scores; the next start tries it again. about: what the scores
+    are, for those who read the file.
+    """
+    from hf_replearn.evaluation.steps import NOT_A_NUMBER, alone
+
     path = Path(settings.output_dir, RUNS)
     runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = [found for found in runs if not found.get("missing")]
     done = {key(found) for found in runs}
     for row, (way, its_draws) in ways.items():
-        todo = [draw for draw in its_draws if (row, *draw) not in done]
-        learn = way() if todo else None
-        for share, seed in todo:
+        learn = None
+        for share, seed in (draw for draw in its_draws if (row, *draw) not in done):
             rows, start = draws[share, seed], time.time()
-            scores = learn(rows, seed=seed)
-            found = {"row": row, "label_fraction": share, "seed": seed, "labels": len(rows), "scores": scores}
-            runs.append(found | {"seconds": round(time.time() - start, 1)})
+            name = f"{row}, {len(rows):,} labels ({100 * share:g}%), seed {seed}"
+            if learn is None:
+                learn = way()
+            bars = way.func is fine_tuning  # which show by themselves how far they are
+            scores, missing = alone(
+                partial(learn, rows, seed=seed), metrics=metrics, what=name if write and not bars else None
+            )
+            missing = {metric: UNDEFINED if why == NOT_A_NUMBER else why for metric, why in missing.items()}
+            found = {"row": row, "label_fraction": share, "seed": seed, "labels": len(rows)}
+            found |= {"scores": scores | dict.fromkeys(missing), "seconds": round(time.time() - start, 1)}
+            runs.append(found | ({"missing": missing} if missing else {}))
             if write:
-                write_runs(path, runs, settings)
-                shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items() if " layer " not in name)
-                print(f"{row}, {len(rows):,} labels ({100 * share:g}%), seed {seed}: {shown}", flush=True)
+                write_runs(path, runs, settings, about)
+                shown = [f"{metric} {value:.3f}" for metric, value in scores.items() if " layer " not in metric]
+                shown += [f"{metric} – ({why})" for metric, why in missing.items() if " layer " not in metric]
+                print(f"{name}: {', '.join(shown)}", flush=True)
     asked = {(row, *draw) for row, (_, its_draws) in ways.items() for draw in its_draws}
     return [found for found in runs if key(found) in asked]
 
@@ -438,14 +511,15 @@ def key(found: dict) -> tuple[str, float, int]:
     return found["row"], found["label_fraction"], found["seed"]
 
 
-def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings) -> None:
+def write_runs(path: Path, runs: list[dict], settings: FinetuneSettings, about: dict[str, Any]) -> None:
     """A file that is whole at any time. NaN, for which JSON has no word, becomes null."""
+    from hf_replearn.files import write_whole
     from hf_replearn.sharing.report import finite, software_versions
 
-    content = {"runs": finite(runs), "settings": as_dict(settings), "versions": software_versions()}
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    command = shlex.join(["hf-replearn", "finetune", *command_line(settings)])
+    content = {"runs": finite(runs), **about, "command": command, "settings": as_dict(settings)}
+    content["versions"] = software_versions()
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[str, str]:
@@ -462,14 +536,20 @@ def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[s
     }[settings.mode]
     seeds = "one seed" if settings.seeds == 1 else f"mean of {settings.seeds} seeds with the 95 % t interval over them"
     plain = "raw pixels" if data.inputs == ["image"] else "TF-IDF"
+    positive = None
+    if "f1" in names:
+        positive = data.label_names[choose_positive(settings, task_of(settings), data, metrics=names)]
+    shown = {metric: metric.replace("_", " ").capitalize() for metric in names}
+    shown |= {"f1": f"F1 of the class {positive!r}", "f1_macro": "F1, mean over the classes,"}
     return {
-        name: f"{metric.replace('_', ' ').capitalize()} on {data.test_source} of {data.name} ({len(data.test):,} "
+        name: f"{shown[metric]} on {data.test_source} of {data.name} ({len(data.test):,} "
         f"examples) {how}; {seeds}. {plain}: a linear model of these on the same labels."
         for metric, name in names.items()
     }
 
 
 RUNS = "scores.json"
+UNDEFINED = "predictions or true values that are all the same have no correlation"
 
 if __name__ == "__main__":
     run(main, FinetuneSettings, prog="finetune")

@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,10 @@ from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.load import choose_length, load_network, load_processor, with_dropout
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.finetune import score
 from hf_replearn.evaluation.layers import bag_of_words, probe, probe_layers
 from hf_replearn.evaluation.linear_probe import linear_probe
-from hf_replearn.evaluation.repetitions import mean_and_interval, summarise, table
+from hf_replearn.evaluation.repetitions import mean_and_interval, reasons, summarise, table
+from hf_replearn.metrics import score
 from hf_replearn.representation import Features, extract, split_layers
 from hf_replearn.settings import run
 
@@ -324,6 +325,98 @@ def test_summary_of_runs():
 def test_scores_of_several_metrics():
     found = score(np.array([0, 1, 1]), np.array([0, 1, 0]), metrics=["f1", "accuracy"])
     assert found == {"f1": pytest.approx(2 / 3), "accuracy": pytest.approx(2 / 3)}
+    zeros = score(np.array([0, 1, 1]), np.array([0, 0, 0]), metrics=["f1"], positive=0)
+    assert zeros == {"f1": pytest.approx(0.5)}  # one of three found, nothing else taken for it
+    with pytest.raises(ArithmeticError, match="2 of 3 predictions are not finite"):
+        score(np.array([0.1, np.nan, np.inf]), np.array([1.0, 2.0, 3.0]), metrics=["pearson"])
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "asked", "positive"),
+    [
+        ("mrpc", ["equivalent", "not_equivalent"], None, "equivalent"),  # in the order of the alphabet
+        ("qqp", ["not_duplicate", "duplicate"], None, "duplicate"),
+        ("mrpc", ["0", "1"], None, "1"),
+        ("mail", ["False", "True"], None, "True"),
+        ("mail", ["ham", "spam"], "ham", "ham"),
+        ("mail", ["ham", "spam"], None, None),
+        ("mrpc", ["no", "yes"], None, None),
+    ],
+)
+def test_f1_is_of_a_class_that_is_known_or_asked_for(task, names, asked, positive):
+    recipe = importlib.import_module("hf_replearn.recipes.finetune")
+    settings = recipe.FinetuneSettings(model="m", dataset=task, output_dir="o", positive_class=asked)
+    data = SimpleNamespace(label_names=names)
+    if positive is None:
+        with pytest.raises(
+            InputError, match=f"--positive_class {names[0]} or --positive_class {names[1]}, or .*f1_macro"
+        ):
+            recipe.choose_positive(settings, task, data, metrics=["f1"])
+    else:
+        assert names[recipe.choose_positive(settings, task, data, metrics=["f1"])] == positive
+
+
+def test_f1_of_the_positive_class_by_hand_and_named_wherever_it_is_shown(checkpoints, tmp_path, capsys):
+    """Nothing to be learnt: "equivalent" is always said, right in three of four, F1 = 2 · 0.75 / (0.75 + 1)."""
+    (tmp_path / "mrpc").mkdir()
+    for split in ("train", "test"):
+        labels = ["not_equivalent" if i % 4 == 0 else "equivalent" for i in range(40)]
+        rows = {"sentence1": ["w1 w2"] * 40, "sentence2": ["w3 w4"] * 40, "label": labels}
+        Dataset.from_dict(rows).to_csv(tmp_path / "mrpc" / f"{split}.csv")
+    arguments = ["--model", checkpoints / "bert", "--dataset", tmp_path / "mrpc", "--mode", "linear"]
+    assert finetune(*arguments, "--baseline", "false", "--output_dir", tmp_path / "out") == 0
+    assert scores_of(tmp_path / "out")["bert", 1.0, 42] == {"f1": pytest.approx(6 / 7), "accuracy": 0.75}
+    assert (
+        "finetune_mrpc_f1: F1 of the class 'equivalent'".replace("finetune", "linear_probe") in capsys.readouterr().out
+    )
+    content = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert content["positive_class"] == "equivalent"
+    assert content["protocols"]["linear_probe_mrpc_f1"].startswith("F1 of the class 'equivalent' on the split 'test'")
+
+
+def test_a_run_that_fails_is_a_dash_with_its_reason_and_the_others_stay(
+    checkpoints, texts, tmp_path, capsys, monkeypatch
+):
+    from hf_replearn.evaluation import finetune as mechanism
+
+    out, honest, seeds, broken = tmp_path / "out", mechanism.finetune, [], {43}
+
+    def diverging(network, train, test, *, collate, args):
+        seeds.append(args.seed)
+        if args.seed in broken:
+            raise ArithmeticError("the loss is not finite after step 1")
+        return honest(network, train, test, collate=collate, args=args)
+
+    monkeypatch.setattr(mechanism, "finetune", diverging)
+    arguments = ["--model", checkpoints / "bert", "--dataset", texts, "--label_fraction", "0.05", "--baseline", "false"]
+    arguments += ["--min_steps", "2", "--num_train_epochs", "0.01", "--output_dir", out, "--seeds"]
+    assert finetune(*arguments, "2") == 0
+    assert "of bert: seed 43: ArithmeticError: the loss is not finite after step 1" in capsys.readouterr().out
+    found = scores_of(out)
+    assert found["bert", 0.05, 43] == {"accuracy": None} and found["bert", 0.05, 42]["accuracy"] is not None
+    assert finetune(*arguments, "1") == 0  # the seed that went well is there already
+    assert seeds == [42, 43]
+    broken.clear()
+    assert finetune(*arguments, "2") == 0  # what failed is tried again
+    assert seeds == [42, 43, 43]
+    assert scores_of(out)["bert", 0.05, 43]["accuracy"] is not None
+    assert not any(run.get("missing") for run in json.loads((out / "scores.json").read_text())["runs"])
+
+    broken.add(42)
+    arguments[arguments.index(out)] = tmp_path / "other"
+    assert finetune(*arguments, "1") == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: of bert nothing could be measured: seed 42: ArithmeticError: the loss")
+    assert not (tmp_path / "other" / "model").exists()
+
+
+def test_what_a_mean_of_some_seeds_would_hide_is_said():
+    runs = [
+        {"row": "a", "seed": 1, "label_fraction": 0.1, "scores": {"f1": 0.5}},
+        {"row": "a", "seed": 2, "label_fraction": 0.1, "scores": {"f1": None}, "missing": {"f1": "too large"}},
+    ]
+    assert np.isnan(summarise(runs, names={"f1": "finetune_x"})["a"]["finetune_x@10%"])
+    assert reasons(runs, names={"f1": "finetune_x"}) == {"a": {"finetune_x@10%": "seed 2: too large"}}
 
 
 # ---- the recipe
@@ -344,7 +437,8 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
         assert found[row, 1.0, 42]["accuracy"] > 0.9
     printed = capsys.readouterr().out
     mean = np.mean([found["bert", 0.1, seed]["accuracy"] for seed in (42, 43)])
-    assert f"finetune_{texts.name}@10%".replace("-", "") in printed and f"{mean:.3f} ±" in printed
+    assert f"finetune_{texts.name}@10%".replace("-", "") in printed and f"{mean:.3f}" in printed
+    assert "±" not in printed  # of two seeds there is no interval that says anything
 
     plain = AutoModelForSequenceClassification.from_pretrained(out / "model")
     tokenizer = transformers.AutoTokenizer.from_pretrained(out / "model")
@@ -389,7 +483,20 @@ def test_fine_tuning_of_every_layer(checkpoints, tmp_path):
 def test_frozen_layers(checkpoints, texts, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--model", checkpoints / "gpt2", "--dataset", texts, "--mode", "linear", "--layers", "all"]
-    assert finetune(*arguments, "--label_fraction", "0.2", "--metrics", "f1,accuracy", "--output_dir", out) == 0
+    assert (
+        finetune(
+            *arguments,
+            "--label_fraction",
+            "0.2",
+            "--metrics",
+            "f1,accuracy",
+            "--positive_class",
+            "high",
+            "--output_dir",
+            out,
+        )
+        == 0
+    )
     scores = scores_of(out)["gpt2", 0.2, 42]
     assert list(scores) == ["f1", "accuracy", *(f"{m} layer {n}" for n in range(3) for m in ("f1", "accuracy"))]
     assert scores["accuracy layer 0"] > 0.8
@@ -486,14 +593,17 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
         (["--label_column", "sentiment"], "--label_column 'sentiment' does not exist; the columns are text"),
         (["--text_columns", "label"], "besides the label 'label', got 'label'"),
         (["--label_fraction", "0.001"], "too few for 2 classes"),
-        (["--label_fraction", "1.5"], "--label_fraction must be between 0 and 1"),
+        (["--label_fraction", "1.5"], "--label_fraction must be"),
         (["--metrics", "pearson"], "--metrics pearson does not fit these labels; choose from accuracy, f1"),
+        (["--metrics", "f1"], "--positive_class high or --positive_class low, or --metrics f1_macro"),
+        (["--metrics", "f1", "--positive_class", "higher"], "'higher' is no class; the classes are high, low"),
+        (["--positive_class", "high"], "is of f1 only, and the metrics are accuracy"),
         (["--max_length", "100"], "--max_length 100 is more than the 32 tokens"),
         (["--layers", "3"], "--layers 3: the layers of this network are 0 to 2"),
         (["--layers", "first"], "--layers must be last, all or the number of a layer, got 'first'"),
         (["--push_to_hub", "--mode", "linear"], "which --mode linear does not have"),
         (["--push_to_hub", "--layers", "1"], "which --layers 1 does not make"),
-        (["--seeds", "0"], "--seeds must be at least 1"),
+        (["--seeds", "0"], "--seeds must be"),
         (["--add_to_card"], "no folder with a report.json"),
         (["--push_to_hub"], "HF_HUB_OFFLINE"),
         (["--modell", "x"], "did you mean --model?"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from torch import nn
 from transformers import ProgressCallback, Trainer
 
 from hf_replearn.encoders.load import load_network, load_processor
-from hf_replearn.metrics import METRICS
+from hf_replearn.metrics import score
 
 __all__ = ["finetune", "load_network", "load_processor", "score"]
 
@@ -38,11 +38,3 @@ class _Bar(ProgressCallback):
 
     def on_log(self, args, state, control, **kwargs):
         pass
-
-
-def score(predictions: np.ndarray, references: np.ndarray, *, metrics: Sequence[str]) -> dict[str, float]:
-    """Each metric's value by its name."""
-    scores = {}
-    for name in metrics:
-        scores |= METRICS[name](keep_in_memory=True).compute(predictions=predictions, references=references)
-    return scores

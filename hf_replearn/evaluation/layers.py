@@ -9,20 +9,22 @@ import torch
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import check_features
-from hf_replearn.evaluation.finetune import score
 from hf_replearn.evaluation.linear_probe import linear_predictions
 from hf_replearn.evaluation.softmax_regression import centre_and_scale
+from hf_replearn.metrics import score
 from hf_replearn.representation import Features
 
 ALPHAS = tuple(10.0**e for e in range(-5, 3))  # of ridge regression, times the number of examples
 BAG_COST, BAG_ALPHA = 10.0, 1.0  # rows of TF-IDF have norm 1, for which these are usual
 
 
-def probe(train: Features, test: Features, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
+def probe(
+    train: Features, test: Features, *, metrics: Sequence[str], positive: int = 1, seed: int = 0
+) -> dict[str, float]:
     """Scores on test of the `linear_probe` classifier or, where labels are floats, of ridge regression.
 
     Ridge regression sees features centred and scaled as the linear probe does, and takes the penalty of least
-    leave-one-out error.
+    leave-one-out error. positive: the class that f1 is of.
     """
     if train.labels.is_floating_point():
         from sklearn.linear_model import RidgeCV
@@ -30,13 +32,19 @@ def probe(train: Features, test: Features, *, metrics: Sequence[str], seed: int 
         check_features(train, test)
         x, [test_x] = centre_and_scale(train.x[None], test.x)
         ridge = RidgeCV(alphas=[alpha * len(train) for alpha in ALPHAS]).fit(x[0].double(), train.labels.double())
-        return score(ridge.predict(test_x.double()), test.labels.numpy(), metrics=metrics)
+        return score(ridge.predict(test_x.double()), test.labels.numpy(), metrics=metrics, positive=positive)
     predictions, _ = linear_predictions(train, test, seed=seed)
-    return score(predictions.numpy(), test.labels.numpy(), metrics=metrics)
+    return score(predictions.numpy(), test.labels.numpy(), metrics=metrics, positive=positive)
 
 
 def probe_layers(
-    layers: Sequence[tuple[Features, Features]], rows: np.ndarray, *, which: str, metrics: Sequence[str], seed: int = 0
+    layers: Sequence[tuple[Features, Features]],
+    rows: np.ndarray,
+    *,
+    which: str,
+    metrics: Sequence[str],
+    positive: int = 1,
+    seed: int = 0,
 ) -> dict[str, float]:
     """`probe` of the judged layers, {metric: score}; with which = "all" also {"metric layer n": score}.
 
@@ -48,7 +56,7 @@ def probe_layers(
     found = {}
     for number in set(judged.values()):
         train, test = layers[number]
-        found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, seed=seed)
+        found[number] = probe(train[torch.from_numpy(rows)], test, metrics=metrics, positive=positive, seed=seed)
     return {metric + name: found[number][metric] for name, number in judged.items() for metric in metrics}
 
 
@@ -66,7 +74,7 @@ def judged_layers(which: str, count: int) -> dict[str, int | None]:
     return {"": int(which)}
 
 
-def bag_of_words(train, test, *, metrics: Sequence[str], seed: int = 0) -> dict[str, float]:
+def bag_of_words(train, test, *, metrics: Sequence[str], positive: int = 1, seed: int = 0) -> dict[str, float]:
     """Scores on test of logistic regression (C = 10) or ridge regression on TF-IDF of words and pairs of words.
 
     train, test: datasets with `text`, maybe `text_pair`, and `label`. A pair of texts is represented by both vectors,
@@ -92,4 +100,5 @@ def bag_of_words(train, test, *, metrics: Sequence[str], seed: int = 0) -> dict[
         model = Ridge(alpha=BAG_ALPHA, random_state=seed)
     else:
         model = LogisticRegression(C=BAG_COST, max_iter=1000, random_state=seed)
-    return score(model.fit(vectors(train), labels).predict(vectors(test)), test["label"][:], metrics=metrics)
+    told = model.fit(vectors(train), labels).predict(vectors(test))
+    return score(told, np.array(test["label"][:]), metrics=metrics, positive=positive)

@@ -42,6 +42,22 @@ def summarise(runs: Sequence[dict], *, names: dict[str, str]) -> dict[str, dict[
     return rows
 
 
+def reasons(runs: Sequence[dict], *, names: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Why there is no mean: {row: {"finetune_sst2@1%": "seed 43: the loss is not finite"}}.
+
+    runs: as `summarise` has them, with "seed" and, where it failed, "missing", {score: reason}. A mean of the other
+          seeds would be one of those that went well.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for score, reason in run.get("missing", {}).items():
+            metric, _, layer = score.partition(" ")
+            key = f"{names[metric]}@{100 * run['label_fraction']:g}%{layer and ' ' + layer}"
+            known = found.setdefault(run["row"], {})
+            known[key] = "; ".join(filter(None, (known.get(key), f"seed {run['seed']}: {reason}")))
+    return found
+
+
 def table(rows: dict[str, dict[str, float]]) -> str:
     """As plain text: a line for each metric, a column for each row."""
 

@@ -13,6 +13,7 @@ import torch
 
 from hf_replearn.errors import Preempted
 
+NOT_A_NUMBER = "it is not a number"
 BEAT = 4.0  # seconds between two signs of life
 # What a computation ends with that its data do not allow; linear algebra's own errors are among them.
 FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError)
@@ -59,7 +60,7 @@ def alone(
         except FAILURES as error:
             return {}, dict.fromkeys(metrics, reason(error))
     broken = {name for name, value in found.items() if not _finite(value)}
-    missing = dict.fromkeys(sorted(broken), "it is not a number")
+    missing = dict.fromkeys(sorted(broken), NOT_A_NUMBER)
     return {name: value for name, value in found.items() if name not in broken}, missing
 
 

@@ -11,3 +11,5 @@ GLUE = {
     "rte": ("accuracy",),
     "wnli": ("accuracy",),
 }
+
+POSITIVE = {"mrpc": "equivalent", "qqp": "duplicate"}  # the class that F1 is of
