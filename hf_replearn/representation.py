@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hf_replearn.data.images import centre_crop, decode_rgb
+from hf_replearn.data.decoding import centre_crop, picture_of
 from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.pooling import Pooling
 
@@ -64,7 +64,7 @@ class ImagePreprocessor:
     crop_pct: float = 1.0
 
     def __call__(self, examples: Sequence[dict]) -> Tensor:
-        crops = [centre_crop(decode_rgb(row["image"]), self.size, crop_pct=self.crop_pct) for row in examples]
+        crops = [centre_crop(picture_of(row), self.size, crop_pct=self.crop_pct) for row in examples]
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return (torch.stack(crops).float() / 255 - mean) / std
 

@@ -68,6 +68,15 @@ class EvaluateSettings:
     text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
+    label_type: Literal["classes", "numbers"] | None = setting(
+        None, "what the labels are, classes or numbers to regress on; none: by their type", section="data"
+    )
+    max_undecodable: float = setting(
+        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    value_range: tuple[float, ...] | None = setting(
+        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+    )
     train_examples: int | None = setting(
         None,
         "at random, each class by its share and at least once; none: 5,000 (quick) or all (full)",
@@ -116,6 +125,7 @@ def main(settings: EvaluateSettings) -> None:
     import transformers
     from accelerate import PartialState
 
+    from hf_replearn.data.images import list_skipped
     from hf_replearn.data.labelled import balanced_subset
     from hf_replearn.errors import TrainingError
     from hf_replearn.evaluation.kept import Kept
@@ -165,6 +175,7 @@ def main(settings: EvaluateSettings) -> None:
     if not state.is_main_process:
         return
     claim_folder(settings)
+    list_skipped(data.skipped, out)
 
     # 4. How well each test example does with them: what is computed is kept, and found again by a second start
     report, judged, kept = describe(settings, data, train, test, kind=kind, origins=origins), {}, Kept(out / KEPT)
@@ -209,6 +220,7 @@ def main(settings: EvaluateSettings) -> None:
 def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
     """The data, and its training and test examples: as many as the suite takes, in the proportions of the data."""
     import numpy as np
+    from accelerate import PartialState
 
     from hf_replearn.data.labelled import by_length, load_labelled
     from hf_replearn.evaluation.draws import proportional_subset
@@ -222,9 +234,13 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
         text_columns=settings.text_columns,
         image_column=settings.image_column,
         label_column=settings.label_column,
+        label_type=settings.label_type,
+        max_undecodable=settings.max_undecodable,
+        value_range=settings.value_range,
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )
+    PartialState().print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
     train, test = data.train, data.test
     for name, most in (
         ("train", settings.train_examples or scope.train),
@@ -586,13 +602,13 @@ def shown(example: dict, names: list[str]) -> dict:
     import base64
     import io
 
-    from hf_replearn.data.images import decode_rgb
+    from hf_replearn.data.decoding import picture_of
 
     label = names[example["label"]]
     if "image" not in example:
         text = " / ".join(example[name] for name in ("text", "text_pair") if name in example)
         return {"text": text if len(text) <= 140 else text[:139] + "…", "label": label}
-    image = decode_rgb(example["image"])
+    image = picture_of(example)
     image.thumbnail((48, 48))
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)

@@ -61,6 +61,15 @@ class FinetuneSettings(SharedRunSettings):
     text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
+    label_type: Literal["classes", "numbers"] | None = setting(
+        None, "what the labels are, classes or numbers to regress on; none: by their type", section="data"
+    )
+    max_undecodable: float = setting(
+        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    value_range: tuple[float, ...] | None = setting(
+        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+    )
     label_fraction: tuple[float, ...] = setting(
         (1.0,), "share of the labels, balanced over classes, or several", section="data", above=0, at_most=1
     )
@@ -132,6 +141,7 @@ def main(settings: FinetuneSettings) -> None:
     """What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside baselines."""
     import transformers
 
+    from hf_replearn.data.images import list_skipped
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.encoders.inputs import ProcessorInputs
     from hf_replearn.encoders.load import choose_length, load_processor, with_dropout
@@ -158,6 +168,9 @@ def main(settings: FinetuneSettings) -> None:
             text_columns=settings.text_columns,
             image_column=settings.image_column,
             label_column=settings.label_column,
+            label_type=settings.label_type,
+            max_undecodable=settings.max_undecodable,
+            value_range=settings.value_range,
             evaluate_on=("validation", "validation_matched", "test") if name in GLUE else ("test", "validation"),
         )
     images = data.inputs == ["image"]
@@ -183,6 +196,8 @@ def main(settings: FinetuneSettings) -> None:
     task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers, processor)
     if args.process_index == 0:
         claim_folder(settings)
+        print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
+        list_skipped(data.skipped, out)
     elif settings.mode == "linear":
         return  # probes are one process's work
     way, its_draws = (fine_tuning, draws) if settings.mode == "full" else (probing, few)

@@ -27,8 +27,14 @@ class SimCLRSettings(PretrainingSettings):
     dataset: str = setting(..., "Hub id, folder of images, parquet or arrow files, or toy (digits)", section="data")
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")
+    label_type: Literal["classes", "ignored"] | None = setting(
+        None, "what the labels are, where their type leaves a choice; ignored: no labels, no scores", section="data"
+    )
     max_undecodable: float = setting(
         0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    value_range: tuple[float, ...] | None = setting(
+        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
     )
     augmentation: Literal["imagenet", "cifar"] = setting(
         "imagenet", "imagenet: with blur; cifar: without", section="data"
@@ -93,7 +99,7 @@ def main(settings: SimCLRSettings) -> None:
     from transformers import set_seed
 
     from hf_replearn import augmentation
-    from hf_replearn.data.images import load_images, stack_images
+    from hf_replearn.data.images import list_skipped, load_images, stack_images
     from hf_replearn.encoders.backbones import find_backbone
     from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.suite import suite
@@ -124,11 +130,13 @@ def main(settings: SimCLRSettings) -> None:
             settings.dataset,
             image_column=settings.image_column,
             label_column=settings.label_column,
+            label_type=settings.label_type,
             max_undecodable=settings.max_undecodable,
+            value_range=settings.value_range,
         )
     labelled = data.test is not None and data.label_names is not None and len(data.label_names) > 1
     if labelled and data.single_label:
-        feasible_shots(labels_of(data.train), settings.shots)
+        feasible_shots(labels_of(data.labelled), settings.shots)
     facts = circumstances(settings, data=data.fingerprint, processes=args.world_size)
     checkpoint = find_checkpoint(settings, facts, args=args)
     batch = images_per_step(settings, args.world_size, images=len(data.train)) // args.world_size
@@ -178,14 +186,16 @@ def main(settings: SimCLRSettings) -> None:
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
     if settings.knn_steps and labelled and data.single_label:
         few = [
-            part.shuffle(seed=0).select(range(min(n, len(part)))) for part, n in ((data.train, 4000), (data.test, 1000))
+            part.shuffle(seed=0).select(range(min(n, len(part))))
+            for part, n in ((data.labelled, 4000), (data.test, 1000))
         ]
         now = partial(map, partial(extract, encoder, preprocess=preprocess), few)
         trainer.add_callback(OnlineKNN(now, steps=settings.knn_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        (out / "skipped_images.txt").write_text("".join(f"{image}\n" for image in data.skipped))
+        list_skipped(data.skipped, out)
         augmentation.picture(stack_images([data.train[0]], canvas=None)[0][0], out / "augmentations.png")
+        print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
         print(f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out}/log.jsonl")
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
@@ -194,7 +204,7 @@ def main(settings: SimCLRSettings) -> None:
     # 5. Represent: the encoder, and what it must beat
     judged = {}
     if labelled:
-        parts = (data.train, data.test)
+        parts = (data.labelled, data.test)
         represent = partial(extract, preprocess=preprocess, num_workers=settings.dataloader_num_workers)
         small = ImagePreprocessor(min(settings.image_size, 32), backbone.mean, backbone.std)
         pixels = [extract(torch.nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]

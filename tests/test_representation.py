@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch import nn
 
-from hf_replearn.data.images import decode_rgb
+from hf_replearn.data.decoding import decode_rgb
 from hf_replearn.encoders.pooling import pool
 from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca
 

@@ -1,53 +1,38 @@
-"""Images from anywhere: found good before training starts, decoded the same way in every stage.
+"""Images from anywhere: found good before training starts, and those to test on set apart.
 
-B images a batch, H height, W width
+H height, W width
 """
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import struct
-import zlib
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import datasets
 import numpy as np
-import PIL
-import pyarrow.compute as pc
-import torch
 from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
-from hf_replearn.data.labels import choose_columns, element
-from hf_replearn.data.sources import FORMATS, load_splits
+from hf_replearn.data.decoding import UndecodableImage, centre_crop, decode_rgb, stack_images
+from hf_replearn.data.labels import Labels, choose_label, has_labels, is_image, read_labels
+from hf_replearn.data.scan import COLOUR16, GREY16, GREY32, scan
+from hf_replearn.data.sources import load_splits
 from hf_replearn.errors import InputError
 
-BILINEAR = Image.Resampling.BILINEAR
+__all__ = [
+    "ImageData", "Skipped", "UndecodableImage", "centre_crop", "decode_rgb", "list_skipped", "load_images",
+    "stack_images",
+]  # fmt: skip
+
+TEST_SPLITS = ("test", "validation")  # the first that will do is tested on
 HOLD_OUT_SHARE, HOLD_OUT_MOST, HOLD_OUT_SEED = 0.2, 10_000, 0
-
-# Pillow's plugins let through whatever a damaged file provokes in them.
-PILLOW_ERRORS = (
-    OSError, SyntaxError, ValueError, RuntimeError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
-
-
-class UndecodableImage(ValueError):
-    """Why an image cannot become RGB, and its file where the data records one."""
-
-    def __init__(self, reason: str, path: str | None = None):
-        super().__init__(reason, path)
-        self.reason, self.path = reason, path
-
-    def __str__(self) -> str:
-        return self.reason if self.path is None else f"{self.path}: {self.reason}"
+DARK = 2**14  # levels; 16-bit images that use fewer hold 14, 12 or 10 bits, and would be nearly black
 
 
 class Skipped(NamedTuple):
@@ -69,12 +54,14 @@ class ImageData:
     name:        what a card may show: the Hub id, or the last part of the path.
     hub_id:      None for local data.
     train, test: columns `image` (datasets.Image(decode=False): {"bytes", "path"}) and, with labels, `label` (an int, or
-                 a list of ints for multi-label data). test is None for unlabelled data without a test split.
-    test_source: where test comes from, in words.
+                 a list of ints for multi-label data; null for an image of train that has none); `value_range` where
+                 one was given. test is None for unlabelled data without a test split.
+    test_source: where test comes from, in words, and what is to be known about it.
     label_names: class names by number, or None without labels.
     sizes:       how many images of each (H, W) in train and test together.
     skipped:     the images that did not decode.
     fingerprint: of the bytes and labels of all kept images in order, whatever container they came in.
+    notes:       what the user should know of the data, a sentence each.
     """
 
     name: str
@@ -86,6 +73,12 @@ class ImageData:
     sizes: Counter[tuple[int, int]]
     skipped: list[Skipped]
     fingerprint: str
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def labelled(self) -> Dataset:
+        """The images of train that have a label."""
+        return _with_label(self.train)
 
     @property
     def single_label(self) -> bool:
@@ -111,7 +104,9 @@ def load_images(
     *,
     image_column: str | None = None,
     label_column: str | None = None,
+    label_type: Literal["classes", "ignored"] | None = None,
     max_undecodable: float = 0.01,
+    value_range: Sequence[float] | None = None,
     num_proc: int | None = None,
 ) -> ImageData:
     """Loads images, decodes each once, leaves out the bad ones and sets the test images apart.
@@ -119,41 +114,38 @@ def load_images(
     dataset: `toy`; a folder of images, flat or in class folders, or these in train/, test/ or validation/; a parquet or
              arrow file, or {train,test,validation}.* of them in a folder; a `save_to_disk` folder; or a Hub id.
     image_column, label_column: needed only where the types of the columns leave a choice.
+    label_type: what the labels are where data.labels finds two readings; "ignored": there are none.
     max_undecodable: the largest share of images that may be left out.
+    value_range: the levels of 16- and 32-bit greys that become black and white; none: 0 and 65,535 for 16 bits.
     num_proc: processes that decode (default: one a core).
 
-    Test is the split `test`, else `validation`: the first that has labels if train has. Labelled data with neither
-    gives up a stratified 20 % of train, at most 10,000 images. InputError for whatever the user has to mend.
+    Test is the split `test`, else `validation`: the first that has labels if train has; its unlabelled images are left
+    out. Labelled data with neither gives up a stratified 20 % of what has labels in train, at most 10,000 images.
+    InputError for whatever the user has to mend.
     """
-    splits = choose_columns(load_splits(dataset), image_column, label_column)
-    kept, sizes, skipped, contents = {}, Counter(), [], []
-    for split, rows in splits.items():
-        found = scan(rows, num_proc=num_proc)
-        good, bad = np.flatnonzero(found["reason"] == ""), np.flatnonzero(found["reason"] != "").tolist()
-        skipped += [Skipped(split, row, (rows[row]["image"] or {}).get("path"), found["reason"][row]) for row in bad]
-        kept[split] = rows.select(good) if bad else rows
-        sizes.update(zip(found["height"][good].tolist(), found["width"][good].tolist(), strict=True))
-        labels = kept[split]["label"][:] if "label" in rows.features else None
-        contents.append((found["checksum"][good].tolist(), labels))
-
-    total = sum(map(len, splits.values()))
-    if len(skipped) > max_undecodable * total:
-        raise InputError(
-            f"{len(skipped)} of {total} images ({len(skipped) / total:.1%}) in {dataset!r} do not decode, more than "
-            f"max_undecodable = {max_undecodable:g}: {', '.join(map(str, skipped[:3]))}{', …' * (len(skipped) > 3)}"
-        )
-    train, test, test_source = kept.pop("train"), None, "none"
-    label = train.features.get("label")
-    if kept:
-        [(split, test)] = kept.items()
-        test_source = f"split `{split}`"
-        if not len(test):
-            raise InputError(f"no image in the split {split!r} of {dataset!r} decodes")
-    elif label is not None:
-        train, test, test_source = _hold_out(train)
+    _check_range(value_range)
+    parts, labels, notes = _read_columns(load_splits(dataset), image_column, label_column, label_type)
+    found = {split: scan(rows, num_proc=num_proc) for split, rows in parts.items()}
+    _check_levels(found, value_range, max_undecodable)
+    parts, found, skipped = _leave_out(dataset, parts, found, max_undecodable)
+    sizes = Counter()
+    for arrays in found.values():
+        sizes.update(zip(arrays["height"].tolist(), arrays["width"].tolist(), strict=True))
+    names = None if labels is None else labels.names
+    contents = [
+        (found[split]["checksum"].tolist(), rows["label"][:] if "label" in rows.features else None)
+        for split, rows in parts.items()
+    ]
+    fingerprint = Hasher.hash((contents, names))
+    if value_range is not None:
+        kind = datasets.List(Value("float64"))
+        parts = {
+            split: rows.add_column("value_range", [list(value_range)] * len(rows), feature=kind)
+            for split, rows in parts.items()
+        }
+    train, test, test_source, more = _set_test_apart(dataset, parts, found)
     if len(train) < 2:
         raise InputError(f"{dataset!r} has {len(train) or 'no'} image to train on: at least 2 are needed")
-    label_names = None if label is None else element(label).names
     hub_id = None if dataset == "toy" or os.path.exists(dataset) else dataset
     return ImageData(
         name=hub_id or os.path.basename(os.path.abspath(dataset)),
@@ -161,146 +153,199 @@ def load_images(
         train=train,
         test=test,
         test_source=test_source,
-        label_names=label_names,
+        label_names=names,
         sizes=sizes,
         skipped=skipped,
-        fingerprint=Hasher.hash((contents, label_names)),
+        fingerprint=fingerprint,
+        notes=notes + more,
     )
 
 
-def _hold_out(rows: Dataset) -> tuple[Dataset, Dataset | None, str]:
-    """Rows to train on, rows to test on, and these in words.
+def list_skipped(skipped: list[Skipped], folder: str | os.PathLike) -> None:
+    """Writes skipped_images.txt, a line for each image left out, if there are any."""
+    if skipped:
+        lines = "".join(f"{image}\n" for image in skipped)
+        Path(folder, "skipped_images.txt").write_text(lines, encoding="utf-8", errors="surrogateescape")
+
+
+# ---- columns
+
+
+def _read_columns(
+    splits: dict[str, Dataset], image_column: str | None, label_column: str | None, label_type: str | None
+) -> tuple[dict[str, Dataset], Labels | None, list[str]]:
+    """`train` and the split to test on, if any, with `image` and, if train has labels, `label`; and notes."""
+    if "train" not in splits:
+        raise InputError(f"the data has no split 'train', only {', '.join(splits)}")
+    features, notes = splits["train"].features, []
+    image = _image_column(features, image_column)
+    others = datasets.Features({name: kind for name, kind in features.items() if name != image})
+    label = None if label_type == "ignored" else choose_label(others, label_column)
+    if label is None and others and label_type != "ignored":
+        notes.append(f"no labels: --label_column could name one of the columns {', '.join(others)}")
+    if label is not None and not has_labels(splits["train"], label):
+        notes.append(f"no labels: no image of 'train' has one in the column {label!r}")
+        label = None
+    tests = [split for split in TEST_SPLITS if len(splits.get(split, []))]
+    fit = [split for split in tests if label is None or has_labels(splits[split], label)]
+    notes += [f"no image of {split!r} has a label: it is not used" for split in tests if split not in fit]
+    chosen = {split: splits[split] for split in ("train", *fit[:1])}
+    labels = None
+    if label is not None:
+        labels = read_labels(chosen, label, label_type=label_type, scores=False)
+        present = {name for cell in labels.values["train"] if cell is not None for name in np.atleast_1d(cell).tolist()}
+        notes += labels.notes
+        if len(present) < 2 - labels.several:
+            shown = ", ".join(repr(labels.names[number]) for number in present)
+            notes.append(f"no labels: all images of 'train' have the same, {shown}, in the column {label!r}")
+            labels = None
+    parts = {}
+    for split, rows in chosen.items():
+        rows = rows.select_columns(image).rename_columns({image: "image"})
+        rows = rows.cast_column("image", datasets.Image(decode=False))
+        parts[split] = rows if labels is None else labels.add_to(split, rows)
+    return parts, labels, notes
+
+
+def _image_column(features: datasets.Features, asked: str | None) -> str:
+    pictures = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+    packed = [name for name, kind in features.items() if is_image(kind) and name not in pictures]
+    found = pictures or packed
+    if asked is not None and asked not in pictures + packed:
+        raise InputError(f"--image_column {asked!r} holds no images; the columns are {', '.join(features)}")
+    if asked is None and len(found) > 1:
+        raise InputError(f"several columns may be the image: {', '.join(found)}; choose with --image_column")
+    if not found:
+        raise InputError(f"no column holds images; the columns are {', '.join(features)} (see --image_column)")
+    return asked or found[0]
+
+
+# ---- which images
+
+
+def _check_range(value_range: Sequence[float] | None) -> None:
+    if value_range is None:
+        return
+    if len(value_range) != 2 or not all(map(math.isfinite, value_range)) or value_range[0] >= value_range[1]:
+        shown = ",".join(f"{level:g}" for level in value_range)
+        raise InputError(f"--value_range must be LOW,HIGH, such as 0,4095, got {shown}")
+
+
+def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> None:
+    """Refuses images that would be nearly black, or have no scale, and a range that no image has a use for."""
+    depth, low, high = (
+        np.concatenate([arrays[name] for arrays in found.values()]) for name in ("depth", "low", "high")
+    )
+    greys = np.isin(depth, (GREY16, GREY32))
+    if value_range is not None:
+        if not greys.any() and (COLOUR16 not in depth or tuple(value_range) != (0, 65535)):
+            raise InputError("--value_range is of 16- and 32-bit grey images, and there are none")
+        return
+    plain = depth == GREY32
+    for arrays in found.values():
+        arrays["reason"] = np.where(arrays["depth"] == GREY32, "32-bit grey without --value_range", arrays["reason"])
+    if plain.sum() > max_undecodable * len(depth):
+        shown = f"{low[plain].min():g},{high[plain].max():g}"
+        raise InputError(
+            f"{plain.sum():,} of {len(depth):,} images are 32-bit greys, of levels {low[plain].min():g} to "
+            f"{high[plain].max():g}: say which levels become black and white, such as --value_range {shown}"
+        )
+    for kind in (GREY16, COLOUR16):
+        rows = depth == kind
+        if rows.any() and np.median(high[rows] - low[rows]) < DARK:
+            raise InputError(_darkness(kind, low[rows], high[rows]))
+
+
+def _darkness(kind: str, low: np.ndarray, high: np.ndarray) -> str:
+    few = high - low < DARK
+    least, most = int(low[few].min()), int(high[few].max())
+    said = f"{few.sum():,} {kind} images have levels from {least:,} to {most:,} only, of 0 to 65,535"
+    whole = "--value_range 0,65535 to take them as they are"
+    if kind == COLOUR16:
+        return f"{said}, and would lose most of them: convert them to 8 bits, or say {whole}"
+    black, white = (0, 2 ** max(most.bit_length(), 1) - 1) if 4 * least <= most else (least, most)
+    return f"{said}, and would be nearly of one grey: say --value_range {black},{white} to use that range, or {whole}"
+
+
+def _leave_out(
+    dataset: str, parts: dict[str, Dataset], found: dict[str, dict], max_undecodable: float
+) -> tuple[dict[str, Dataset], dict[str, dict], list[Skipped]]:
+    """The images that decode, and what was found of them; those that do not."""
+    kept, measured, skipped = {}, {}, []
+    for split, rows in parts.items():
+        reasons = found[split]["reason"]
+        good, bad = np.flatnonzero(reasons == ""), np.flatnonzero(reasons != "").tolist()
+        skipped += [Skipped(split, row, (rows[row]["image"] or {}).get("path"), reasons[row]) for row in bad]
+        kept[split] = rows.select(good) if bad else rows
+        measured[split] = {name: values[good] for name, values in found[split].items()}
+    total = sum(map(len, parts.values()))
+    if len(skipped) > max_undecodable * total:
+        raise InputError(
+            f"{len(skipped)} of {total} images ({len(skipped) / total:.1%}) in {dataset!r} do not decode, more than "
+            f"max_undecodable = {max_undecodable:g}: {', '.join(map(str, skipped[:3]))}{', …' * (len(skipped) > 3)}"
+        )
+    return kept, measured, skipped
+
+
+# ---- what is tested on
+
+
+def _set_test_apart(
+    dataset: str, parts: dict[str, Dataset], found: dict[str, dict]
+) -> tuple[Dataset, Dataset | None, str, list[str]]:
+    """Images to train on, images to test on, these in words, and notes."""
+    train, [*names] = parts["train"], [split for split in parts if split != "train"]
+    digests, test, facts, notes = found["train"]["digest"], None, [], []
+    missing = len(train) - len(_with_label(train))
+    if missing:
+        notes.append(f"{missing:,} of the {len(train):,} images of 'train' have no label, and count in no score")
+    if names:
+        [split] = names
+        source, test, tested = f"split `{split}`", _with_label(parts[split]), found[split]["digest"]
+        if not len(test):
+            raise InputError(f"no image in the split {split!r} of {dataset!r} decodes")
+        if len(test) < len(tested):
+            facts.append(f"{len(tested) - len(test):,} of its {len(tested):,} images have no label and are left out")
+            tested = tested[[cell is not None for cell in parts[split]["label"][:]]]
+    elif "label" in train.features:
+        rows, held, source = _hold_out(
+            train["label"][:], multi_label=isinstance(train.features["label"], datasets.List)
+        )
+        if held is not None:
+            test, tested = train.select(held), digests[held]
+            train, digests = train.select(rows), digests[rows]
+    else:
+        source = "none"
+    if test is not None and (copies := int(np.isin(tested, digests).sum())):
+        facts.append(f"{copies:,} of {len(test):,} test images are byte-identical to training images")
+    if copies := len(digests) - len(np.unique(digests)):
+        notes.append(f"{copies:,} of {len(train):,} training images are byte-identical copies of others")
+    return train, test, source + f" ({'; '.join(facts)})" * bool(facts), [*notes, *facts]
+
+
+def _hold_out(labels: list, *, multi_label: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Rows to train on, rows to test on, and these in words, for labels (N,) of which some may be None.
 
     Every fifth of the rows sorted by class is a stratified sample. The only row of a class stays for training, and the
     rows of multi-label data are drawn at random.
     """
-    multi_label = isinstance(rows.features["label"], datasets.List)
-    labels = np.zeros(len(rows), int) if multi_label else np.array(rows["label"][:])
+    rows = np.flatnonzero([label is not None for label in labels])
+    classes = np.zeros(len(rows), int) if multi_label else np.array([labels[row] for row in rows])
     order = np.random.default_rng(HOLD_OUT_SEED).permutation(len(rows))
-    order = order[np.argsort(labels[order], kind="stable")]
-    order = order[np.bincount(labels)[labels[order]] > 1]
+    order = order[np.argsort(classes[order], kind="stable")]
+    order = order[np.bincount(classes)[classes[order]] > 1]
     count = min(math.ceil(len(order) * HOLD_OUT_SHARE), HOLD_OUT_MOST)
     if count == 0:
-        return rows, None, "none"
-    test = np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(int)])
-    train = np.setdiff1d(np.arange(len(rows)), test)
+        return np.arange(len(labels)), None, "none"
+    test = np.sort(rows[order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]])
     how = "drawn at random" if multi_label else "in proportion to the classes"
-    source = f"{count:,} of the {len(rows):,} images of `train`, {how} (seed {HOLD_OUT_SEED}), never trained on"
-    return rows.select(train), rows.select(test), source
+    what = "images" if len(rows) == len(labels) else "labelled images"
+    source = f"{count:,} of the {len(rows):,} {what} of `train`, {how} (seed {HOLD_OUT_SEED}), never trained on"
+    return np.setdiff1d(np.arange(len(labels)), test), test, source
 
 
-# ---- every image once, before training
-
-
-def scan(rows: Dataset, *, num_proc: int | None = None) -> dict[str, np.ndarray]:
-    """Decodes every image of the column `image`: (N,) `height`, `width`, `checksum` (CRC-32 of its bytes) and `reason`.
-
-    reason is "" for an image that decodes. The result lies in datasets' cache and is taken from there as long as the
-    rows, the times of the image files outside them, and Pillow are the same.
-    """
-    rows = rows.select_columns("image")
-    raw = rows.with_format("arrow")[:]["image"]
-    outside = pc.struct_field(raw, "path").filter(pc.is_null(pc.struct_field(raw, "bytes"))).drop_null().to_pylist()
-    times = [os.stat(path).st_mtime_ns for path in outside if os.path.exists(path)]
-    cache = Path(datasets.config.HF_DATASETS_CACHE) / "hf_replearn"
-    cache.mkdir(parents=True, exist_ok=True)
-    num_proc = min(num_proc or os.cpu_count(), len(rows) // 1000)  # a process takes longer to start than 1000 images
-    found = rows.map(
-        _probe,
-        batched=True,
-        batch_size=100,
-        input_columns="image",
-        remove_columns="image",
-        features=datasets.Features(
-            height=Value("int32"), width=Value("int32"), checksum=Value("uint32"), reason=Value("string")
-        ),
-        num_proc=num_proc if num_proc > 1 else None,
-        cache_file_name=str(cache / f"scan-{Hasher.hash((rows._fingerprint, times, PIL.__version__))}.arrow"),
-        desc="Decoding every image once",
-    )
-    return found.with_format("numpy")[:]
-
-
-def _probe(images: list[dict | None]) -> dict[str, list]:
-    found = []
-    for raw in images:
-        try:
-            data = _bytes(raw)
-            image = decode_rgb({"bytes": data, "path": None})
-            found.append((image.height, image.width, zlib.crc32(data), ""))
-        except UndecodableImage as error:
-            found.append((0, 0, 0, error.reason))
-    columns = zip(*found, strict=True)
-    return {name: list(column) for name, column in zip(("height", "width", "checksum", "reason"), columns, strict=True)}
-
-
-# ---- bytes -> RGB, in the workers
-
-
-def decode_rgb(raw: dict | None, *, at_least: int | None = None) -> Image.Image:
-    """The picture in {"bytes", "path"} as upright RGB: first frame, on white where it is transparent, 16 bits as 8.
-
-    at_least: a JPEG much larger than this many pixels a side is decoded at a half, a quarter or an eighth of its size,
-              which is faster, yet at no less than this.
-
-    UndecodableImage, with the reason, for anything that is no whole picture, and for 32-bit greys, which have no scale.
-    """
-    data = _bytes(raw)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if at_least is not None:
-            image.draft(image.mode, (at_least, at_least))
-        ImageOps.exif_transpose(image, in_place=True)
-        return _to_rgb(image)
-    except UnidentifiedImageError:
-        raise UndecodableImage("no picture in a known format" if data else "empty file", raw["path"]) from None
-    except PILLOW_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UndecodableImage(reason, raw["path"]) from error
-
-
-def _bytes(raw: dict | None) -> bytes:
-    if raw is None or (raw["bytes"] is None and raw["path"] is None):
-        raise UndecodableImage("empty row")
-    if raw["bytes"] is not None:
-        return raw["bytes"]
-    try:
-        return Path(raw["path"]).read_bytes()
-    except OSError as error:
-        raise UndecodableImage(error.strerror, raw["path"]) from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow's own conversion would clip at 255
-        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"32-bit greys (mode {image.mode}) have no scale")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def stack_images(examples: list[dict], *, canvas: int | None) -> tuple[Tensor, Tensor]:
-    """Rows with `image` -> pixels (B, 3, H, W) uint8 and aspect (B,) float32, the width / height of each original.
-
-    canvas: None stacks images of one size as they are; else each is resized, whatever its shape, to canvas x canvas
-            pixels (bilinear, antialiased), and aspect lets a later crop draw its boxes in the shape of the original.
-    """
-    pixels, aspect = [], []
-    for example in examples:
-        image = decode_rgb(example["image"], at_least=canvas)
-        aspect.append(image.width / image.height)
-        pixels.append(np.asarray(image if canvas is None else image.resize((canvas, canvas), BILINEAR)))
-    sizes = {array.shape[:2] for array in pixels}
-    if len(sizes) > 1:
-        raise ValueError(f"images of several sizes (H, W), such as {sorted(sizes)[:3]}, need a canvas")
-    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous(), torch.tensor(aspect)
-
-
-def centre_crop(image: Image.Image, size: int, *, crop_pct: float = 1.0) -> Tensor:
-    """RGB -> (3, size, size) uint8 as timm evaluates: shorter side to size / crop_pct, bilinear, then the centre."""
-    width, height = (int(math.floor(size / crop_pct) * side / min(image.size)) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    image = image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+def _with_label(rows: Dataset) -> Dataset:
+    if "label" not in rows.features:
+        return rows
+    labelled = [row for row, label in enumerate(rows["label"][:]) if label is not None]
+    return rows if len(labelled) == len(rows) else rows.select(labelled)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, Value
+from datasets import Dataset
 
-from hf_replearn.data.images import load_images
+from hf_replearn.data.images import Skipped, load_images
+from hf_replearn.data.labels import (
+    Labels,
+    LabelType,
+    choose_label,
+    has_labels,
+    is_image,
+    is_text,
+    read_labels,
+    shown_columns,
+    shown_kind,
+)
 from hf_replearn.data.sources import TEXTS, load_tables
 from hf_replearn.errors import InputError
 
@@ -25,12 +35,14 @@ HOLD_OUT_SHARE, HOLD_OUT_SEED = 0.2, 0
 
 @dataclass(frozen=True)
 class LabelledData:
-    """Examples with one label each.
+    """Examples that all have a label.
 
     name:        what a card may show: the Hub id, or the last part of the path. hub_id: None for local data.
     train, test: columns `label` and either `text`, `text` and `text_pair`, or `image` (datasets.Image(decode=False)).
     test_source: where test comes from, in words.
-    label_names: class names by number; None where the labels are numbers to regress on (float32).
+    label_names: class names by number; None where the labels are numbers to regress on (floats).
+    notes:       what the user should know of the data, a sentence each.
+    skipped:     the images that did not decode.
     """
 
     name: str
@@ -39,11 +51,13 @@ class LabelledData:
     test: Dataset
     test_source: str
     label_names: list[str] | None
+    notes: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def inputs(self) -> list[str]:
-        """The columns that are not the label."""
-        return [column for column in self.train.column_names if column != "label"]
+        """The columns that hold texts or images."""
+        return [column for column in self.train.column_names if column in ("image", "text", "text_pair")]
 
 
 def load_labelled(
@@ -51,10 +65,11 @@ def load_labelled(
     *,
     config: str | None = None,
     text_columns: str | None = None,
-    image_column: str | None = None,
     label_column: str | None = None,
+    label_type: LabelType | None = None,
     evaluate_on: Sequence[str] = ("test", "validation"),
     several: bool = False,
+    **images,
 ) -> LabelledData:
     """Loads a classification or regression set of texts, single or in pairs, or of images.
 
@@ -63,36 +78,44 @@ def load_labelled(
     config:  of a Hub dataset that has several.
     text_columns: one name, or two with a comma between; needed only where names and types leave a choice, as are
              image_column and label_column.
+    label_type: what the labels are, where data.labels, which has the rules, finds two readings.
     evaluate_on: the first of these splits that has labels is test; without any, a stratified 20 % of train.
-    several: images may have several labels each: `label` is then a list of class numbers.
+    several: examples may have several labels each: `label` is then a list of class numbers.
+    images:  image_column, max_undecodable and value_range of `load_images`.
 
-    Labels that are ClassLabel, whole numbers, bool or strings are classes; floats are regressed on. InputError for
-    whatever the user has to mend.
+    Examples without a label are left out. InputError for whatever the user has to mend.
     """
     splits = None if dataset == "toy" else load_tables(dataset, TABLES, config=config)
-    if splits is None or (text_columns is None and any(map(_is_image, _train(splits).features.values()))):
-        return _labelled_images(dataset, image_column, label_column, several=several)
-    label = _label_column(splits, label_column)
+    if splits is None or (text_columns is None and any(map(is_image, _train(splits).features.values()))):
+        return _labelled_images(dataset, several=several, label_column=label_column, label_type=label_type, **images)
+    features = _train(splits).features
+    label = choose_label(features, label_column)
+    if label is None:
+        raise InputError(
+            f"the label is not clear; the columns are {shown_columns(features)}: choose with --label_column"
+        )
     texts = _text_columns(splits, text_columns, label)
-    train = _standard_columns("train", splits, texts, label)
-    kind = train.features["label"]
-    test, test_source = None, f"a held-out {HOLD_OUT_SHARE:.0%} of train"
-    for split in evaluate_on:
-        if split in splits and label in splits[split].features and _has_labels(splits[split][label][:]):
-            test, test_source = _standard_columns(split, splits, texts, label), f"the split {split!r}"
-            break
-    names = None
-    if not _is_float(kind):
-        train, test, names = _numbered(train, test)
-    _check_labels(dataset, train["label"][:], label, names)
-    if test is None:
-        held = hold_out(np.array(train["label"][:]), stratified=names is not None)
-        train, test = train.select(np.flatnonzero(~held)), train.select(np.flatnonzero(held))
+    tested = next((split for split in evaluate_on if split in splits and has_labels(splits[split], label)), "train")
+    labels = read_labels({split: splits[split] for split in ("train", tested)}, label, label_type=label_type)
+    if labels.several and not several:
+        raise InputError(f"the label {label!r} of {dataset!r} has several classes an example: one is needed")
+    train, left_out = _standard_columns("train", splits, texts, labels)
+    _check_labels(dataset, train["label"][:], label, labels)
+    notes, facts = labels.notes + left_out, []
+    if tested == "train":
+        train, test = _without_fifth(train, alike=labels.several or labels.names is None)
+        test_source = f"a held-out {HOLD_OUT_SHARE:.0%} of train"
         if not len(test):
             raise InputError(f"{dataset!r} has no labelled split {' or '.join(evaluate_on)}, and too few examples")
+    else:
+        test, facts = _standard_columns(tested, splits, texts, labels)
+        test_source = f"the split {tested!r}"
+    facts += _copies(train, test)
+    notes += _copies(train, None)
+    test_source += f" ({'; '.join(facts)})" * bool(facts)
     hub_id = None if os.path.exists(dataset) else dataset
     name = "/".join(filter(None, (hub_id, config))) or os.path.basename(os.path.abspath(dataset)).partition(".")[0]
-    return LabelledData(name, hub_id, train, test, test_source, names)
+    return LabelledData(name, hub_id, train, test, test_source, labels.names, notes + facts)
 
 
 def balanced_subset(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
@@ -107,8 +130,8 @@ def balanced_subset(labels: np.ndarray, fraction: float, *, seed: int) -> np.nda
     classes, count = len(np.unique(labels)), round(fraction * len(labels))
     if count < classes:
         raise InputError(
-            f"--label_fraction {fraction:g} of {len(labels)} labels is {count}, too few for {classes} classes: "
-            f"use at least {np.ceil(1000 * classes / len(labels)) / 1000:g}"
+            f"a share of {fraction:g} of {len(labels):,} labels is {count}, too few for {classes} classes: use at "
+            f"least {np.ceil(1000 * classes / len(labels)) / 1000:g}, or {classes} examples"
         )
     rng = np.random.default_rng(seed)
     return np.sort(np.lexsort((rng.random(len(labels)), _ranks(labels, rng)))[:count])
@@ -150,116 +173,86 @@ def _train(splits: dict[str, Dataset]) -> Dataset:
     return splits["train"]
 
 
-def _label_column(splits: dict[str, Dataset], asked: str | None) -> str:
-    features = splits["train"].features
-    classes = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
-    usual = [name for name in ("label", "labels") if name in features]
-    label = asked or next(iter(usual or (classes if len(classes) == 1 else [])), None)
-    if label not in features:
-        complaint = "the label is not clear" if asked is None else f"--label_column {asked!r} does not exist"
-        raise InputError(f"{complaint}; the columns are {_columns(features)}: choose with --label_column")
-    kind = features[label]
-    if not isinstance(kind, ClassLabel) and _dtype(kind) not in ("int", "uint", "bool", "string", "float"):
-        raise InputError(f"the label {label!r} must be a class, a text or a number, and is {_shown(kind)}")
-    return label
-
-
 def _text_columns(splits: dict[str, Dataset], asked: str | None, label: str) -> list[str]:
     features = splits["train"].features
     if asked is not None:
         columns = [name.strip() for name in asked.split(",")]
         for name in columns:
-            if name not in features or _dtype(features[name]) != "string":
-                what = f"holds {_shown(features[name])}, not texts" if name in features else "does not exist"
-                raise InputError(f"--text_columns: {name!r} {what}; the columns are {_columns(features)}")
+            if name not in features or not is_text(features[name]):
+                what = f"holds {shown_kind(features[name])}, not texts" if name in features else "does not exist"
+                raise InputError(f"--text_columns: {name!r} {what}; the columns are {shown_columns(features)}")
         if len(set(columns)) < len(columns) or len(columns) > 2 or label in columns:
             raise InputError(f"--text_columns takes one column or a pair, besides the label {label!r}, got {asked!r}")
         return columns
-    texts = [name for name, kind in features.items() if _dtype(kind) == "string" and name != label]
+    texts = [name for name, kind in features.items() if is_text(kind) and name != label]
     for columns in USUAL:
         if set(columns) <= set(texts):
             return list(columns)
     if len(texts) != 1:
         complaint = "no column holds texts" if not texts else "it is not clear which columns are the text"
-        raise InputError(f"{complaint}; the columns are {_columns(features)}: choose with --text_columns A or A,B")
+        raise InputError(f"{complaint}; the columns are {shown_columns(features)}: choose with --text_columns A or A,B")
     return texts
 
 
-def _standard_columns(split: str, splits: dict[str, Dataset], texts: list[str], label: str) -> Dataset:
-    """`text`, `text_pair` where there are two, and `label`; every text is there, and not all are empty."""
-    if missing := {*texts, label} - set(splits[split].column_names):
+def _standard_columns(split: str, splits: dict[str, Dataset], texts: list[str], labels: Labels) -> tuple[Dataset, list]:
+    """The rows that have a label, with `text`, `text_pair` where there are two, and `label`; and how many have none.
+
+    Every text is there, and not all are empty.
+    """
+    if missing := set(texts) - set(splits[split].column_names):
         raise InputError(f"the split {split!r} has no column {min(missing)!r}")
-    rows = splits[split].select_columns([*texts, label])
+    rows = splits[split].select_columns(texts)
     for column in texts:
         values = rows[column][:]
         if None in values:
             raise InputError(f"row {values.index(None)} of {split!r} has no {column!r}: leave such rows out")
         if not any(value.strip() for value in values):
             raise InputError(f"all texts in the column {column!r} of {split!r} are empty")
-    return rows.rename_columns(dict(zip([*texts, label], [*["text", "text_pair"][: len(texts)], "label"], strict=True)))
+    rows = rows.rename_columns(dict(zip(texts, ["text", "text_pair"][: len(texts)], strict=True)))
+    rows = labels.add_to(split, rows)
+    labelled = [row for row, value in enumerate(labels.values[split]) if value is not None]
+    if len(labelled) == len(rows):
+        return rows, []
+    left_out = f"{len(rows) - len(labelled):,} of {len(rows):,} rows of {split!r} have no label and are left out"
+    return rows.select(labelled), [left_out]
 
 
-def _numbered(train: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset | None, list[str]]:
-    """The splits with classes as ClassLabel, and their names."""
-    kind = train.features["label"]
-    if isinstance(kind, ClassLabel):
-        return train, test, kind.names
-    values = sorted(set().union(*(part["label"][:] for part in (train, test) if part is not None)) - {None, -1})
-    names, number = list(map(str, values)), {value: index for index, value in enumerate(values)}
-    parts = []
-    for part in (train, test):
-        if part is not None:
-            labels = [number.get(value) for value in part["label"][:]]
-            part = part.remove_columns("label").add_column("label", labels, feature=ClassLabel(names=names))
-        parts.append(part)
-    return *parts, names
-
-
-def _check_labels(dataset: str, labels: list, column: str, names: list[str] | None) -> None:
-    none = (None,) if names is None else (None, -1)
-    without = [row for row, value in enumerate(labels) if value in none or value != value]
-    if without:
-        raise InputError(f"{len(without)} of {len(labels)} training examples have no label, first in row {without[0]}")
+def _check_labels(dataset: str, labels: list, column: str, known: Labels) -> None:
+    if known.several:
+        return
     if len(set(labels)) < 2:
-        shown = labels[0] if names is None else names[labels[0]]
-        raise InputError(f"all labels in the column {column!r} of {dataset!r} are {shown!r}: two classes are needed")
+        shown = "missing" if not labels else repr(labels[0] if known.names is None else known.names[labels[0]])
+        raise InputError(f"all labels in the column {column!r} of {dataset!r} are {shown}: two classes are needed")
 
 
-def _labelled_images(dataset: str, image_column: str | None, label_column: str | None, *, several: bool):
-    data = load_images(dataset, image_column=image_column, label_column=label_column)
+def _without_fifth(rows: Dataset, *, alike: bool) -> tuple[Dataset, Dataset]:
+    """What is left of rows when a fifth is held out, and that fifth. alike: drawn at random, not by class."""
+    held = hold_out(np.zeros(len(rows), int) if alike else np.array(rows["label"][:]), stratified=not alike)
+    return rows.select(np.flatnonzero(~held)), rows.select(np.flatnonzero(held))
+
+
+def _copies(train: Dataset, test: Dataset | None) -> list[str]:
+    """How many texts (pairs) to test on are to train on too, in words; without test, how many of train come again."""
+    columns = [name for name in ("text", "text_pair") if name in train.column_names]
+    known = set(zip(*(train[name][:] for name in columns), strict=True))
+    if test is None:
+        copies = len(train) - len(known)
+        return [f"{copies:,} of {len(train):,} training texts repeat others, word for word"] if copies else []
+    copies = sum(texts in known for texts in zip(*(test[name][:] for name in columns), strict=True))
+    return [f"{copies:,} of {len(test):,} test texts are training texts too, word for word"] if copies else []
+
+
+def _labelled_images(dataset: str, *, several: bool, **choices):
+    data = load_images(dataset, **choices)
     if data.label_names is None or data.test is None:
+        why = f" ({'; '.join(data.notes)})" if data.notes else ""
         raise InputError(
-            f"the images of {dataset!r} have no labels: put them into class folders or give --label_column"
+            f"the images of {dataset!r} have no labels to learn{why}: put them into class folders or give "
+            "--label_column"
         )
-    if data.single_label:
-        _check_labels(dataset, data.train["label"][:], "label", data.label_names)
-    elif not several:
+    if not data.single_label and not several:
         raise InputError(f"the images of {dataset!r} have several labels each: one is needed")
-    return LabelledData(data.name, data.hub_id, data.train, data.test, data.test_source, data.label_names)
-
-
-def _has_labels(labels: list) -> bool:
-    """GLUE's test sets, as the Hub has them, say -1 for labels that are kept secret."""
-    return any(value is not None and value != -1 for value in labels)
-
-
-def _dtype(kind) -> str:
-    """int, float, string, … of a plain column, whatever its number of bits."""
-    return kind.dtype.removeprefix("large_").rstrip("0123456789") if isinstance(kind, Value) else ""
-
-
-def _is_float(kind) -> bool:
-    return _dtype(kind) == "float"
-
-
-def _is_image(kind) -> bool:
-    packed = kind.get("bytes") if isinstance(kind, dict) else kind
-    return isinstance(kind, datasets.Image) or _dtype(packed) == "binary"
-
-
-def _shown(kind) -> str:
-    return kind.dtype if isinstance(kind, Value) else type(kind).__name__
-
-
-def _columns(features) -> str:
-    return ", ".join(f"{name} ({_shown(kind)})" for name, kind in features.items())
+    notes = data.notes + [f"{len(data.skipped)} images do not decode and are left out"] * bool(data.skipped)
+    return LabelledData(
+        data.name, data.hub_id, data.labelled, data.test, data.test_source, data.label_names, notes, data.skipped
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hf_replearn.data.images import decode_rgb
+from hf_replearn.data.decoding import picture_of, without_far_ends
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ProcessorInputs:
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
-            batch = self.processor([decode_rgb(row["image"]) for row in examples], return_tensors="pt")
+            batch = self.processor([without_far_ends(picture_of(row)) for row in examples], return_tensors="pt")
         else:
             batch = self.processor(
                 *self._segments(examples),

@@ -12,7 +12,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from PIL import Image
 
-from hf_replearn.data.images import UndecodableImage, centre_crop, decode_rgb, load_images, scan, stack_images
+from hf_replearn.data.decoding import UndecodableImage, centre_crop, decode_rgb, stack_images
+from hf_replearn.data.images import load_images
+from hf_replearn.data.scan import scan
 from hf_replearn.errors import InputError
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -227,7 +229,7 @@ def test_scan_is_cached_until_a_file_changes(put, monkeypatch):
     root = fill(put, 10, bad=[3])
     assert len(load_images(str(root), max_undecodable=1).skipped) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("hf_replearn.data.images.decode_rgb", None)  # a second scan would call it
+        patch.setattr("hf_replearn.data.scan.decode", None)  # a second scan would call it
         assert len(load_images(str(root), max_undecodable=1).skipped) == 1
     fill(put, 10)
     assert load_images(str(root)).skipped == []
@@ -263,7 +265,7 @@ def test_sizes_and_fingerprint(put, tmp_path):
 def labelled(tmp_path, counts):
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(len(counts)), counts))
     features = Features(image=datasets.Image(decode=False), label=ClassLabel(names=list("abcdefgh")[: len(counts)]))
-    images = [encode(Image.new("I;16", (1, 1), i)) for i in range(len(labels))]
+    images = [encode(Image.new("RGB", (1, 1), (i, 0, 0))) for i in range(len(labels))]
     Dataset.from_dict({"image": images, "label": labels}, features=features).to_parquet(tmp_path / "all.parquet")
     return str(tmp_path / "all.parquet")
 

@@ -48,7 +48,7 @@ def test_labels_of_every_type(saved, labels, names, numbers):
     )
     assert data.label_names == names
     assert list(data.test["label"]) == numbers
-    assert data.test_source == "the split 'test'"
+    assert data.test_source == "the split 'test' (20 of 20 test texts are training texts too, word for word)"
 
 
 def test_numbers_are_regressed_on(saved):
@@ -71,10 +71,10 @@ def test_the_split_to_evaluate_on(saved):
     columns = {"sentence": TEXTS, "label": [0, 1] * 10}
     secret = columns | {"label": [-1] * 20}
     folder = saved({"train": columns, "validation": columns, "test": secret})
-    assert load_labelled(folder).test_source == "the split 'validation'"
+    assert "the split 'validation'" in load_labelled(folder).test_source
     folder = saved({"train": columns, "validation": columns, "test": columns})
-    assert load_labelled(folder).test_source == "the split 'test'"
-    assert load_labelled(folder, evaluate_on=("validation", "test")).test_source == "the split 'validation'"
+    assert "the split 'test'" in load_labelled(folder).test_source
+    assert "the split 'validation'" in load_labelled(folder, evaluate_on=("validation", "test")).test_source
 
 
 def test_images():
@@ -90,14 +90,10 @@ def test_images():
         ({"text": TEXTS, "label": [0, 1] * 10}, {"label_column": "y"}, "--label_column 'y' does not exist"),
         ({"text": TEXTS, "label": [1] * 20}, {}, "all labels in the column 'label'"),
         ({"text": TEXTS, "label": [0.5] * 20}, {}, "are 0.5: two classes are needed"),
-        ({"text": TEXTS, "label": [[0], [1]] * 10}, {}, "the label 'label' must be a class"),
-        (
-            {"text": TEXTS, "label": [0, 1, None, -1] * 5},
-            {},
-            "10 of 20 training examples have no label, first in row 2",
-        ),
-        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {}, "no column holds texts; the columns are words (List)"),
-        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {"text_columns": "words"}, "'words' holds List, not texts"),
+        ({"text": TEXTS, "label": [[0], [1]] * 10}, {}, "has several classes an example: one is needed"),
+        ({"text": TEXTS, "label": [None] * 20}, {}, "are missing: two classes are needed"),
+        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {}, "the columns are words (list of string)"),
+        ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {"text_columns": "words"}, "holds list of string, not texts"),
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {}, "it is not clear which columns are the text"),
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {"text_columns": "a,c"}, "'c' does not exist"),
         ({"text": [" "] * 20, "label": [0, 1] * 10}, {}, "all texts in the column 'text' of 'train' are empty"),

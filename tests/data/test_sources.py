@@ -80,7 +80,7 @@ def test_split_folders_with_classes(put, name):
     data = load_images(str(root))
     assert data.label_names == ["cat", "dog"]
     assert names(data.train) == ["train/cat/0.png", "train/dog/1.png"] and names(data.test) == [f"{name}/cat/2.png"]
-    assert data.test_source == f"split `{'test' if name == 'test' else 'validation'}`"
+    assert data.test_source.startswith(f"split `{'test' if name == 'test' else 'validation'}`")
 
 
 def test_flat_folders_have_no_labels(put):
@@ -113,7 +113,8 @@ def test_split_or_class(put):
 def test_image_beside_the_class_folders(put):
     for name in ("cat/0.png", "dog/1.png", "logo.png"):
         root = put(name)
-    assert "logo.png" in said(root) and "1 of 3" in said(root)
+    data = load_images(str(root))
+    assert len(data.train) == 3 and len(data.labelled) == 2 and "1 of the 3" in data.notes[0]
 
 
 def test_too_little(put, tmp_path):
@@ -140,7 +141,7 @@ def test_parquet_folder(tmp_path, test_name):
     table(8, label=[0, 1] * 4).to_parquet(tmp_path / "train.parquet")
     table(3, label=[0, 1, 1]).to_parquet(tmp_path / f"{test_name}.parquet")
     data = load_images(str(tmp_path))
-    assert (len(data.train), len(data.test), data.test_source) == (8, 3, f"split `{test_name}`")
+    assert (len(data.train), len(data.test)) == (8, 3) and data.test_source.startswith(f"split `{test_name}`")
     assert data.label_names == ["0", "1"] and data.single_label
     assert data.common_size == (4, 6)
 
@@ -227,11 +228,11 @@ def test_plain_labels_become_classes_in_order(tmp_path, labels, expected):
 
 
 def test_plain_labels_are_numbered_alike_in_both_splits(tmp_path):
-    table(3, label=["b", "c", "b"]).to_parquet(tmp_path / "train.parquet")
-    table(2, label=["a", "c"]).to_parquet(tmp_path / "test.parquet")
+    table(3, label=["b", "c", "a"]).to_parquet(tmp_path / "train.parquet")
+    table(2, label=["c", "b"]).to_parquet(tmp_path / "test.parquet")
     data = load_images(str(tmp_path))
     assert data.label_names == ["a", "b", "c"]
-    assert data.train["label"][:] == [1, 2, 1] and data.test["label"][:] == [0, 2]
+    assert data.train["label"][:] == [1, 2, 0] and data.test["label"][:] == [2, 1]
 
 
 def test_label_column_by_type(tmp_path):
@@ -263,11 +264,13 @@ def test_split_without_labels_is_no_test_split(tmp_path):
     table(4, label=[0, 1, 0, 1], features=kind).to_parquet(tmp_path / "train.parquet")
     table(3, label=[-1] * 3, features=kind).to_parquet(tmp_path / "test.parquet")
     table(2, label=[0, 1], features=kind).to_parquet(tmp_path / "validation.parquet")
-    assert load_images(str(tmp_path)).test_source == "split `validation`"
+    assert load_images(str(tmp_path)).test_source.startswith("split `validation`")
     (tmp_path / "validation.parquet").unlink()
     assert "of the 4 images of `train`" in load_images(str(tmp_path)).test_source
 
 
 def test_some_labels_missing(tmp_path):
-    message = said(save(tmp_path, table(4, label=[0, 1, -1, 1], features={"label": ClassLabel(names=["x", "y"])})))
-    assert "1 of 4" in message and "2.png" in message and "row 2" in message
+    kinds = {"label": ClassLabel(names=["x", "y"])}
+    data = load_images(str(save(tmp_path, table(5, label=[0, 1, -1, 1, 1], features=kinds))))
+    assert "1 of the 5 images of 'train' have no label" in data.notes[0] and "1 of the 4 labelled" in data.test_source
+    assert sorted(data.labelled["label"][:]) == [0, 1, 1] and len(data.train) == 4

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hf_replearn.augmentation import normalize
-from hf_replearn.data.images import stack_images
+from hf_replearn.data.decoding import stack_images
 from hf_replearn.randomness import Place
 
 
