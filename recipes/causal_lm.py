@@ -177,6 +177,15 @@ def start(settings: CausalLMSettings, tokenizer, args):
     return model
 
 
+def export(checkpoint: Path, facts: dict, out: Path) -> None:
+    """Writes the native model of a checkpoint, and its tokenizer. facts: what the run depended on."""
+    from hf_replearn.methods.causal_lm import CausalLMForPreTraining
+    from hf_replearn.pretraining.texts import tokenizer_of
+
+    tokenizer_of(checkpoint).save_pretrained(out)
+    CausalLMForPreTraining.from_pretrained(checkpoint).model.save_pretrained(out)
+
+
 def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[str, float]):
     """The facts of this run for its report and card."""
     from hf_replearn.sharing import report as facts

@@ -212,6 +212,17 @@ def start(settings: MaskedLMSettings, tokenizer, args):
     return model
 
 
+def export(checkpoint: Path, facts: dict, out: Path) -> None:
+    """Writes the native model of a checkpoint, and its tokenizer. facts: what the run depended on."""
+    from hf_replearn.methods.masked_lm import MaskedLMForPreTraining
+    from hf_replearn.pretraining.texts import tokenizer_of
+    from hf_replearn.sharing.export import export_sentence_transformers
+
+    tokenizer_of(checkpoint).save_pretrained(out)
+    MaskedLMForPreTraining.from_pretrained(checkpoint).model.save_pretrained(out)
+    export_sentence_transformers(out, max_length=facts["sequence_length"])
+
+
 def describe(settings: MaskedLMSettings, trainer, corpus, model, held_out: dict[str, float]):
     """The facts of this run for its report and card."""
     from hf_replearn.sharing import report as facts

@@ -305,6 +305,26 @@ def describe(settings: SimCLRSettings, trainer, data, backbone, exported, judged
     )
 
 
+def export(checkpoint: Path, facts: dict, out: Path) -> None:
+    """Writes the encoder of a checkpoint in timm's format. facts: what the run depended on."""
+    from hf_replearn.encoders.backbones import find_backbone
+    from hf_replearn.methods.simclr import SimCLRForPreTraining
+    from hf_replearn.sharing.export import export_timm
+
+    size = facts["image_size"]
+    backbone = find_backbone(facts["backbone"], image_size=size, arguments=facts["backbone_args"], stem=facts["stem"])
+    export_timm(
+        SimCLRForPreTraining.from_pretrained(checkpoint).model.encoder,
+        out,
+        architecture=backbone.architecture,
+        arguments=backbone.arguments,
+        image_size=size,
+        mean=backbone.mean,
+        std=backbone.std,
+        crop_pct=facts["crop_pct"],
+    )
+
+
 BIBTEX = """\
 @inproceedings{chen2020simple,
   title     = {A Simple Framework for Contrastive Learning of Visual Representations},

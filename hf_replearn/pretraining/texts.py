@@ -133,6 +133,14 @@ def say_what_is_read(texts: Texts, out: Path) -> None:
         print(note)
 
 
+def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a run's checkpoint, which lies beside it. Raises InputError where it does not."""
+    try:
+        return load_tokenizer(str(checkpoint.resolve().parent), "the run's folder")
+    except InputError as error:
+        raise InputError(f"{error}: a checkpoint is used where its run saved it, beside the tokenizer") from error
+
+
 def save(model: PreTrainedModel, texts: Texts, report: Report, out: Path) -> None:
     """The result, before anything that is only for show: the native model, its tokenizer, the report."""
     model.save_pretrained(out)
