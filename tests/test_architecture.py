@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "randomness": set(),
     "losses": set(),
     "architectures": {"data", "training"},
-    "pretraining": {"pretraining", "data", "training", "sharing", "settings"},
+    "pretraining": {"pretraining", "data", "encoders", "training", "sharing", "settings"},
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
     "evaluation": {"representation", "evaluation", "encoders", "metrics"},

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from hf_replearn.data.rows import pack_rows, padding
 from hf_replearn.data.text import Corpus, load_corpora
 from hf_replearn.data.tokenization import Kind, check_text, ends, find_tokenizer, load_tokenizer
+from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.settings import changed
 from hf_replearn.sharing.card import card
@@ -65,6 +66,8 @@ def open_texts(
     """
     out, length, repo_id = Path(settings.output_dir), settings.sequence_length, None
     with args.main_process_first(desc="reading the text"):
+        if settings.init is not None:
+            refuse_checkpoint(settings.init, "--init")
         if args.process_index == 0:
             repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings)

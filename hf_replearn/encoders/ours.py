@@ -1,0 +1,25 @@
+"""What a run of this package leaves besides its encoder, which other commands do not read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_replearn.errors import InputError
+
+
+def refuse_checkpoint(name: str, setting: str = "--model") -> None:
+    """Raises InputError where `name`, given by `setting`, holds encoder and head in our own format: what to give
+    instead is said."""
+    folder = Path(name)
+    if (folder / "manifest.json").is_file():
+        raise InputError(
+            f"{setting} {name} is a checkpoint to go on training from: `hf-replearn export --checkpoint {name} "
+            f"--output_dir NEW` writes its encoder, for {setting} NEW"
+        )
+    found = [path for path in folder.glob("checkpoint-*") if (path / "manifest.json").is_file()]
+    if found and not (folder / "config.json").exists():
+        newest = max(found, key=lambda path: path.stat().st_mtime)
+        raise InputError(
+            f"{setting} {name} is of a run that has not ended: run its command again, or take the encoder of a "
+            f"checkpoint: `hf-replearn export --checkpoint {newest} --output_dir NEW`"
+        )
