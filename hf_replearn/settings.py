@@ -426,7 +426,18 @@ class RunSettings:
 
 
 @dataclass(kw_only=True)
-class SharedRunSettings(RunSettings):
+class CardSettings:
+    """What only the owner of a model can say on its card."""
+
+    license: str | None = setting(
+        None, "license of the weights, for the card: the Hub's name, e.g. apache-2.0, or other:NAME", section="run"
+    )
+    language: tuple[str, ...] = setting((), "of the data, for the card: codes such as en de", section="run")
+    tags: tuple[str, ...] = setting((), "further words by which the Hub finds the model, for the card", section="run")
+
+
+@dataclass(kw_only=True)
+class SharedRunSettings(CardSettings, RunSettings):
     """What a run has whose result is a network that can be shared."""
 
     push_to_hub: bool = setting(False, "upload the result to the Hugging Face Hub at the end", section="run")

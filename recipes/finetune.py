@@ -148,7 +148,8 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.errors import TrainingError
     from hf_replearn.metrics import GLUE
     from hf_replearn.sharing.card import extend_card
-    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.sharing.hub import push
+    from hf_replearn.sharing.results import check_sharing
     from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()  # that a head is new is no news here
@@ -160,8 +161,8 @@ def main(settings: FinetuneSettings) -> None:
     args = training_arguments(settings, examples=1, seed=settings.seed)
     with args.main_process_first(desc="reading the data"):
         if args.process_index == 0:
-            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings, free=["seeds"])
+            repo_id = check_sharing(settings)
         data = load_labelled(
             settings.dataset,
             config=settings.dataset_config,

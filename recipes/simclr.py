@@ -105,10 +105,9 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn.evaluation.suite import suite
     from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
     from hf_replearn.representation import ImagePreprocessor, extract, labels_of, pca
-    from hf_replearn.sharing.card import card, write_eval_results
     from hf_replearn.sharing.export import export_timm
-    from hf_replearn.sharing.hub import check_token, push
-    from hf_replearn.sharing.page import write_page
+    from hf_replearn.sharing.hub import push
+    from hf_replearn.sharing.results import check_sharing, write_results
     from hf_replearn.training import optimizers
     from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
     from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
@@ -124,8 +123,8 @@ def main(settings: SimCLRSettings) -> None:
     )
     with args.main_process_first(desc="reading the images"):
         if args.process_index == 0:
-            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings)
+            repo_id = check_sharing(settings)
         data = load_images(
             settings.dataset,
             image_column=settings.image_column,
@@ -232,10 +231,7 @@ def main(settings: SimCLRSettings) -> None:
     )
     model.save_pretrained(out / "pretraining")
     report = describe(settings, trainer, data, backbone, exported, judged)
-    report.save(out)
-    write_page(out)
-    write_eval_results(report, out)
-    (out / "README.md").write_text(card(report, out, repo_id=repo_id), encoding="utf-8")
+    write_results(report, out, repo_id=repo_id)
     print(f"\n{report.table()}\n\nencoder and card: {out}\nto go on training: {out / 'pretraining'}")
     if repo_id:
         print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")

@@ -1,15 +1,24 @@
 """The model card: a `Report` in Markdown, with the front matter that the Hub reads."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from hf_replearn.errors import InputError
-from hf_replearn.sharing.page import write_page
-from hf_replearn.sharing.report import FILE, INTERVAL, Report, family_and_task, finite
+from hf_replearn.sharing.metadata import chosen
+from hf_replearn.sharing.names import family_and_task, hub_type, in_words
+from hf_replearn.sharing.readme import Readme, read_readme, write_readme
+from hf_replearn.sharing.report import FILE, INTERVAL, Report, finite
+
+LOCAL_DATA = {"image": "imagefolder"}  # the Hub's type of data that is not there, by the unit; else "text"
+OF_TRAINING = ("augmentations.png", "curves.png")  # pictures above all else; others stand with the scores
+MOST = 6  # lines on which the encoder is not best that are named
 
 
 class Markdown(str):
@@ -17,10 +26,11 @@ class Markdown(str):
 
 
 def escape(value: Any) -> str:
-    """Data text on one line, in which no character means anything to Markdown or HTML."""
+    """Data text on one line, in which no character means anything to Markdown or HTML; `x` becomes 'x'."""
     if isinstance(value, Markdown):
         return value
-    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", " ".join(str(value).split()))
+    text = re.sub(r"`([^`\n]*)`", r"'\1'", " ".join(str(value).split()))
+    return re.sub(r"([\\`*_\[\]<>|#~&$])", r"\\\1", text)
 
 
 def code_block(text: str, language: str) -> Markdown:
@@ -29,50 +39,63 @@ def code_block(text: str, language: str) -> Markdown:
     return Markdown(f"{fence}{language}\n{text.strip()}\n{fence}")
 
 
-def score_table(report: Report) -> Markdown:
-    """As `Report.table`, the best of a line in bold."""
-    lines = [["", *map(escape, report.rows)], ["---"] * (1 + len(report.rows))]
+def score_tables(report: Report) -> list[tuple[str | None, Markdown, list[tuple[str, str]]]]:
+    """(task or None for the data trained on, table with the best of a line in bold, [(protocol, sentence)]) each."""
+    found: dict[str | None, list[str]] = {}
     for metric in report.metrics:
-        best = report.best(metric)
-        cells = (f"**{report.cell(row, metric)}**" if row in best else report.cell(row, metric) for row in report.rows)
-        lines.append([escape(metric), *cells])
-    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        found.setdefault(family_and_task(metric)[1], []).append(metric)
+    tables = []
+    for task, metrics in sorted(found.items(), key=lambda item: item[0] is not None):
+        rows = [row for row in report.rows if not report.rows[row].keys().isdisjoint(metrics)]
+        lines = [["", *map(escape, rows)], ["---"] * (1 + len(rows))]
+        for metric in metrics:
+            best = report.best(metric)
+            cells = (f"**{report.cell(row, metric)}**" if row in best else report.cell(row, metric) for row in rows)
+            lines.append([escape(in_words(metric, report.protocols[metric.split("@")[0]])), *cells])
+        protocols = dict.fromkeys(metric.split("@")[0] for metric in metrics)
+        sentences = [(in_words(name, report.protocols[name]), report.protocols[name]) for name in protocols]
+        tables.append((task, Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines)), sentences))
+    return tables
 
 
-def front_matter(report: Report, name: str, license: str | None) -> Markdown:
-    """The metadata of the Hub; `model-index` holds the scores of the first row, the encoder itself."""
+def metadata(report: Report, name: str) -> dict[str, Any]:
+    """The front matter; `model-index` holds the scores of the first row, the encoder itself."""
     from huggingface_hub import EvalResult, ModelCardData
 
     encoder, data = report.encoder, report.data
-    dataset = " ".join(data.name.split())
-    tasks = {metric: family_and_task(metric)[1] for metric in report.metrics}
+    ours = chosen(report.settings)
+    kind = LOCAL_DATA.get(data.unit, "text")
     scores = finite(next(iter(report.rows.values()), {}))
-    results = [
-        EvalResult(
-            task_type=encoder.pipeline_tag,
-            dataset_type=task or data.hub_id or dataset,
-            dataset_name=task or dataset,
-            dataset_revision=None if task else data.revision,
-            metric_type=metric,
-            metric_value=round(scores[metric], 4),
-            metric_args={"ci95": round(scores[metric + INTERVAL], 4)}
-            if scores.get(metric + INTERVAL) is not None
-            else None,
+    results = []
+    for metric in report.metrics:
+        task, sentence = family_and_task(metric)[1], report.protocols[metric.split("@")[0]]
+        if scores.get(metric) is None:
+            continue
+        half = scores.get(metric + INTERVAL)
+        results.append(
+            EvalResult(
+                task_type=encoder.pipeline_tag,
+                dataset_type=kind if task else data.hub_id or kind,
+                dataset_config=task,  # or the client takes tasks of one type for one dataset
+                dataset_name=task or " ".join(data.name.split()),
+                dataset_revision=None if task else data.revision,
+                metric_type=hub_type(metric, sentence),
+                metric_name=in_words(metric, sentence),
+                metric_value=round(scores[metric], 4),
+                metric_args=None if half is None else {"ci95": round(half, 4)},
+            )
         )
-        for metric, task in tasks.items()
-        if scores.get(metric) is not None
-    ]
-    metadata = ModelCardData(
+    tags = ["hf_replearn", "representation-learning", re.sub(r"\W+", "-", report.method.name.lower())]
+    return ModelCardData(
         library_name=encoder.library,
         pipeline_tag=encoder.pipeline_tag,
-        license=license,
         base_model=encoder.base_model,
         datasets=data.hub_id,
-        tags=["hf_replearn", "representation-learning", re.sub(r"\W+", "-", report.method.name.lower())],
+        tags=list(dict.fromkeys([*tags, *ours.pop("tags", [])])),
         model_name=name,
         eval_results=results or None,
-    )
-    return Markdown(metadata.to_yaml())
+        **ours,
+    ).to_dict()
 
 
 def write_eval_results(report: Report, folder: str | Path) -> None:
@@ -83,6 +106,8 @@ def write_eval_results(report: Report, folder: str | Path) -> None:
     """
     import yaml
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    from hf_replearn.files import write_whole
 
     scores = finite(next(iter(report.rows.values()), {}))
     if report.data.hub_id is None:
@@ -106,20 +131,41 @@ def write_eval_results(report: Report, folder: str | Path) -> None:
     if entries:
         path = Path(folder, ".eval_results", "hf_replearn.yaml")
         path.parent.mkdir(exist_ok=True)
-        path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True))
+        content = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+        write_whole(path, content)
 
 
-def card(report: Report, folder: str | Path, *, repo_id: str | None = None, license: str | None = None) -> str:
-    """The text of README.md for the encoder in `folder`.
+def card(report: Report, folder: str | Path) -> str:
+    """The text of README.md for the encoder in `folder`, as it is where nobody else wrote in it."""
+    report, readme = report.without_local_paths(), Readme()
+    readme.update(metadata(report, name_of(report, folder)))
+    return readme.text(body(report, folder, readme.metadata))
 
-    repo_id: the repository it will be pushed to, "owner/name"; without one the card shows how to load the folder.
-    license: the Hub's name of the license that you give the weights, e.g. "apache-2.0".
+
+def write_card(report: Report, folder: str | Path, *, given: Collection[str] = ()) -> None:
+    """Writes the card into `folder/README.md`, where what was written by hand stays.
+
+    given: keys of the front matter that the user has just asked for, to be written even if they were taken out.
+    Raises InputError for a README.md that cannot be written into.
+    """
+    report, readme = report.without_local_paths(), read_readme(folder)
+    readme.update(metadata(report, name_of(report, folder)), given=given)
+    write_readme(folder, readme, body(report, folder, readme.metadata))
+
+
+def name_of(report: Report, folder: str | Path) -> str:
+    return report.repo_id.split("/")[-1] if report.repo_id else Path(folder).resolve().name
+
+
+def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
+    """The card without its front matter, which is `metadata`.
+
     Data text is escaped, so that a class or a folder named `<script>` or `{{ x }}` is shown as such.
     """
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    name = repo_id.split("/")[-1] if repo_id else Path(folder).resolve().name
+    place = Path(folder).resolve().name if Path(folder).is_absolute() or ".." in Path(folder).parts else str(folder)
     module, _, model_class = report.method.model_class.rpartition(".")
     environment = Environment(  # Markdown, not HTML: `finalize` escapes whatever is printed
         loader=FileSystemLoader(Path(__file__).parent),
@@ -135,26 +181,36 @@ def card(report: Report, folder: str | Path, *, repo_id: str | None = None, lice
     environment.filters["shell"] = shlex.join
     environment.filters["exp"] = math.exp
     environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["inline"] = lambda text: Markdown(f"`{text}`")
+    misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
     return environment.get_template("card_template.md").render(
         report=report,
-        title=name,
-        metadata=front_matter(report, name, license),
-        scores=score_table(report),
-        protocols={name: report.protocols[name] for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)},
+        title=report.repo_id.split("/")[-1] if report.repo_id else None,
+        tables=score_tables(report),
+        compared=len(report.compared()),
+        misses=misses if len(misses) <= MOST else [],
+        above=len(report.compared()) - len(misses),
         changed={name: value for name, value in report.settings.items() if name in report.changed},
         others=list(dict.fromkeys(task for _, task in map(family_and_task, report.metrics) if task)),
         command=shlex.split(report.command)[1],
         module=Markdown(module),
         model_class=Markdown(model_class),
-        location=repo_id or str(folder),
-        timm_location=f"hf-hub:{repo_id}" if repo_id else f"local-dir:{folder}",
+        location=report.repo_id or place,
+        timm_location=f"hf-hub:{report.repo_id}" if report.repo_id else f"local-dir:{place}",
+        license=metadata.get("license_name") or metadata.get("license"),
+        pictures={name: caption for name, caption in report.figures.items() if name in OF_TRAINING},
+        figures={name: caption for name, caption in report.figures.items() if name not in OF_TRAINING},
     )
 
 
 def extendable(folder: str | Path) -> Report:
-    """The report of the run in `folder`, whose card is to get scores. Raises InputError where there is none."""
+    """The report of the run in `folder`, whose card is to get scores.
+
+    Raises InputError where there is none, or where README.md cannot be written into.
+    """
     if not Path(folder, FILE).exists():
         raise InputError(f"--add_to_card: --model {folder} is no folder with a {FILE}")
+    read_readme(folder)
     return Report.load(folder)
 
 
@@ -170,12 +226,10 @@ def extend_card(
 
     The report is read anew: while these scores were measured, others may have come in.
     """
-    report = extendable(folder)
+    from hf_replearn.sharing.results import write_results
+
+    report = Report.load(folder)
     report.extend(rows, protocols=protocols, missing=missing)
     report.figures |= figures or {}
-    report.save(folder)
-    write_page(folder)
-    repo_id = report.settings.get("hub_model_id") if report.settings.get("push_to_hub") else None
-    path = Path(folder, "README.md")
-    path.write_text(card(report, folder, repo_id=repo_id), encoding="utf-8")
-    print(f"added to the card: {path}")
+    write_results(report, folder)
+    print(f"added to {Path(folder, FILE)} and what shows it")

@@ -1,24 +1,50 @@
 """Push of a finished run to the Hub, and the check before training that it will be possible."""
 
+from __future__ import annotations
+
+import glob
+import json
+import re
+import tempfile
 import time
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
 from hf_replearn.errors import InputError, NotPushed
+from hf_replearn.sharing.paths import local_paths, without_paths
+from hf_replearn.sharing.readme import listed
 
-# What may leave is listed, so that nothing unforeseen does: no pickle, no optimizer state, no stray log, no .env.
-PUSHED = ["*.safetensors", "*.json", "*.jsonl", "*.yaml", "*.md", "*.html", "*.png", "pretraining/*.py"]
+# What may leave is named, so that nothing unforeseen does; a star stands for no slash.
+WEIGHTS = "config.json generation_config.json model.safetensors model-*-of-*.safetensors model.safetensors.index.json"
+PROCESSORS = """
+preprocessor_config.json processor_config.json image_processor_config.json video_preprocessor_config.json
+tokenizer.json tokenizer_config.json special_tokens_map.json added_tokens.json chat_template.jinja chat_template.json
+additional_chat_templates/*.jinja vocab.txt vocab.json merges.txt vocab.bpe bpe.codes spiece.model spm.model
+sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.spm *.tiktoken tekken.json
+"""
+SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
+SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
+PICTURES = "augmentations.png curves.png layers.png shots.png"
+OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
+PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
+PUSHED = f"{WEIGHTS} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
+UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
+CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine
 PAUSES = (2, 8, 30, 120)  # seconds before each further attempt
 
 
-def check_token(folder: str | Path, repo_id: str | None = None) -> str:
+def check_token(folder: str | Path, repo_id: str | None = None, *, asked_by: str = "--push_to_hub") -> str:
     """Returns the full repository id, "owner/name", to which a run in `folder` will be pushed. Call it before training.
 
     repo_id: "owner/name", or "name" in the user's own namespace; None takes the name of the folder.
+    asked_by: the flag or command that asked for it.
     Raises InputError without a network, without a valid token that may write (what a fine-grained token may do is
     known only to the Hub), or when the name cannot be that of a repository.
     """
@@ -28,18 +54,25 @@ def check_token(folder: str | Path, repo_id: str | None = None) -> str:
     except HFValidationError as error:
         raise InputError(f"cannot push to {repo_id!r}: name the repository with --hub_model_id. {error}") from error
     if constants.HF_HUB_OFFLINE:
-        raise InputError("cannot push while HF_HUB_OFFLINE=1: unset it, or leave out --push_to_hub")
+        raise InputError(f"{asked_by}: HF_HUB_OFFLINE=1 forbids the network: unset it")
     if get_token() is None:
-        raise InputError("--push_to_hub needs a token: run `hf auth login` or set HF_TOKEN")
+        raise InputError(f"{asked_by} needs a token: run `hf auth login` or set HF_TOKEN")
     try:
         user = HfApi().whoami()
     except HfHubHTTPError as error:
-        refusal = f"{constants.ENDPOINT} refuses the token (status {error.response.status_code})"
-        raise InputError(f"--push_to_hub: {refusal}: run `hf auth login` or set HF_TOKEN") from error
+        status = error.response.status_code
+        if status in (401, 403):
+            refusal = f"{constants.ENDPOINT} refuses the token (status {status})"
+            raise InputError(f"{asked_by}: {refusal}: run `hf auth login` or set HF_TOKEN") from error
+        trouble = "asks for fewer requests" if status == 429 else "does not answer as it should"
+        raise InputError(f"{asked_by}: {constants.ENDPOINT} {trouble} (status {status}): try again later") from error
     except HTTPError as error:
-        raise InputError(f"--push_to_hub cannot reach {constants.ENDPOINT}: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{asked_by}: {constants.ENDPOINT} cannot be reached: {reason}: is there a network?"
+        ) from error
     if user["auth"].get("accessToken", {}).get("role") == "read":
-        raise InputError("--push_to_hub needs a token that may write, this one may only read: run `hf auth login`")
+        raise InputError(f"{asked_by} needs a token that may write, this one may only read: run `hf auth login`")
     return repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
 
 
@@ -51,6 +84,8 @@ def push(folder: str | Path, repo_id: str, *, private: bool | None = None) -> st
     An overloaded Hub and a broken connection are tried again after pauses. Raises NotPushed, which names the command
     that pushes later, when they last, or when the Hub refuses.
     """
+    if left := not_pushed(folder):
+        print(f"not uploaded, since no run wrote it: {listed(left)}", flush=True)
     for pause in (*PAUSES, None):
         try:
             return _push(folder, repo_id, private)
@@ -66,14 +101,102 @@ def push(folder: str | Path, repo_id: str, *, private: bool | None = None) -> st
             time.sleep(pause)
 
 
+def pushed(folder: str | Path) -> list[str]:
+    """The files of `folder` that a push takes: those that a run or its libraries write, the owner's license, and what
+    README.md shows or links to."""
+    folder = Path(folder)
+    patterns = [*PUSHED, *_vocabularies(folder), *_linked(folder)]
+    return [name for name in _files(folder) if any(_fits(name, pattern) for pattern in patterns)]
+
+
+def not_pushed(folder: str | Path) -> list[str]:
+    """The other files, but for what every run leaves and nobody shares."""
+    going = set(pushed(folder))
+    stays = [name for name in _files(folder) if name not in going]
+    return [name for name in stays if not any(fnmatchcase(PurePosixPath(name).parts[0], known) for known in UNNAMED)]
+
+
 def _push(folder: str | Path, repo_id: str, private: bool | None) -> str:
     api = HfApi()
     url = api.create_repo(repo_id, private=private, exist_ok=True)
-    api.upload_folder(
-        repo_id=repo_id,
-        folder_path=folder,
-        allow_patterns=PUSHED,
-        ignore_patterns="*checkpoint-*",
-        commit_message="Encoder, report and card",
-    )
+    names = pushed(folder)
+    with tempfile.TemporaryDirectory(prefix="hf_replearn_push_") as stage:
+        _stage(Path(folder), Path(stage), names)
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=stage,
+            allow_patterns=[glob.escape(name) for name in names],
+            commit_message="Encoder, report and card",
+        )
     return str(url)
+
+
+def _stage(folder: Path, stage: Path, names: list[str]) -> None:
+    """The files as they are pushed: links to those of `folder`, and copies of those that tell its path or others."""
+    known = {str(folder.resolve())} | local_paths(_values(folder / "recipe.yaml"))
+    for name in names:
+        place = stage / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        told = any(fnmatchcase(PurePosixPath(name).name, pattern) for pattern in CLEANED)
+        if told and (text := _cleaned(folder / name, known)) is not None:
+            place.write_text(text, encoding="utf-8", errors="surrogateescape")
+        else:
+            place.symlink_to((folder / name).resolve())
+
+
+def _cleaned(path: Path, known: set[str]) -> str | None:
+    """The text of a file without paths of this machine; None where it has none."""
+    import yaml
+
+    values = _values(path)
+    if values is None:
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        clean = without_paths(text, known, guess=False)
+        return None if clean == text else clean
+    clean = without_paths(values, known, guess=path.suffix == ".yaml")
+    if clean == values:
+        return None
+    if path.suffix == ".yaml":
+        return yaml.safe_dump(clean, sort_keys=False, allow_unicode=True)
+    return json.dumps(clean, indent=2, ensure_ascii=False) + "\n"
+
+
+def _values(path: Path) -> Any:
+    """What a JSON or YAML file holds; None where it is no such file, or damaged: then its text is all there is."""
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        return {".json": json.loads, ".yaml": yaml.safe_load}.get(path.suffix, lambda text: None)(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+
+
+def _files(folder: str | Path) -> Iterator[str]:
+    """All files, by their names from `folder` on."""
+    return (path.relative_to(folder).as_posix() for path in sorted(Path(folder).rglob("*")) if path.is_file())
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """As fnmatch, part by part."""
+    parts, patterns = PurePosixPath(name).parts, PurePosixPath(pattern).parts
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
+
+
+def _vocabularies(folder: Path) -> list[str]:
+    """The names under which the folder's kind of tokenizer writes its vocabulary."""
+    import transformers
+
+    config = _values(folder / "tokenizer_config.json")
+    kind = config.get("tokenizer_class") if isinstance(config, dict) else None
+    names = getattr(getattr(transformers, str(kind), None), "vocab_files_names", {})
+    return [glob.escape(name) for name in names.values() if isinstance(name, str) and "/" not in name]
+
+
+def _linked(folder: Path) -> list[str]:
+    """The files of the folder, hidden ones apart, that its README.md shows or links to."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    links = re.findall(r"\]\(<?([^)\s>]+)", text) + re.findall(r"""(?:src|href)=["']([^"']+)""", text)
+    inside = [PurePosixPath(link.partition("#")[0]) for link in links if not re.match(r"[a-z]+:|/|#", link)]
+    return [glob.escape(str(link)) for link in inside if not any(part.startswith(".") for part in link.parts)]

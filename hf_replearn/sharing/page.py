@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hf_replearn.errors import InputError
-from hf_replearn.files import read_json_lines
+from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.sharing import figures
-from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, family_and_task, finite, load
+from hf_replearn.sharing.names import family_and_task
+from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite, load
 
 FILE = "report.html"
 CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
@@ -68,7 +71,7 @@ def write_page(folder: str | Path) -> Path:
     report = load(folder)
     page = evaluation_page(report) if isinstance(report, Evaluation) else run_page(report, read_log(folder))
     path = Path(folder, FILE)
-    path.write_text(render(page), encoding="utf-8")
+    write_whole(path, render(page))
     return path
 
 
@@ -98,7 +101,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
     page.protocols = list(dict.fromkeys(page.protocols))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(page), encoding="utf-8")
+    write_whole(path, render(page))
     return path
 
 
@@ -364,7 +367,7 @@ def training_charts(logs: dict[str, list[dict]]) -> list:
     for quantity in CURVES:
         curves = {}
         for name, log in logs.items():
-            points = [(line["step"], finite(line[quantity]), 0.0) for line in log if quantity in line]
+            points = [(step, value, 0.0) for step, value in series(log, quantity)]
             curves[name] = points[:: max(1, len(points) // POINTS)]
         drawn = figures.line_chart(curves, x="step", y=quantity)
         charts += [] if drawn is None or max(map(len, curves.values())) < 2 else [(quantity, drawn)]
@@ -372,9 +375,23 @@ def training_charts(logs: dict[str, list[dict]]) -> list:
 
 
 def read_log(folder: str | Path) -> list[dict]:
-    """The lines of `log.jsonl`, but for those that are damaged or cut off; none where there is no such file."""
+    """The lines of `log.jsonl`; damaged ones are left out, with a word. None without such a file."""
     path = Path(folder, "log.jsonl")
-    return read_json_lines(path)[0] if path.exists() else []
+    if not path.exists():
+        return []
+    lines, damaged = read_json_lines(path)
+    if damaged:
+        print(f"warning: {path}: {damaged} damaged line{'s' * (damaged > 1)} left out", file=sys.stderr)
+    return lines
+
+
+def series(log: list[dict], quantity: str) -> list[tuple[float, float]]:
+    """(step, value) of a quantity, where the log has a number for it."""
+    return [(line["step"], line[quantity]) for line in log if is_number(line.get(quantity))]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:

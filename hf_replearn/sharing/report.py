@@ -7,31 +7,16 @@ import math
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from hf_replearn import __version__
 from hf_replearn.errors import InputError
+from hf_replearn.files import write_whole
+from hf_replearn.sharing.paths import local_paths, without_paths
+from hf_replearn.sharing.reading import checked, read_json
 
 FILE = "report.json"
 INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % interval around scores["k_shot@1"]
-FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn_sst2@20", "finetune_sst2@1%"
-    "k_shot": "Few labels",
-    "voc07": "Few labels",
-    "voc07_full": "Linear probes and neighbours",
-    "knn": "Linear probes and neighbours",
-    "linear": "Linear probes and neighbours",  # as `evaluate` measures it; of shares of the labels, by `finetune`:
-    "linear_probe": "Linear probes and neighbours",
-    "finetune": "Fine-tuned",
-    "finetune_once": "Fine-tuned",  # with one seed, by `evaluate`
-    "recall": "Retrieval",
-    "map": "Retrieval",
-    "sts_spearman": "Similarity of sentences",
-    "nmi": "Clusters found without labels",
-    "ari": "Clusters found without labels",
-    "matched": "Clusters found without labels",
-    "silhouette": "Clusters found without labels",
-    "prompt": "Prompted",
-}
 PACKAGES = ("torch", "torchvision", "transformers", "accelerate", "datasets", "timm", "scikit-learn")
 
 
@@ -166,9 +151,18 @@ class Scores:
         printed = {row: round(value, 3) for row, value in values.items() if value is not None}
         return {row for row, value in printed.items() if len(printed) > 1 and value == max(printed.values())}
 
+    def compared(self) -> list[str]:
+        """The metrics that the encoder, the first row, and another row have."""
+        first = next(iter(self.rows), None)
+        has = {
+            metric: [row for row in self.rows if finite(self.rows[row].get(metric)) is not None]
+            for metric in self.metrics
+        }
+        return [metric for metric, rows in has.items() if first in rows and len(rows) > 1]
+
     def misses(self) -> list[str]:
-        """The metrics in which the encoder, the first row, is not above all other rows that have them."""
-        return [metric for metric in self.metrics if self.best(metric) - {next(iter(self.rows))}]
+        """Those of `compared` in which the encoder is not above all other rows."""
+        return [metric for metric in self.compared() if self.best(metric) != {next(iter(self.rows))}]
 
     def reasons(self) -> list[str]:
         """What could not be measured and why, one line for each row and reason."""
@@ -193,7 +187,7 @@ class Scores:
     def save(self, folder: str | Path) -> None:
         """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
         text = json.dumps(finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
-        Path(folder, FILE).write_text(text + "\n", encoding="utf-8")
+        write_whole(Path(folder, FILE), text + "\n")
 
 
 @dataclass(kw_only=True)
@@ -203,6 +197,7 @@ class Report(Scores):
     settings: every resolved setting; changed: the names of those that differ from the defaults.
     samples: what a language model says, as plain text.
     figures: file name of a picture beside the card -> what it shows, in words.
+    repo_id: the repository that it was pushed to, "owner/name".
     """
 
     method: Method
@@ -214,6 +209,14 @@ class Report(Scores):
     changed: list[str]
     samples: str = ""
     figures: dict[str, str] = field(default_factory=dict)
+    repo_id: str | None = None
+
+    def without_local_paths(self) -> "Report":
+        """The same, each path of this machine by its last part."""
+        known = local_paths(self.settings) | local_paths([self.encoder.initialized_from])
+        facts = without_paths(asdict(self), known)
+        parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training}
+        return Report(**facts | {name: part(**facts[name]) for name, part in parts.items()})
 
     def held_out_table(self) -> str:
         """The losses on held-out text as plain text."""
@@ -244,10 +247,8 @@ class Report(Scores):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
-        """Reads what `save` wrote."""
-        facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
-        parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training}
-        return cls(**facts | {name: part(**facts[name]) for name, part in parts.items()})
+        """Reads what `save` wrote. Raises InputError."""
+        return checked(cls, read_json(Path(folder, FILE)), str(Path(folder, FILE)))
 
 
 @dataclass(kw_only=True)
@@ -267,13 +268,30 @@ class Task:
     hub_id: str | None = None
 
 
-@dataclass(kw_only=True)
-class Example:
+class Example(TypedDict, total=False):
     """One example as it is shown: a picture as a data URI or a text, and its class."""
 
-    image: str | None = None
-    text: str | None = None
+    image: str
+    text: str
     label: str
+
+
+class Comparison(TypedDict):
+    """A paired test of the first row with another: how much it is ahead, half the 95 % interval, p."""
+
+    metric: str
+    other: str
+    difference: float
+    ci95: float
+    p: float
+
+
+class TopFeature(TypedDict):
+    """A feature by its number, how much of its variance lies between classes, and where it is largest."""
+
+    feature: int
+    selectivity: float
+    examples: list[Example]
 
 
 @dataclass(kw_only=True)
@@ -281,10 +299,10 @@ class Evaluation(Scores):
     """Several encoders on one dataset.
 
     encoders: row -> facts in words, e.g. {"from": "out/mine", "features": "512"}.
-    comparisons: paired tests of the first row with the others: {"metric", "other", "difference", "ci95", "p"}.
+    comparisons: paired tests of the first row with the others.
     maps: {"labels": class of each point, "PCA": {row: [(x, y), …]}, "t-SNE": …}.
-    neighbours: {"queries": [Example], row: [[Example, nearest first], …]}, as plain dictionaries.
-    top_features: row -> [{"feature": its number, "selectivity": 0…1, "examples": [Example, most active first]}, …].
+    neighbours: {"queries": [Example], row: [[Example, nearest first], …]}.
+    top_features: row -> those that tell classes best, each with its examples, most active first.
     confusion: row -> examples of each class (lines) told as each class (columns) by the linear probe.
     layers: row -> {metric: [value of layer 0, 1, …]}.
     """
@@ -293,34 +311,36 @@ class Evaluation(Scores):
     encoders: dict[str, dict[str, str]]
     command: str
     settings: dict[str, Any]
-    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     maps: dict[str, Any] = field(default_factory=dict)
     neighbours: dict[str, Any] = field(default_factory=dict)
-    top_features: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    top_features: dict[str, list[TopFeature]] = field(default_factory=dict)
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Evaluation":
-        """Reads what `save` wrote."""
-        facts = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
-        return cls(**facts | {"task": Task(**facts["task"])})
-
-
-def family_and_task(metric: str) -> tuple[str, str | None]:
-    """("Linear probes and neighbours", "sst2") of knn_sst2@20; None for a task: it is of the data trained on."""
-    protocol = metric.split("@")[0]
-    known = max((name for name in FAMILIES if f"{protocol}_".startswith(f"{name}_")), key=len, default=None)
-    return FAMILIES.get(known, "Tasks"), protocol[len(known) + 1 :] or None if known else protocol
+        """Reads what `save` wrote. Raises InputError."""
+        where = str(Path(folder, FILE))
+        report = checked(cls, read_json(where), where)
+        for kind in report.maps:
+            shape = list[int] if kind == "labels" else dict[str, list[list[float]]]
+            report.maps[kind] = checked(shape, report.maps[kind], f"{where}, maps, {kind}")
+        for row in report.neighbours:
+            shape = list[Example] if row == "queries" else list[list[Example]]
+            report.neighbours[row] = checked(shape, report.neighbours[row], f"{where}, neighbours, {row}")
+        return report
 
 
 def load(folder: str | Path) -> Report | Evaluation:
     """What `folder/report.json` holds. Raises InputError where there is none, or it is not one of ours."""
-    try:
-        kind = json.loads(Path(folder, FILE).read_text(encoding="utf-8"))
-        return (Evaluation if "task" in kind else Report).load(folder)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{folder} has no {FILE} of a run or an evaluation: {error}") from error
+    path = Path(folder, FILE)
+    if not path.exists():
+        raise InputError(f"{folder} has no {FILE} of a run or an evaluation")
+    kind = read_json(path)
+    if not isinstance(kind, dict):
+        raise InputError(f"{path} holds no report of a run or an evaluation")
+    return (Evaluation if "task" in kind else Report).load(folder)
 
 
 def finite(value: Any) -> Any:

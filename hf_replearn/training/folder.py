@@ -29,6 +29,7 @@ FILE, LOCK = "recipe.yaml", ".lock"
 # How a run is carried out; all other settings decide what comes out of it.
 INCIDENTAL = {
     "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
+    "license", "language", "tags",
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
     "allow_change", "on_nonfinite", "max_skipped", "samples",
 }  # fmt: skip

@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from hf_replearn.sharing.card import card
+from hf_replearn.sharing.names import in_words
 
 AUTHOR = """
 import timm, torch
@@ -90,11 +91,13 @@ def test_a_pushed_encoder_loads_anywhere_and_nothing_else_was_pushed(python, loo
         path.write_text(file)
     Image.radial_gradient("L").resize((48, 40)).save(tmp_path / "image.png")
     report.save(tmp_path / "out")
-    (tmp_path / "out/README.md").write_text(card(report, "out", repo_id="tester/x"), encoding="utf-8")
+    report.repo_id = "tester/x"
+    (tmp_path / "out/README.md").write_text(card(report, "out"), encoding="utf-8")
 
     author = python(AUTHOR)
     assert author.returncode == 0, author.stderr
-    assert author.stdout.split() == [f"{loopback_hub.url}/tester/x"] * 2
+    assert [line for line in author.stdout.splitlines() if "//" in line] == [f"{loopback_hub.url}/tester/x"] * 2
+    assert ": .env, optimizer.pt, pretraining/scaler.pkl, train.log, training_args.bin\n" in author.stdout
     assert [loopback_hub.repositories[name].private for name in ("tester/x", "tester/secret")] == [False, True]
     pushed = loopback_hub.repositories["tester/x"].files
     expected = "README.md config.json log.jsonl model.safetensors pretraining/modeling_simclr.py report.json"
@@ -104,8 +107,8 @@ def test_a_pushed_encoder_loads_anywhere_and_nothing_else_was_pushed(python, loo
 
     results = ModelCard(pushed["README.md"].decode()).data.eval_results
     trained = json.loads(pushed["report.json"])["rows"]["SimCLR"]
-    assert {result.metric_type: result.metric_value for result in results} == {
-        metric: round(value, 4) for metric, value in trained.items() if not metric.endswith("_ci95")
+    assert {result.metric_name: result.metric_value for result in results} == {
+        in_words(metric): round(value, 4) for metric, value in trained.items() if not metric.endswith("_ci95")
     }
 
     reader = python(READER, HF_TOKEN="")
@@ -126,8 +129,8 @@ def test_the_repository_is_named_before_training(python, arguments, repo_id):
         ({"HF_TOKEN": ""}, r"--push_to_hub needs a token: run `hf auth login` or set HF_TOKEN"),
         ({"HF_TOKEN": "hf_wrong"}, r"--push_to_hub: \S+ refuses the token \(status 401\): run `hf auth login` or .*"),
         ({"HF_TOKEN": "hf_loopback_read"}, r"--push_to_hub needs a token that may write, this one may only read: .*"),
-        ({"HF_HUB_OFFLINE": "1"}, r"cannot push while HF_HUB_OFFLINE=1: unset it, or leave out --push_to_hub"),
-        ({"HF_ENDPOINT": "http://127.0.0.1:1"}, r"--push_to_hub cannot reach http://127.0.0.1:1: .*refused.*"),
+        ({"HF_HUB_OFFLINE": "1"}, r"--push_to_hub: HF_HUB_OFFLINE=1 forbids the network: unset it"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:1"}, r"--push_to_hub: http://127.0.0.1:1 cannot be reached: .*refused.*"),
     ],
 )
 def test_a_push_that_cannot_work_is_one_line_before_training(python, environment, message):

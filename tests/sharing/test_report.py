@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from hf_replearn.sharing.report import Report, family_and_task
+from hf_replearn.sharing.names import family_and_task
+from hf_replearn.sharing.report import Report
 
 
 def test_a_report_survives_its_file_and_keeps_the_order_of_its_rows(report, tmp_path):
