@@ -261,6 +261,7 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
     from hf_replearn.encoders.load import load_network
     from hf_replearn.encoders.pooling import Pooling
     from hf_replearn.evaluation.finetune import finetune, score
+    from hf_replearn.sharing.export import save_native
 
     load = partial(load_network, checkpoint=task.settings.model, config=task.config, pretrained=pretrained)
 
@@ -279,7 +280,7 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
             found |= {metric + name: value for metric, value in scores.items()}
             keep = layer is None and pretrained and seed == task.settings.seed and len(rows) == task.largest
             if keep and args.process_index == 0:
-                network.save_pretrained(Path(task.settings.output_dir, "model"))
+                save_native(network, Path(task.settings.output_dir, "model"))
                 task.processor.save_pretrained(Path(task.settings.output_dir, "model"))
         return found
 

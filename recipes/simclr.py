@@ -105,7 +105,7 @@ def main(settings: SimCLRSettings) -> None:
     from hf_replearn.evaluation.suite import suite
     from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
     from hf_replearn.representation import ImagePreprocessor, extract, labels_of, pca
-    from hf_replearn.sharing.export import export_timm
+    from hf_replearn.sharing.export import export_timm, save_native
     from hf_replearn.sharing.hub import push
     from hf_replearn.sharing.results import check_sharing, write_results
     from hf_replearn.training import optimizers
@@ -229,7 +229,7 @@ def main(settings: SimCLRSettings) -> None:
         std=backbone.std,
         crop_pct=settings.crop_pct,
     )
-    model.save_pretrained(out / "pretraining")
+    save_native(model, out / "pretraining")
     report = describe(settings, trainer, data, backbone, exported, judged)
     write_results(report, out, repo_id=repo_id)
     print(f"\n{report.table()}\n\nencoder and card: {out}\nto go on training: {out / 'pretraining'}")

@@ -17,10 +17,10 @@ from hf_replearn.data.tokenization import Kind, check_text, ends, find_tokenizer
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.settings import changed
-from hf_replearn.sharing.card import card
-from hf_replearn.sharing.hub import check_token, push
-from hf_replearn.sharing.page import write_page
+from hf_replearn.sharing.export import save_native
+from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.report import Report
+from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training.checkpoints import checkpoints
 from hf_replearn.training.folder import check_folder
@@ -64,13 +64,13 @@ def open_texts(
     kind: of a tokenizer that is trained. ended: whether rows end as texts do, see pack_rows. check: raises InputError
     for a tokenizer that does not suit the method. Raises InputError for whatever the user has to mend.
     """
-    out, length, repo_id = Path(settings.output_dir), settings.sequence_length, None
+    length, repo_id = settings.sequence_length, None
     with args.main_process_first(desc="reading the text"):
         if settings.init is not None:
             refuse_checkpoint(settings.init, "--init")
         if args.process_index == 0:
-            repo_id = check_token(out, settings.hub_model_id) if settings.push_to_hub else None
             check_folder(settings)
+            repo_id = check_sharing(settings)
         corpus = load_corpora(
             settings.dataset,
             text_column=settings.text_column,
@@ -146,7 +146,7 @@ def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
 
 def save(model: PreTrainedModel, texts: Texts, report: Report, out: Path) -> None:
     """The result, before anything that is only for show: the native model, its tokenizer, the report."""
-    model.save_pretrained(out)
+    save_native(model, out)
     texts.tokenizer.save_pretrained(out)
     report.save(out)
 
@@ -169,12 +169,7 @@ def show(
         report.training.held_out["token frequencies"] = frequencies
     said, note = try_to_show("samples", lambda: samples(report.settings["samples"] or held_out_texts(texts.corpus)))
     report.samples = said if note is None else note
-    report.save(out)
-    try_to_show("the page", lambda: write_page(out))
-    try_to_show(
-        "the card",
-        lambda: (out / "README.md").write_text(card(report, out, repo_id=texts.repo_id), encoding="utf-8"),
-    )
+    write_results(report, out, repo_id=texts.repo_id)
     try_to_show("the table", lambda: print(f"\n{report.held_out_table()}"))
     print(f"\n{report.samples}\n\nmodel and card: {out}")
     if texts.repo_id:

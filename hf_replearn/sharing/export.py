@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from timm.models.resnet import ResNet
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 
 UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
 
@@ -122,6 +122,14 @@ def fold_cifar_stem(encoder: nn.Module, architecture: str, arguments: dict) -> n
     state |= {"conv1.weight": copies, "maxpool.0.weight": combine}
     folded.load_state_dict(state)
     return folded.train(encoder.training)
+
+
+def save_native(model: PreTrainedModel, folder: str | Path) -> None:
+    """`model.save_pretrained(folder)`, its weights readable by whom the other files are: safetensors makes them 600."""
+    model.save_pretrained(folder)
+    mode = Path(folder, "config.json").stat().st_mode
+    for path in Path(folder).glob("*.safetensors"):
+        path.chmod(mode)
 
 
 def export_sentence_transformers(folder: str | Path, *, max_length: int, pooling: str = "mean") -> None:
