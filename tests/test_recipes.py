@@ -155,7 +155,7 @@ def test_cached_gradients_and_a_checkpoint_to_start_from(photos, tmp_path):
     assert simclr(*settings, "--output_dir", str(tmp_path / "b")) == 0
     report = json.loads((tmp_path / "b" / "report.json").read_text())
     assert report["training"]["examples"] == 64
-    assert report["encoder"]["initialized_from"] == str(tmp_path / "a")
+    assert report["encoder"]["initialized_from"] == "a"  # and not where it lies on this machine
 
 
 @pytest.fixture
