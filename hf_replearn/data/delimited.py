@@ -1,7 +1,8 @@
 """What a .csv or .tsv file says: its separator, its quotes, its columns and their types, found in the whole file.
 
-pandas guesses types ten thousand rows at a time, takes "None" and "NA" for nothing, `007` for 7, the first row of a file
-without a header for one, and lets an open quote swallow rows. So a file is looked through first, and read as strings.
+pandas guesses types ten thousand rows at a time, takes "None" and "NA" for nothing, `007` for 7, the first row of a
+file without a header for one, and lets an open quote swallow rows. So a file is looked through first, then read as
+strings.
 """
 
 from __future__ import annotations
@@ -206,8 +207,8 @@ def _records(sheet: Sheet, lines: Iterator[str], *, quotes: bool) -> Sheet:
         for row in reader:
             if len(row) > width:
                 raise InputError(
-                    f"line {reader.line_num} of {sheet.file!r} has {len(row)} fields, and its header {width}: texts that "
-                    f"hold {SEPARATORS[sheet.separator]} must stand in double quotes"
+                    f"line {reader.line_num} of {sheet.file!r} has {len(row)} fields, and its header {width}: texts "
+                    f"that hold {SEPARATORS[sheet.separator]} must stand in double quotes"
                 )
             for place, value in enumerate(row):
                 if value and types[place] < 3:
@@ -230,7 +231,7 @@ def _tabbed(sheet: Sheet, text: str) -> Sheet:
     if not _has_quotes(text):
         return replace(_records(sheet, io.StringIO(text, newline=""), quotes=True), quotes=None)
     width = len(sheet.columns)
-    lines = [line for line in text.splitlines() if line]
+    lines = [line for line in re.split(r"\r\n|\n|\r", text) if line]
     plain = all(line.count("\t") == width - 1 for line in lines)
     try:
         quoted = _records(sheet, io.StringIO(text, newline=""), quotes=True)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import datasets
 from PIL import Image
 
 from hf_replearn.data.splits import ABOUT, PACKED, TRAIN, counts, image_places, printable, some, table_places
@@ -39,12 +40,12 @@ READS = {
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 SYSTEM_FOLDERS = {"__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 SYSTEM, NOT_ASKED, BESIDE = "hidden or of the system", "not one of --files", "about the data, not part of it"
+LOOP, OUTPUT = "a link to a folder that it lies in", "the output of a run"
 PROGRAMS = {
     ".py", ".ipynb", ".sh", ".bat", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".log", ".bib", ".cff", ".md5",
     ".sha1", ".sha256",
 }  # fmt: skip
 METADATA = re.compile(r"metadata\.(csv|jsonl|parquet)", re.IGNORECASE)  # of datasets' imagefolder
-NO_CLASSES = {"images", "imgs", "jpegimages", "annotations", "masks", "labels", "bboxes", "segmentations", "trimaps"}
 
 
 class LeftOut(NamedTuple):
@@ -103,10 +104,7 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
     if saved is not None:
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
     kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files))
-    lost = [
-        item for item in left_out if item.reason not in (SYSTEM, NOT_ASKED) and "link to a folder" not in item.reason
-    ]
-    lost += [item for item in others if item.reason != BESIDE]
+    lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT)]
     if kind == "images":
         places = image_places(path, used, [item.file for item in lost])
     else:
@@ -138,15 +136,21 @@ def walk(root: str) -> tuple[list[str], list[LeftOut]]:
         folder, linked = (folders.pop(), False) if folders else (links.pop(0), True)
         place = os.path.join(root, folder)
         if linked and _is_loop(root, place):
-            left_out.append(LeftOut(f"{printable(folder)}/", "a link to a folder that it lies in"))
+            left_out.append(LeftOut(f"{printable(folder)}/", LOOP))
             continue
         about = os.stat(place)
+        if folder and os.path.realpath(place) == os.path.realpath(datasets.config.HF_DATASETS_CACHE):
+            left_out.append(LeftOut(f"{printable(folder)}/", SYSTEM))
+            continue
         if (first := seen.setdefault((about.st_dev, about.st_ino), folder)) != folder:
             raise InputError(f"{folder!r} and {first!r} are one folder in {root!r}, by a link: leave one of them out")
         try:
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
         except OSError as error:
             raise InputError(f"the folder {place!r} cannot be read: {error.strerror}") from error
+        if folder and any(entry.name == "recipe.yaml" for entry in entries):
+            left_out.append(LeftOut(f"{printable(folder)}/", OUTPUT))
+            continue
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             what, reason = _what(entry)

@@ -1,121 +1,364 @@
-"""From the name of a dataset to its splits, with all their columns."""
+"""From the name of a dataset to its splits, with all their columns, and to what of it is not used."""
 
 from __future__ import annotations
 
+import errno
 import glob
+import json
 import os
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import datasets
-from datasets import ClassLabel, Dataset
-from PIL import Image
+import pyarrow
+import pyarrow.parquet
+from datasets import ClassLabel, Dataset, IterableDataset, Value
 
 from hf_replearn.data import toy
+from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, opened
+from hf_replearn.data.inventory import FORMATS as FORMATS
+from hf_replearn.data.inventory import NOT_ASKED, READS, SUFFIXES, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
+from hf_replearn.data.metadata import with_metadata
+from hf_replearn.data.splits import MORE, WORDS, printable, some
 from hf_replearn.errors import InputError
 
-# Raster formats only: Pillow would start Ghostscript for PostScript that calls itself .png.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-TABLES = {"parquet": (".parquet",), "arrow": (".arrow",)}
-TEXTS = TABLES | {"json": (".jsonl", ".json"), "csv": (".csv",), "text": (".txt",)}  # a paragraph of .txt is a row
+# What the splits of a dataset may be called, in the order in which they are looked for.
 SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+HEAD = 16 << 20  # characters that are looked at of a file that is streamed
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as it was found.
+
+    name:     what a card may show: the Hub id, or the last part of the path. hub_id: None for local data.
+    kind:     of its files, a key of inventory.SUFFIXES; "saved", "hub" or "toy".
+    splits:   rows with all columns. For images, `image` is datasets.Image(decode=False).
+    files:    split -> its files, relative; empty where there is but one file, or none here.
+    left_out: files that are not used, and why.
+    """
+
+    name: str
+    hub_id: str | None
+    kind: str
+    splits: dict[str, Dataset | IterableDataset]
+    files: dict[str, list[str]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def taken(self, parts: dict[str, str], *, left_out: Sequence[LeftOut] = ()) -> str:
+        """One line of what is used.
+
+        parts:    split -> what is taken of it, in words, such as "1,000 rows of column `text`".
+        left_out: rows that are not used, besides the files.
+        """
+        words = []
+        for split, what in parts.items():
+            files = self.files.get(split, [])
+            named = f" ({some(files)})" if 0 < len(files) <= 3 else ""
+            words.append(f"{split}: {counted(len(files), 'file')}{named}, {what}" if files else f"{split}: {what}")
+        unused = [split for split in self.splits if split not in parts]
+        if unused:
+            words.append(
+                "not used: " + ", ".join(f"the split {split!r}{_rows(self.splits[split])}" for split in unused)
+            )
+        out = [item for item in [*self.left_out, *left_out] if item.reason not in (SYSTEM, NOT_ASKED)]
+        if out:
+            words.append(f"left out: {len(out):,} ({some(map(str, out))})")
+        for reason in (SYSTEM, NOT_ASKED):
+            if count := sum(item.reason == reason for item in self.left_out):
+                words.append(f"{count:,} {reason}")
+        return "; ".join(words)
+
+
+def load_source(
+    dataset: str,
+    *,
+    purpose: str,
+    files: Sequence[str] = (),
+    config: str | None = None,
+    streaming: bool = False,
+) -> Source:
+    """Finds a dataset: toy, a local file or folder, or a Hub id.
+
+    purpose:   "images", "texts" or "labels": what is looked for in a folder (see inventory.READS).
+    files:     patterns of the files of a folder that are meant.
+    config:    of a Hub dataset that has several.
+    streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
+
+    Raises InputError for whatever the user has to mend: see `take_inventory`.
+    """
+    if dataset == "toy":
+        return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
+    path = local_path(dataset)
+    if path is None:
+        complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
+        found = _read(complaint, partial(datasets.load_dataset, dataset, config, streaming=streaming))
+        return Source(dataset, dataset, "hub", _usual_names(dict(found)))
+    inventory = take_inventory(path, purpose=purpose, files=files)
+    left_out = list(inventory.left_out)
+    name = os.path.basename(os.path.abspath(path))
+    if inventory.kind == "saved":
+        saved = _read(f"{dataset!r} cannot be read", partial(datasets.load_from_disk, inventory.paths("train")[0]))
+        splits = _usual_names(dict(saved)) if isinstance(saved, dict) else {"train": saved}
+        return Source(name, None, "saved", splits, left_out=left_out)
+    if inventory.kind == "images":
+        splits = _images(inventory)
+        if inventory.metadata:
+            splits = with_metadata(inventory, splits, _metadata_rows(inventory), left_out)
+    else:
+        splits = _tables(inventory, streaming=streaming)
+    shown = {split: found for split, found in inventory.splits.items() if found != [""]}
+    return Source(name, None, inventory.kind, splits, shown, left_out)
+
+
+TEXTS = {kind: SUFFIXES[kind] for kind in READS["texts"]}
 
 
 def load_splits(dataset: str) -> dict[str, Dataset]:
-    """All splits and columns of an image `dataset`: toy, a path, or a Hub id."""
-    if dataset == "toy":
-        return toy.digits()
-    splits = load_tables(dataset, TABLES)
-    if splits is None and Path(dataset).is_file():
-        raise InputError(f"{dataset!r} is neither a folder nor a .parquet or .arrow file")
-    return _load_folder(os.path.abspath(dataset)) if splits is None else splits
+    """All splits and columns of an image `dataset`."""
+    return load_source(dataset, purpose="images").splits
 
 
-def load_tables(
-    dataset: str, builders: dict[str, tuple[str, ...]], *, config: str | None = None, streaming: bool = False
-) -> dict[str, Dataset] | None:
-    """All splits and columns of a Hub id, a `save_to_disk` folder, or files of the first of `builders` that has any.
+def load_tables(dataset: str, builders: dict, *, config: str | None = None) -> dict[str, Dataset] | None:
+    """All splits and columns of a labelled `dataset`, None for a folder of images."""
+    source = load_source(dataset, purpose="labels", config=config)
+    return None if source.kind == "images" else source.splits
 
-    builders:  name of a datasets builder -> suffixes of its files.
-    config:    of a Hub dataset that has several.
-    streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
-    Returns None where a path has no such files.
-    """
-    path = Path(dataset)
-    if not path.exists():
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
-            raise InputError(f"there is no folder or file {dataset!r}")
-        complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
-        return _read(complaint, datasets.load_dataset, dataset, config, streaming=streaming)
-    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
-        saved = _read(f"{dataset!r} cannot be read", datasets.load_from_disk, dataset)
-        return saved if isinstance(saved, dict) else {"train": saved}
-    for builder, suffixes in builders.items():
-        tables = sorted(
-            file for suffix in suffixes for place in ("", "data/") for file in path.glob(f"{place}*{suffix}")
-        )
-        words = {str(table): re.split(r"[-_.]", table.name)[0] for table in tables}
-        if path.is_file() and path.suffix in suffixes:
-            words = {dataset: "train"}
-        if words:
-            files = {split: [glob.escape(file) for file in files] for split, files in _by_split(words).items()}
-            more = {"sample_by": "paragraph"} if builder == "text" else {}
-            read = partial(datasets.load_dataset, builder, data_files=files, streaming=streaming, **more)
-            return _read(f"{dataset!r} cannot be read", read)
+
+def local_path(dataset: str) -> str | None:
+    """The path that `dataset` is, `~` expanded; None for what may be a Hub id. InputError for a path to nothing."""
+    if not dataset.strip():
+        raise InputError("--dataset is empty: give a folder, a file, a Hub id or toy")
+    path = os.path.expanduser(dataset)
+    if os.path.lexists(path):
+        return path
+    is_path = (
+        dataset[0] in "./~\\" or dataset.count("/") > 1 or dataset.endswith("/") or kind_of(dataset)[0] is not None
+    )
+    if is_path or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
+        raise InputError(f"there is no folder or file {dataset!r}")
     return None
 
 
-def _read(complaint: str, load, *args, **kwargs) -> dict[str, Dataset]:
-    """load(...), whose failures datasets puts into many classes; all are the user's to mend."""
-    try:
-        return load(*args, **kwargs)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{complaint}: {' '.join(str(error).split())}") from error
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`, `1,000 files`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _load_folder(root: str) -> dict[str, Dataset]:
-    """The class of an image is its first folder, as for torchvision's ImageFolder; without folders there are no labels.
+def _rows(rows: Dataset | IterableDataset) -> str:
+    return "" if isinstance(rows, IterableDataset) else f" ({counted(len(rows), 'row')})"
 
-    datasets' own "imagefolder" does not fit: it finds splits in file names (cat/test_1.png leaves train), takes flat
-    train/ and test/ for two classes, and passes over a class folder that is a symbolic link.
-    """
-    suffixes = {suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS}
-    files = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith((".", "__"))]
-        names = [name for name in names if os.path.splitext(name)[1].lower() in suffixes and name[0] != "."]
-        files += [os.path.relpath(os.path.join(folder, name), root) for name in names]
-    if not files:
-        raise InputError(f"there are no images in {root!r}")
 
-    splits = _by_split({file: file.split(os.sep)[0] for file in sorted(files)})
-    level = int(files[0].split(os.sep)[0] in SPLITS)  # of the class folders, counted from root
-    labels = {split: [next(iter(f.split(os.sep)[level:-1]), None) for f in files] for split, files in splits.items()}
-    classes = set(labels["train"]) - {None}
+def _usual_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
+    """Splits of the Hub by their usual names: `dev` is validation, where there is none of that name."""
+    words = WORDS | MORE
+    usual = [words.get(split.lower(), split) for split in splits]
+    return {
+        name if usual.count(name) == 1 else split: rows
+        for name, (split, rows) in zip(usual, splits.items(), strict=True)
+    }
+
+
+# ---- images
+
+
+def _images(inventory: Inventory) -> dict[str, Dataset]:
+    """`image`, and `label` where there are several class folders."""
+    classes = set(inventory.classes["train"]) - {None}
     loaded = {}
-    for split, files in splits.items():
-        columns = {"image": [os.path.join(root, file) for file in files]}
+    for split, labels in inventory.classes.items():
+        columns = {"image": inventory.paths(split)}
         features = {"image": datasets.Image(decode=False)}
         if len(classes) > 1:
-            if strange := set(labels[split]) - classes - {None}:
-                raise InputError(f"{root!r} has a class {min(strange)!r} in {split!r} that is not in 'train'")
-            columns["label"], features["label"] = labels[split], ClassLabel(names=sorted(classes))
+            if strange := set(labels) - classes - {None}:
+                raise InputError(f"{inventory.root!r} has a class {min(strange)!r} in {split!r} that is not in 'train'")
+            columns["label"], features["label"] = labels, ClassLabel(names=sorted(classes))
         loaded[split] = Dataset.from_dict(columns, features=datasets.Features(features))
     return loaded
 
 
-def _by_split(words: dict[str, str]) -> dict[str, list[str]]:
-    """Files by split, from the word of each file's name that would name a split; all are train where none does."""
-    found = set(words.values())
-    if not found & SPLITS.keys():
-        return {"train": list(words)}
-    if "train" not in found or found - SPLITS.keys():
-        raise InputError(
-            f"are these splits or classes? {', '.join(sorted(found)[:6])}: call splits train, test and validation, "
-            "with nothing else beside them, and classes otherwise"
+def _metadata_rows(inventory: Inventory) -> dict[str, list[dict]]:
+    """The rows of each metadata file."""
+    found = {}
+    for name in inventory.metadata:
+        kind = kind_of(name)[0]
+        alone = Inventory(inventory.root, kind, {"train": [name]})
+        found[name] = _tables(alone, streaming=False)["train"].to_list()
+    return found
+
+
+# ---- tables and texts
+
+
+def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | IterableDataset]:
+    """The rows of each split, read by datasets' own builders."""
+    files = {split: inventory.paths(split) for split in inventory.splits}
+    if inventory.kind == "csv":
+        return _delimited(files, streaming=streaming)
+    loaded = {}
+    for split, paths in files.items():
+        _check_columns(inventory.kind, paths)
+        more = {"sample_by": "paragraph", "encoding": "utf-8-sig"} if inventory.kind == "text" else {}
+        if streaming and inventory.kind in ("text", "json"):
+            _check_heads(paths)
+        loaded[split] = _load(inventory.kind, paths, streaming=streaming, **more)
+    return loaded
+
+
+def _load(builder: str, paths: list[str], *, streaming: bool, **more) -> Dataset | IterableDataset:
+    paths = [os.path.abspath(path) for path in paths]
+    load = partial(
+        datasets.load_dataset, builder, data_files={"train": list(map(glob.escape, paths))}, streaming=streaming, **more
+    )
+    return _read(f"{some(paths)} cannot be read", load, builder=builder, paths=paths)["train"]
+
+
+def _delimited(files: dict[str, list[str]], *, streaming: bool) -> dict[str, Dataset | IterableDataset]:
+    """The rows of .csv and .tsv files: strings, but for columns that hold nothing but numbers in all splits."""
+    sheets = {
+        split: [look_through(path, most=HEAD if streaming else None) for path in paths]
+        for split, paths in files.items()
+    }
+    types: dict[str, int] = {}
+    for sheet in sum(sheets.values(), []):
+        for column, kind in zip(sheet.columns, sheet.types, strict=True):
+            types[column] = max(types.get(column, 0), TYPES.index(kind))
+    loaded = {}
+    for split, found in sheets.items():
+        first = _alike(found)
+        rows = _load(
+            "csv",
+            files[split],
+            streaming=streaming,
+            features=datasets.Features({column: Value("string") for column in first.columns}),
+            sep=first.separator,
+            skipinitialspace=first.spaces,
+            quoting=3 if first.quotes is False else 0,
+            keep_default_na=False,
+            na_values=[""],
         )
-    splits = {}
-    for file, word in words.items():
-        splits.setdefault(SPLITS[word], []).append(file)
-    return splits
+        for column in first.columns:
+            if TYPES[types[column]] in ("int64", "float64"):
+                rows = rows.cast_column(column, Value(TYPES[types[column]]))
+        loaded[split] = rows
+    return loaded
+
+
+def _alike(sheets: list[Sheet]) -> Sheet:
+    """One sheet for the files of a split. InputError where they differ in columns, separators or quotes."""
+    first = next((sheet for sheet in sheets if sheet.quotes is not None), sheets[0])
+    for sheet in sheets:
+        if set(sheet.columns) != set(first.columns):
+            raise InputError(
+                f"{first.file!r} has the columns {', '.join(first.columns)}; {sheet.file!r} "
+                f"{', '.join(sheet.columns)}: say with --files which are meant"
+            )
+        if sheet.separator != first.separator or sheet.spaces != first.spaces:
+            raise InputError(f"{first.file!r} and {sheet.file!r} divide their columns differently: write them alike")
+        if sheet.quotes not in (None, first.quotes):
+            raise InputError(
+                f"one of {first.file!r} and {sheet.file!r} has quotes around texts, the other within: write them alike"
+            )
+    return first
+
+
+def _check_columns(kind: str, paths: list[str]) -> None:
+    """Files of one split have the same columns. InputError names two that have not."""
+    if len(paths) < 2 or kind not in ("parquet", "json"):
+        return
+    columns = {path: names for path in paths if (names := _columns(kind, path))}
+    first = next(iter(columns), "")
+    for path, names in columns.items():
+        more, fewer = names - columns[first], columns[first] - names
+        if more and fewer or (kind == "parquet" and (more or fewer)):
+            raise InputError(
+                f"{first!r} has the columns {', '.join(sorted(columns[first]))}; {path!r}, {', '.join(sorted(names))}: "
+                "say with --files which are meant"
+            )
+
+
+def _columns(kind: str, path: str) -> set[str]:
+    if kind == "parquet":
+        read = partial(pyarrow.parquet.read_schema, path)
+        return set(_read(f"{path!r} is damaged, or no parquet file", read).names)
+    with opened(path) as file:
+        line = file.readline(1 << 20).removeprefix(b"\xef\xbb\xbf").strip()
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return set()  # an array over many lines, or what datasets will complain of
+    row = row[0] if isinstance(row, list) and row else row
+    return set(row) if isinstance(row, dict) else set()
+
+
+def _check_heads(paths: list[str]) -> None:
+    """The first megabyte of each file is UTF-8: a stream would find out in the middle of the training."""
+    for path in paths:
+        with opened(path) as file:
+            head = file.read(1 << 20)
+        try:
+            head.decode()
+        except UnicodeDecodeError as error:
+            if error.start < len(head) - 4:
+                raise InputError(not_utf8(path)) from error
+
+
+# ---- failures of readers
+
+
+def _read(complaint: str, load: Callable, *, builder: str = "", paths: Sequence[str] = ()):
+    """load(), whose failures datasets puts into many classes, one behind the other; all are the user's to mend."""
+    try:
+        return load()
+    except (
+        OSError, ValueError, RuntimeError, EOFError, KeyError, TypeError, ImportError, pyarrow.ArrowException,
+        datasets.exceptions.DatasetsError,
+    ) as error:  # fmt: skip
+        if isinstance(error, InputError):
+            raise
+        raise InputError(_cause(complaint, error, builder, paths)) from error
+
+
+def _cause(complaint: str, error: BaseException, builder: str, paths: Sequence[str]) -> str:
+    """What is wrong, in one line: with the file and the byte or line, where that can be found."""
+    chain = [error]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
+        chain.append(deeper)
+    full = [link for link in chain if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)]
+    if full:
+        return f"no space is left for datasets' cache in {str(datasets.config.HF_DATASETS_CACHE)!r} (HF_DATASETS_CACHE)"
+    for path in paths:
+        found = not_utf8(path) if builder in ("json", "text") else None
+        found = found or (_bad_line(path) if builder == "json" else _damage(path) if builder == "arrow" else None)
+        if found:
+            return found
+    if any(isinstance(link, datasets.arrow_writer.SchemaInferenceError) for link in chain):
+        return f"{complaint}: there is nothing in it"
+    told = [link for link in chain if "error occurred while generating" not in str(link)] or chain
+    return f"{complaint}: {' '.join(str(told[0]).split())[:500]}"
+
+
+def _bad_line(path: str) -> str | None:
+    """The first line of JSON lines that is no JSON."""
+    start = 0
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                json.loads(line.removeprefix(b"\xef\xbb\xbf")) if line.strip() else None
+            except (ValueError, RecursionError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+                more = "" if number > 1 or line.lstrip()[:1] != b"[" else ", nor is the file an array"
+                return f"line {number} of {path!r} (byte {start:,}) is no JSON: {reason}{more}"
+            start += len(line)
+    return None
+
+
+def _damage(path: str) -> str | None:
+    try:
+        with pyarrow.memory_map(path) as file:
+            pyarrow.ipc.open_stream(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        return f"{printable(path)!r} is damaged, or no arrow file: {' '.join(str(error).split())}"
+    return None

@@ -20,6 +20,7 @@ ABOUT = re.compile(
     r"|(md5|sha1|sha256)sums?|checksums?|config|setup|pyproject|package|requirements)([-_ .].*)?",
     re.IGNORECASE,
 )
+NO_CLASSES = {"images", "imgs", "jpegimages", "annotations", "masks", "labels", "bboxes", "segmentations", "trimaps"}
 TRAIN, TEST, VALIDATION = "train", "test", "validation"
 WORDS = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST, "eval": TEST, "evaluation": TEST}
 WORDS |= dict.fromkeys(("validation", "validate", "valid", "val", "dev"), VALIDATION)
@@ -65,10 +66,11 @@ def _splits_of(path: str, names: dict[str, str], *, titles: bool) -> dict[str, s
     if not words or (titles and not strict and not alike and (others or len(rests) > 1 or TRAIN not in splits)):
         return {}
     if others:
+        shown = ", ".join(map(printable, sorted(names)[:6]))
         raise InputError(
-            f"are these in {path!r} splits: {some(strict or words)}? Beside them is {some(others)}. Call splits train, "
-            "test and validation with nothing else beside them, call classes and parts otherwise, or say with "
-            "--files which files are meant"
+            f"are these in {path!r} splits, or classes and parts of one: {shown}{', …' * (len(names) > 6)}? "
+            f"{some(strict or words)} would be splits, {some(others)} not: call splits train, test and validation, "
+            "with nothing else beside them, call other things otherwise, or say with --files which files are meant"
         )
     if len(rests) > 1 and len(splits) > 1:
         raise InputError(
@@ -120,7 +122,9 @@ def image_places(path: str, used: list[str], lost: list[str]) -> dict[str, tuple
     if not splits:
         _refuse_splits_below(path, folders, level)
         _refuse_lost_folders(path, paths.values(), _in_folders(lost, level), levels=(level,))
-        return {name: (TRAIN, parts[level] if len(parts) > level + 1 else None) for name, parts in paths.items()}
+        places = {name: (TRAIN, parts[level] if len(parts) > level + 1 else None) for name, parts in paths.items()}
+        _refuse_odd_classes(path, places)
+        return places
     if loose := [name for name, parts in paths.items() if len(parts) == level + 1]:
         raise InputError(
             f"are these in {path!r} splits or classes: {some(splits)}? Images lie beside them, {some(loose)}: put "
@@ -131,9 +135,27 @@ def image_places(path: str, used: list[str], lost: list[str]) -> dict[str, tuple
         deep += 1
     _refuse_lost_folders(path, paths.values(), _in_folders(lost, level), levels=(level,))
     _refuse_lost_folders(path, paths.values(), _in_folders(lost, deep), levels=(level, deep))
-    return {
+    places = {
         name: (splits[parts[level]], parts[deep] if len(parts) > deep + 1 else None) for name, parts in paths.items()
     }
+    _refuse_odd_classes(path, places)
+    return places
+
+
+def _refuse_odd_classes(path: str, places: dict[str, tuple[str, str | None]]) -> None:
+    """Classes called `images` and `annotations`, and a class `test` in train/ alone, are more likely something else."""
+    where = defaultdict(set)
+    for split, label in places.values():
+        where[label].add(split)
+    splits = set().union(*where.values())
+    for label in sorted(filter(None, where)):
+        odd = label.lower() in NO_CLASSES and len(where) > 1
+        nested = (word := word_of(label)) is not None and not word.rest and len(splits) > 1 and where[label] != splits
+        if odd or nested:
+            raise InputError(
+                f"is {label!r} a class of {path!r}, beside {some(sorted(filter(None, where.keys() - {label})))}, or a part "
+                "of another kind? Leave out with --files what is no class, or call the class otherwise"
+            )
 
 
 def _wraps_splits(folders: list[tuple[str, ...]], splits: dict[str, str], level: int, deep: int) -> bool:

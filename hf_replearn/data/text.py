@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 import datasets
+import numpy as np
+import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
-from hf_replearn.data import toy
-from hf_replearn.data.sources import TEXTS, load_tables
+from hf_replearn.data.inventory import LeftOut
+from hf_replearn.data.sources import counted, load_source
 from hf_replearn.errors import InputError
 
 HOLD_OUT_SHARE, HOLD_OUT_MOST = 0.02, 2_000  # of the documents, where the data has no validation split
@@ -23,8 +24,10 @@ class Corpus:
 
     name:        what a card may show: the Hub id, or the last part of the path.
     hub_id:      None for local data.
-    train, test: column `text`. Both IterableDataset when streamed.
+    train, test: column `text`, every one with something in it. Both IterableDataset when streamed.
     test_source: where test comes from, in words.
+    taken:       one line of what was used of the source, and what was not.
+    left_out:    the files and rows that are not used.
     """
 
     name: str
@@ -32,18 +35,25 @@ class Corpus:
     train: Dataset | IterableDataset
     test: Dataset | IterableDataset
     test_source: str
+    taken: str = ""
+    left_out: list[LeftOut] = field(default_factory=list)
 
     def texts(self, characters: int) -> Iterator[str]:
         """Documents of train from its beginning, until there are about so many characters of them."""
         for row in self.train:
             if characters <= 0:
                 return
-            yield row["text"] or ""
-            characters -= len(row["text"] or "")
+            yield row["text"]
+            characters -= len(row["text"])
 
 
 def load_corpora(
-    names: Sequence[str], *, text_column: str | None = None, config: str | None = None, streaming: bool = False
+    names: Sequence[str],
+    *,
+    text_column: str | None = None,
+    config: str | None = None,
+    streaming: bool = False,
+    files: Sequence[str] = (),
 ) -> Corpus:
     """One corpus of several (BERT's is Wikipedia and BookCorpus), their documents shuffled; see `load_corpus`.
 
@@ -51,7 +61,9 @@ def load_corpora(
     """
     if streaming and len(names) > 1:
         raise InputError(f"--streaming reads one dataset, got {', '.join(names)}: put their files into one folder")
-    parts = [load_corpus(name, text_column=text_column, config=config, streaming=streaming) for name in names]
+    parts = [
+        load_corpus(name, text_column=text_column, config=config, streaming=streaming, files=files) for name in names
+    ]
     if len(parts) == 1:
         return parts[0]
     return Corpus(
@@ -60,50 +72,81 @@ def load_corpora(
         train=_shuffled([part.train for part in parts]),
         test=_shuffled([part.test for part in parts]),
         test_source="; ".join(f"{part.test_source} of {part.name}" for part in parts),
+        taken="\n".join(f"{part.name}: {part.taken}" for part in parts),
+        left_out=[LeftOut(f"{part.name}/{file}", reason) for part in parts for file, reason in part.left_out],
     )
 
 
 def load_corpus(
-    dataset: str, *, text_column: str | None = None, config: str | None = None, streaming: bool = False
+    dataset: str,
+    *,
+    text_column: str | None = None,
+    config: str | None = None,
+    streaming: bool = False,
+    files: Sequence[str] = (),
 ) -> Corpus:
     """Loads documents and sets some apart.
 
-    dataset: `toy` (the prose of Python's documentation); a .parquet, .arrow, .jsonl, .json, .csv or .txt file, or a
-        folder of {train,validation,test}.* of them (a paragraph of .txt is a document); a `save_to_disk` folder; or a
+    dataset: `toy` (the prose of Python's documentation); a file or a folder of parquet, arrow, json, csv, tsv or txt
+        files, packed or not (a paragraph of .txt is a document), see data.inventory; a `save_to_disk` folder; or a
         Hub id.
     text_column: needed where there is no column `text` and several columns hold strings.
     config: of a Hub dataset that has several.
     streaming: read the documents when they are needed, for corpora larger than the memory or the disk.
+    files: patterns of the files of a folder that are meant.
 
     Test is the split `validation`, else `test`, else 2 % of the documents, at most 2,000: drawn at random, or the first
-    ones of a stream. Raises InputError for whatever the user has to mend.
+    ones of a stream. Rows without text are left out. Raises InputError for whatever the user has to mend.
     """
-    splits = toy.prose() if dataset == "toy" else load_tables(dataset, TEXTS, config=config, streaming=streaming)
-    if splits is None:
-        suffixes = ", ".join(suffix for suffixes in TEXTS.values() for suffix in suffixes)
-        raise InputError(f"there is no text in {dataset!r}: needs files ending in {suffixes}")
-    if "train" not in splits:
-        raise InputError(f"the data has no split 'train', only {', '.join(splits)}")
-    local = dataset == "toy" or Path(dataset).exists()
-    train = _only_text(splits["train"], text_column, dataset)
-    held_out = next((split for split in ("validation", "test") if split in splits), None)
+    source = load_source(dataset, purpose="texts", files=files, config=config, streaming=streaming)
+    if "train" not in source.splits:
+        raise InputError(f"the data has no split 'train', only {', '.join(source.splits)}")
+    train, column, empty = _only_text(source.splits["train"], text_column, dataset, "train")
+    documents = _documents(train, column)
+    held_out = next((split for split in ("validation", "test") if split in source.splits), None)
     if held_out:
-        test, source = _only_text(splits[held_out], text_column, dataset), f"the split {held_out!r}"
+        test, _, more = _only_text(source.splits[held_out], text_column, dataset, held_out)
+        parts = {"train": documents, held_out: f"held out, {_documents(test, column)}"}
+        empty, held_out = empty + more, f"the split {held_out!r}"
     elif isinstance(train, IterableDataset):
-        test, train, source = train.take(HOLD_OUT_MOST), train.skip(HOLD_OUT_MOST), "the first documents of the stream"
+        test, train, held_out = (
+            train.take(HOLD_OUT_MOST),
+            train.skip(HOLD_OUT_MOST),
+            "the first documents of the stream",
+        )
+        parts = {"train": f"{documents}, held out: {held_out}"}
     else:
         size = min(max(1, round(HOLD_OUT_SHARE * len(train))), HOLD_OUT_MOST)
         if len(train) < 2:
-            raise InputError(f"{dataset!r} has {len(train)} document(s): at least 2 are needed, one to evaluate")
-        parts = train.train_test_split(test_size=size, seed=0)
-        train, test, source = parts["train"], parts["test"], f"{size} documents at random"
+            blank = " (a blank line divides those of .txt)" if source.kind == "text" else ""
+            raise InputError(f"{dataset!r} has {len(train)} document(s){blank}: at least 2 are needed, one to evaluate")
+        halves = train.train_test_split(test_size=size, seed=0)
+        train, test, held_out = halves["train"], halves["test"], f"{size} documents at random"
+        parts = {"train": f"{documents}, held out: {held_out}"}
+    copies = _copies(train, test)
     return Corpus(
-        name=Path(dataset).resolve().name if local and dataset != "toy" else dataset,
-        hub_id=None if local else dataset,
+        name=source.name,
+        hub_id=source.hub_id,
         train=train,
         test=test,
-        test_source=source,
+        test_source=held_out + copies,
+        taken=source.taken(parts, left_out=empty) + copies,
+        left_out=[*source.left_out, *empty],
     )
+
+
+def _documents(rows: Dataset | IterableDataset, column: str) -> str:
+    count = "a stream" if isinstance(rows, IterableDataset) else counted(len(rows), "document")
+    return f"{count} of column `{column}`"
+
+
+def _copies(train: Dataset | IterableDataset, test: Dataset | IterableDataset) -> str:
+    """How many of the held-out documents are in train too, in words; a stream is not looked through."""
+    if isinstance(train, IterableDataset) or isinstance(test, IterableDataset):
+        return ""
+    known, asked = (part.with_format("arrow")[:]["text"].cast("large_string") for part in (train, test))
+    count = pc.sum(pc.is_in(asked, value_set=known)).as_py() or 0
+    return f"; {count:,} of the {len(test):,} held-out documents are in train too, word for word" if count else ""
 
 
 def _shuffled(parts: list[Dataset]) -> Dataset:
@@ -111,9 +154,41 @@ def _shuffled(parts: list[Dataset]) -> Dataset:
     return concatenate_datasets(strings).shuffle(seed=0)
 
 
-def _only_text(rows: Dataset | IterableDataset, asked: str | None, dataset: str) -> Dataset | IterableDataset:
-    """The column of the documents alone, called `text`. Raises InputError where there is none, or no text in it."""
+def _only_text(
+    rows: Dataset | IterableDataset, asked: str | None, dataset: str, split: str
+) -> tuple[Dataset | IterableDataset, str, list[LeftOut]]:
+    """The column of the documents alone, called `text`; its own name; the rows without text, which are left out.
+
+    Raises InputError where there is none, or no text in it.
+    """
     features = rows.features or rows._resolve_features().features  # a stream may have to look at its first rows
+    name = _text_column(features, asked)
+    rows = rows.select_columns([name])
+    rows = rows if name == "text" else rows.rename_column(name, "text")
+    if isinstance(rows, IterableDataset):
+        rows = rows.filter(_has_text)
+        if not any(True for _ in islice(rows, 1)):
+            raise InputError(f"{dataset!r} has no text: its documents are all empty")
+        return rows, name, []
+    texts = rows.with_format("arrow")[:]["text"]
+    full = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), False).to_numpy()
+    empty = np.flatnonzero(~full)
+    if len(empty) == len(rows):
+        raise InputError(f"{dataset!r} has no text: all {len(rows):,} documents of {split!r} are empty")
+    if 2 * len(empty) > len(rows):
+        raise InputError(
+            f"{len(empty):,} of {len(rows):,} rows of {split!r} in {dataset!r} have nothing in the column {name!r}: is "
+            "that the column of the texts (--text_column)?"
+        )
+    left_out = [LeftOut(f"{split} row {row}", "no text") for row in empty.tolist()]
+    return (rows.select(np.flatnonzero(full)) if left_out else rows), name, left_out
+
+
+def _has_text(row: dict) -> bool:
+    return bool(row["text"] and row["text"].strip())
+
+
+def _text_column(features: datasets.Features, asked: str | None) -> str:
     strings = [name for name, kind in features.items() if _is_string(kind)]
     columns = ", ".join(features)
     if asked is not None and asked not in strings:
@@ -124,12 +199,7 @@ def _only_text(rows: Dataset | IterableDataset, asked: str | None, dataset: str)
             raise InputError(f"the column 'text' holds {_name(features['text'])}, not one text a row (--text_column)")
         problem = f"several columns hold text: {', '.join(strings)}" if strings else f"no column holds text: {columns}"
         raise InputError(f"{problem}; choose with --text_column")
-    name = asked or ("text" if "text" in strings else strings[0])
-    rows = rows.select_columns([name])
-    rows = rows if name == "text" else rows.rename_column(name, "text")
-    if not any(row["text"] and not row["text"].isspace() for row in islice(rows, 10_000)):
-        raise InputError(f"{dataset!r} has no text: its first documents are all empty")
-    return rows
+    return asked or ("text" if "text" in strings else strings[0])
 
 
 def _is_string(kind) -> bool:
