@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "files": set(),
     "strict_yaml": set(),
     "settings": set(),
-    "data": {"data"},
+    "data": {"data", "files"},
     "augmentation": set(),
     "metrics": {"metrics"},
     "randomness": set(),

@@ -11,8 +11,9 @@ import os
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import datasets
@@ -20,6 +21,7 @@ from PIL import Image
 
 from hf_replearn.data.splits import ABOUT, PACKED, TRAIN, counts, image_places, printable, some, table_places
 from hf_replearn.errors import InputError
+from hf_replearn.files import write_whole
 
 # Raster formats only: Pillow would start Ghostscript for PostScript that calls itself .png.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -120,6 +122,15 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
     return Inventory(
         root, kind, dict(splits), dict(classes) if kind == "images" else {}, metadata, sorted(left_out + others)
     )
+
+
+def write_skipped(file: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
+    """A line for each file and row that is not used, with the reason; no file where nothing is left out."""
+    lines = [f"{item}\n" for item in left_out if getattr(item, "reason", "") != SYSTEM]
+    if lines:
+        write_whole(file, "".join(lines))
+    else:
+        Path(file).unlink(missing_ok=True)
 
 
 # ---- walking
@@ -270,7 +281,7 @@ def _sorted_by_kind(
         found = f" its files are {counts(item.file for item in others)};" if others else ""
         raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}{_unpack(others)}")
     if len(used) > 1:
-        readings = " or ".join(f"the {len(found)} {_nouns(kind)} ({some(found)})" for kind, found in used.items())
+        readings = " or ".join(f"the {_counted(kind, len(found))} ({some(found)})" for kind, found in used.items())
         example = "*" + os.path.splitext(next(iter(used.values()))[0])[1]
         raise InputError(f"what in {path!r} is the data: {readings}? Say it with --files, such as --files '{example}'")
     [(kind, found)] = used.items()
@@ -291,8 +302,9 @@ def _unpack(others: list[LeftOut]) -> str:
     return next((f"; {item.file} is {item.reason}" for item in others if "archive" in item.reason), "")
 
 
-def _nouns(kind: str) -> str:
-    return {"images": "images", "text": ".txt files"}.get(kind, f"{kind} files")
+def _counted(kind: str, number: int) -> str:
+    noun = {"images": "image", "text": ".txt file"}.get(kind, f"{kind} file")
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _refuse_if_most_is_lost(path: str, used: int, lost: list[LeftOut], kind: str) -> None:
@@ -300,5 +312,5 @@ def _refuse_if_most_is_lost(path: str, used: int, lost: list[LeftOut], kind: str
         reasons = Counter(item.reason for item in lost)
         raise InputError(
             f"{len(lost)} of the {len(lost) + used} files in {path!r} would be left out, {counts(f for f, _ in lost)}: "
-            f"{reasons.most_common(1)[0][0]}. If the {used} {_nouns(kind)} are the data, say so with --files"
+            f"{reasons.most_common(1)[0][0]}. If the {_counted(kind, used)} alone should be the data, say so with --files"
         )

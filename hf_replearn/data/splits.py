@@ -149,12 +149,12 @@ def _refuse_odd_classes(path: str, places: dict[str, tuple[str, str | None]]) ->
         where[label].add(split)
     splits = set().union(*where.values())
     for label in sorted(filter(None, where)):
-        odd = label.lower() in NO_CLASSES and len(where) > 1
+        odd = label.lower() in NO_CLASSES and len(where) > 1 and TRAIN in where[label]
         nested = (word := word_of(label)) is not None and not word.rest and len(splits) > 1 and where[label] != splits
         if odd or nested:
             raise InputError(
-                f"is {label!r} a class of {path!r}, beside {some(sorted(filter(None, where.keys() - {label})))}, or a part "
-                "of another kind? Leave out with --files what is no class, or call the class otherwise"
+                f"is {label!r} a class of {path!r}, beside {some(sorted(filter(None, where.keys() - {label})))}, or "
+                "something else? Leave out with --files what is no class, or call the class otherwise"
             )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.rows import pack_rows, padding
 from hf_replearn.data.text import Corpus, load_corpora
 from hf_replearn.data.tokenization import Kind, check_text, ends, find_tokenizer, load_tokenizer
@@ -76,6 +77,7 @@ def open_texts(
             text_column=settings.text_column,
             config=settings.dataset_config,
             streaming=settings.streaming,
+            files=settings.files,
         )
         tokenizer = _find_tokenizer(settings, corpus, kind)
         check(tokenizer)
@@ -118,6 +120,8 @@ def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus, kind: Kin
 
 def say_what_is_read(texts: Texts, out: Path) -> None:
     """The rows and tokens to train on and held out, and what there is to know of them."""
+    print(texts.corpus.taken)
+    write_skipped(out / "skipped_texts.txt", texts.corpus.left_out)
     length = len(texts.test[0]["input_ids"])
     told, documents = sum(row["length"] for row in texts.test), texts.corpus.test
     held_out = f"{len(texts.test):,} rows, {told:,} tokens, of {texts.corpus.test_source}"

@@ -104,8 +104,12 @@ class TextPretrainingSettings(PretrainingSettings):
 
     dataset: tuple[str, ...] = setting(
         ...,
-        "Hub id, folder or file of parquet, arrow, jsonl, csv or txt, or toy (Python's docs); several are one corpus",
+        "a file or folder of parquet, arrow, json, csv, tsv or txt, a Hub id, or toy (Python's docs); several are one "
+        "corpus",
         section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.txt'; none: all of the one kind there is", section="data"
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")

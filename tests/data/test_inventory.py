@@ -48,7 +48,8 @@ def reasons(path, purpose, files=()):
     "name, split",
     [
         ("train", "train"), ("Training", "train"), ("TRAIN_SET", "train"), ("trainset", "train"),
-        ("train2017", "train"),        ("Testing", "test"), ("my.test", "test"), ("imdb_Test", "test"), ("eval", "test"), ("evaluation", "test"),
+        ("train2017", "train"),
+        ("Testing", "test"), ("my.test", "test"), ("imdb_Test", "test"), ("eval", "test"), ("evaluation", "test"),
         ("VAL", "validation"), ("valid", "validation"), ("dev", "validation"), ("validation", "validation"),
         ("train-00000-of-00002", "train"), ("test-00000-of-00001-a09b74b3ef9c3b56", "test"), ("TestImages", "test"),
         ("validation_matched", "validation_matched"), ("dev_mismatched", "validation_mismatched"),
