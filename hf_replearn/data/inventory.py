@@ -312,5 +312,5 @@ def _refuse_if_most_is_lost(path: str, used: int, lost: list[LeftOut], kind: str
         reasons = Counter(item.reason for item in lost)
         raise InputError(
             f"{len(lost)} of the {len(lost) + used} files in {path!r} would be left out, {counts(f for f, _ in lost)}: "
-            f"{reasons.most_common(1)[0][0]}. If the {_counted(kind, used)} alone should be the data, say so with --files"
+            f"{reasons.most_common(1)[0][0]}. If the {_counted(kind, used)} alone are the data, say so with --files"
         )
