@@ -249,10 +249,10 @@ def _check_known(cells: dict[str, list], column: str) -> None:
         strange = Counter(cell for cell in found if cell is not None and cell not in known)
         if strange and known - {None}:
             name, count = strange.most_common(1)[0]
-            more = f" and {len(strange) - 1} other classes" if len(strange) > 1 else ""
+            others = f", nor {len(strange) - 1} others" * (len(strange) > 1)
             raise InputError(
-                f"{count:,} rows of {split!r} have the label {name!r}{more} in {column!r}, which no row of 'train' "
-                "has: such a class cannot be learnt; add examples of it to train, or leave these rows out"
+                f"no row of 'train' has the label {name!r} in {column!r}, of which {split!r} has {count:,}{others}: such a "
+                "class cannot be learnt; add examples of it to train, or leave these rows out"
             )
 
 
