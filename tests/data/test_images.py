@@ -1,6 +1,7 @@
 """Bytes to RGB in every mode, the scan, the hold-out, and the workers' helpers."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -12,7 +13,14 @@ import torch
 from datasets import ClassLabel, Dataset, Features
 from PIL import Image
 
-from hf_replearn.data.decoding import UndecodableImage, centre_crop, decode_rgb, stack_images
+from hf_replearn.data.decoding import (
+    UndecodableImage,
+    centre_crop,
+    decode_rgb,
+    picture_of,
+    stack_images,
+    without_far_ends,
+)
 from hf_replearn.data.images import load_images
 from hf_replearn.data.scan import scan
 from hf_replearn.errors import InputError
@@ -334,3 +342,209 @@ def test_centre_crop_is_timms(shape, size, crop_pct):
     ours = centre_crop(image, size, crop_pct=crop_pct)
     assert ours.shape == (3, size, size) and ours.dtype == torch.uint8
     assert (ours / 255 - transform(image)).abs().max() * 255 <= 1
+
+
+# ---- labels and copies
+
+
+def test_images_without_a_label_are_trained_on_and_count_in_no_score(put):
+    """As with a few labels among many images: the held-out fifth is of those with labels."""
+    for i in range(10):
+        put(f"cat/{i}.png", level=i), put(f"dog/{i}.png", level=100 + i)
+    for i in range(5):
+        root = put(f"{i}.png", level=200 + i)
+    data = load_images(str(root))
+    assert (len(data.train), len(data.labelled), len(data.test)) == (21, 16, 4)
+    assert sorted(data.labelled["label"][:]) == [0] * 8 + [1] * 8 and None not in data.test["label"][:]
+    assert data.notes == ["5 of the 25 images of 'train' have no label, and count in no score"]
+    assert data.test_source.startswith("4 of the 20 labelled images of `train`")
+    ignored = load_images(str(root), label_type="ignored")
+    assert (len(ignored.train), ignored.test, ignored.label_names) == (25, None, None)
+
+
+def test_copies_between_train_and_test_are_counted_and_kept(put):
+    for i in range(8):
+        put(f"train/{'ab'[i % 2]}/{i}.png", level=i // 2 * 50)  # four pictures, each twice
+    for i in range(3):
+        root = put(f"test/a/{i}.png", level=i * 50 + (i == 2))
+    data = load_images(str(root))
+    assert data.test_source == "split `test` (2 of 3 test images are byte-identical to training images)"
+    assert "4 of 8 training images are byte-identical copies of others" in data.notes and len(data.test) == 3
+
+
+def test_copies_in_a_held_out_fifth(put):
+    for i in range(20):
+        root = put(f"{'ab'[i % 2]}/{i}.png", level=i % 2)
+    data = load_images(str(root))
+    assert (
+        f"({len(data.test)} of {len(data.test)} test images are byte-identical to training images)" in data.test_source
+    )
+
+
+# ---- levels of 16 and 32 bits
+
+
+def levels(values, kind=np.uint16, format="PNG") -> dict:
+    return encode(Image.fromarray(np.array([values], kind)), format)
+
+
+def greys(tmp_path, images):
+    features = Features(image=datasets.Image(decode=False))
+    Dataset.from_dict({"image": images}, features=features).to_parquet(tmp_path / "train.parquet")
+    return str(tmp_path / "train.parquet")
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_bits_in_16_are_refused_with_the_range(tmp_path, bits):
+    path = greys(tmp_path, [levels([0, 5, 2**bits - 1])] * 5)
+    with pytest.raises(InputError) as error:
+        load_images(path)
+    assert f"levels from 0 to {2**bits - 1:,} only" in str(error.value) and "\n" not in str(error.value)
+    assert f"--value_range 0,{2**bits - 1} " in str(error.value) and "--value_range 0,65535" in str(error.value)
+    row = load_images(path, value_range=(0, 2**bits - 1)).train[0]
+    assert np.asarray(picture_of(row))[0, :, 0].tolist() == [0, round(5 / (2**bits - 1) * 255), 255]
+    assert np.asarray(picture_of(load_images(path, value_range=(0, 65535)).train[0]))[0, 2, 0] == round(
+        (2**bits - 1) / 257
+    )
+
+
+def test_one_broken_image_does_not_hide_the_range_of_the_others(tmp_path):
+    with pytest.raises(InputError, match="9 16-bit grey images have levels from 12 to 900 only"):
+        load_images(greys(tmp_path, [levels([12, 900])] * 9 + [levels([0, 65535])]))
+
+
+def test_a_narrow_range_in_the_middle(tmp_path):
+    with pytest.raises(InputError, match="--value_range 32000,33000 "):
+        load_images(greys(tmp_path, [levels([32000, 33000])] * 3))
+
+
+def test_full_16_bits_need_no_range(tmp_path):
+    images = [levels([9, 60_000])] * 3
+    data = load_images(greys(tmp_path, images))
+    assert "value_range" not in data.train.features
+    assert np.asarray(picture_of(data.train[0])).tolist() == np.asarray(decode_rgb(images[0])).tolist()
+
+
+@pytest.mark.parametrize(("kind", "format"), [(np.float32, "TIFF"), (np.int32, "TIFF")])
+def test_32_bits_need_a_range(tmp_path, kind, format):
+    path = greys(tmp_path, [levels([-50, 0, 150], kind, format)] * 3)
+    with pytest.raises(InputError, match="3 of 3 images are 32-bit greys, of levels -50 to 150.*--value_range -50,150"):
+        load_images(path)
+    data = load_images(path, value_range=(-50, 150))
+    assert np.asarray(picture_of(data.train[0]))[0, :, 0].tolist() == [0, 64, 255]
+    assert stack_images([data.train[0]], canvas=None)[0][0, 0, 0].tolist() == [0, 64, 255]
+
+
+def test_a_range_is_of_greys_and_eight_bits_stay(tmp_path):
+    mixed = [levels([0, 4095])] * 3 + [encode(picture([0, 200], "L"))]
+    data = load_images(greys(tmp_path, mixed), value_range=(0, 4095))
+    assert np.asarray(picture_of(data.train[3]))[0, :, 0].tolist() == [0, 200]
+    with pytest.raises(InputError, match="there are none"):
+        load_images(greys(tmp_path, mixed[3:] * 2), value_range=(0, 4095))
+
+
+def test_levels_that_are_not_finite(tmp_path):
+    images = [levels([0, 1], np.float32, "TIFF")] * 3 + [levels([np.nan, 1], np.float32, "TIFF")]
+    [skipped] = load_images(greys(tmp_path, images), value_range=(0, 1), max_undecodable=0.5).skipped
+    assert skipped.row == 3 and "not finite" in skipped.reason
+
+
+@pytest.mark.parametrize("value_range", [(0,), (5, 5), (9, 1), (0, float("inf")), (0, 1, 2)])
+def test_what_is_no_range(value_range):
+    with pytest.raises(InputError, match="--value_range must be LOW,HIGH"):
+        load_images("toy", value_range=value_range)
+
+
+def png16(pixels) -> dict:
+    """16-bit colours, which Pillow reads and does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"\0" + np.array(pixels, ">u2").tobytes()
+    header = struct.pack(">IIBBBBB", len(pixels), 1, 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return {"bytes": b"\x89PNG\r\n\x1a\n" + data, "path": None}
+
+
+def test_dark_16_bit_colours(tmp_path):
+    path = greys(tmp_path, [png16([(0, 0, 0), (4095, 4095, 100)])] * 3)
+    with pytest.raises(InputError, match="16-bit colour images.*convert them to 8 bits"):
+        load_images(path)
+    assert len(load_images(path, value_range=(0, 65535)).train) == 3
+    assert len(load_images(greys(tmp_path, [png16([(0, 0, 0), (65535, 40000, 0)])] * 3)).train) == 3
+
+
+# ---- files that are no pictures, and odd shapes
+
+
+def test_a_pipe_and_a_device_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 2**31)  # a file of holes
+    for name, reason in (("pipe", "not a plain file"), ("zero", "not a plain file"), ("huge", "2.0 GiB")):
+        with pytest.raises(UndecodableImage, match=reason):
+            decode_rgb({"bytes": None, "path": str(tmp_path / f"{name}.png")})
+
+
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 30_000), (1, 1)])
+def test_centre_crop_of_a_line_needs_little_memory(size):
+    line = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    assert max(without_far_ends(Image.fromarray(line)).size) <= 64
+    crop = centre_crop(Image.fromarray(line), 224)
+    assert crop.shape == (3, 224, 224)
+    centre = line.reshape(-1, 3)[len(line.reshape(-1, 3)) // 2 - 1 :][:2]
+    assert (crop.amin((1, 2)).numpy() >= centre.min(0)).all() and (crop.amax((1, 2)).numpy() <= centre.max(0)).all()
+
+
+# ---- the cache of the scan
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return tmp_path / "cache" / "hf_replearn"
+
+
+def test_a_file_changed_under_its_old_time_stamp_is_found_out(put, cache):
+    root = fill(put, 10)
+    first = load_images(str(root))
+    path, stamp = root / "cat" / "003.png", os.stat(root / "cat" / "003.png")
+    path.write_bytes(b"x" * stamp.st_size)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    again = load_images(str(root), max_undecodable=1)
+    assert len(again.skipped) == 1 and again.fingerprint != first.fingerprint
+
+
+def test_a_damaged_cache_is_made_again(put, cache, monkeypatch):
+    root = fill(put, 10)
+    first = load_images(str(root))
+    [file] = cache.iterdir()
+    whole = file.read_bytes()
+    altered = bytearray(whole)
+    altered[len(whole) // 2] ^= 1
+    for damaged in (b"", whole[:-9], whole[:40], bytes(altered), b"x" * len(whole), whole + b"x"):
+        file.write_bytes(damaged)
+        assert load_images(str(root)).fingerprint == first.fingerprint
+        assert file.read_bytes() == whole
+    monkeypatch.setattr("hf_replearn.data.scan.decode", None)  # a second scan would call it
+    assert load_images(str(root)).fingerprint == first.fingerprint
+    assert [path.name for path in cache.iterdir()] == [file.name]
+
+
+def test_a_cache_of_other_images_is_not_taken(put, cache):
+    load_images(str(fill(put, 10)))
+    [old] = cache.iterdir()
+    load_images(str(fill(put, 12)))
+    [new] = set(cache.iterdir()) - {old}
+    new.write_bytes(old.read_bytes())
+    assert len(load_images(str(fill(put, 12))).train) == 9  # 3 of 12 held out
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(put, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "file")
+    with pytest.warns(UserWarning, match="will be decoded again next time"):
+        data = load_images(str(fill(put, 10)))
+    assert len(data.train) == 8

@@ -1,9 +1,12 @@
 """Labelled sets of any column names become `text`, `text_pair` or `image`, and `label`; balanced draws of labels."""
 
+import io
+
 import datasets
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from PIL import Image
 
 from hf_replearn.data.labelled import balanced_subset, by_length, hold_out, load_labelled
 from hf_replearn.errors import InputError
@@ -154,3 +157,78 @@ def test_hold_out_is_stratified():
 def test_by_length():
     rows = Dataset.from_dict({"text": ["ccc", "a", "bb"]})
     assert by_length(rows).tolist() == [1, 2, 0]
+
+
+# ---- examples without a label, and copies
+
+
+def test_examples_without_a_label_are_left_out_and_counted(saved):
+    kind = ClassLabel(names=["no", "yes"])
+    train = {"text": [f"train {n}" for n in range(20)], "label": [0, 1] * 9 + [-1, None]}
+    test = {"text": TEXTS, "label": [1, -1, 0, None] * 5}
+    data = load_labelled(saved({"train": train, "test": test}, label=kind))
+    assert (len(data.train), len(data.test)) == (18, 10)
+    assert [row["text"] for row in data.test] == TEXTS[::2] and data.test["label"][:] == [1, 0] * 5
+    assert data.train["text"][:] == train["text"][:18] and data.train["label"][:] == [0, 1] * 9
+    left_out = "10 of 20 rows of 'test' have no label and are left out"
+    assert data.notes == ["2 of 20 rows of 'train' have no label and are left out", left_out]
+    assert data.test_source == f"the split 'test' ({left_out})"
+
+
+def test_a_held_out_fifth_is_of_what_has_labels(saved):
+    data = load_labelled(saved({"text": TEXTS, "label": ["a", "b", None, ""] * 5}))
+    assert (len(data.train), len(data.test), data.label_names) == (8, 2, ["a", "b"])
+    assert data.test["label"][:].count(0) == 1
+
+
+def test_a_numeric_split_with_some_secret_labels(saved):
+    rows = {"train": {"text": TEXTS, "label": [0, 1] * 10}, "test": {"text": ["a", "b", "c"], "label": [-1, 1, 0]}}
+    data = load_labelled(saved(rows))
+    assert data.label_names == ["0", "1"] and data.test["text"][:] == ["b", "c"] and data.test["label"][:] == [1, 0]
+
+
+def test_texts_with_several_labels_each(saved):
+    columns = {"text": TEXTS, "label": [["good", "short"], []] * 10}
+    data = load_labelled(saved(columns), several=True)
+    assert data.label_names == ["good", "short"] and (len(data.train), len(data.test)) == (16, 4)
+    assert data.train[0]["label"] in ([0, 1], [])
+
+
+def test_copies_of_training_texts_are_counted(saved):
+    pairs = {"sentence1": TEXTS, "sentence2": ["x"] * 20, "label": [0, 1] * 10}
+    test = {"sentence1": [TEXTS[3], TEXTS[4], "new"], "sentence2": ["x", "y", "x"], "label": [1, 0, 1]}
+    data = load_labelled(saved({"train": pairs, "test": test}))
+    assert "(1 of 3 test texts are training texts too, word for word)" in data.test_source
+    assert len(data.test) == 3  # they are said, not removed
+    again = {"text": ["same"] * 10 + TEXTS[:10], "label": [0, 1] * 10}
+    data = load_labelled(saved({"train": again, "test": {"text": ["new", "newer"], "label": [0, 1]}}))
+    assert (
+        data.notes == ["9 of 20 training texts repeat others, word for word"] and data.test_source == "the split 'test'"
+    )
+
+
+def test_unlabelled_images_are_left_out(put):
+    for name in (
+        "train/cat/0.png",
+        "train/cat/1.png",
+        "train/dog/2.png",
+        "train/3.png",
+        "test/cat/4.png",
+        "test/5.png",
+    ):
+        root = put(name, level=len(name) + int(name[-5]) * 20)
+    data = load_labelled(str(root))
+    assert (len(data.train), len(data.test)) == (3, 1)
+    assert "1 of its 2 images have no label" in data.test_source and "1 of the 4 images of 'train'" in data.notes[0]
+
+
+@pytest.mark.parametrize(("labels", "why"), [([0, 0, 0], "have the same, 'a'"), ([-1, -1, -1], "no image of 'train'")])
+def test_images_without_labels_say_why(tmp_path, labels, why):
+    file = io.BytesIO()
+    Image.new("L", (4, 4)).save(file, "PNG")
+    image = {"bytes": file.getvalue(), "path": None}
+    features = Features(image=datasets.Image(decode=False), label=ClassLabel(names=["a", "b"]))
+    rows = Dataset.from_dict({"image": [image] * 3, "label": labels}, features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=why):
+        load_labelled(str(tmp_path))
