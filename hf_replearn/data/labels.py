@@ -251,8 +251,8 @@ def _check_known(cells: dict[str, list], column: str) -> None:
             name, count = strange.most_common(1)[0]
             others = f", nor {len(strange) - 1} others" * (len(strange) > 1)
             raise InputError(
-                f"no row of 'train' has the label {name!r} in {column!r}, of which {split!r} has {count:,}{others}: such "
-                "a class cannot be learnt; add examples of it to train, or leave these rows out"
+                f"no row of 'train' has the label {name!r} in {column!r}, of which {split!r} has {count:,}{others}: "
+                "such a class cannot be learnt; add examples of it to train, or leave these rows out"
             )
 
 
