@@ -192,7 +192,10 @@ def _read_columns(
     chosen = {split: splits[split] for split in ("train", *fit[:1])}
     labels = None
     if label is not None:
-        labels = read_labels(chosen, label, label_type=label_type, scores=False)
+        try:
+            labels = read_labels(chosen, label, label_type=label_type, scores=False)
+        except InputError as error:
+            raise InputError(f"{error}; to pretrain without labels, say --label_type ignored") from None
         present = {name for cell in labels.values["train"] if cell is not None for name in np.atleast_1d(cell).tolist()}
         notes += labels.notes
         if len(present) < 2 - labels.several:
@@ -245,10 +248,10 @@ def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, m
     for arrays in found.values():
         arrays["reason"] = np.where(arrays["depth"] == GREY32, "32-bit grey without --value_range", arrays["reason"])
     if plain.sum() > max_undecodable * len(depth):
-        shown = f"{low[plain].min():g},{high[plain].max():g}"
         raise InputError(
             f"{plain.sum():,} of {len(depth):,} images are 32-bit greys, of levels {low[plain].min():g} to "
-            f"{high[plain].max():g}: say which levels become black and white, such as --value_range {shown}"
+            f"{high[plain].max():g}: say which levels become black and white, such as --value_range "
+            f"{_likely_range(low[plain].min(), high[plain].max())}"
         )
     for kind in (GREY16, COLOUR16):
         rows = depth == kind
@@ -263,8 +266,19 @@ def _darkness(kind: str, low: np.ndarray, high: np.ndarray) -> str:
     whole = "--value_range 0,65535 to take them as they are"
     if kind == COLOUR16:
         return f"{said}, and would lose most of them: convert them to 8 bits, or say {whole}"
-    black, white = (0, 2 ** max(most.bit_length(), 1) - 1) if 4 * least <= most else (least, most)
-    return f"{said}, and would be nearly of one grey: say --value_range {black},{white} to use that range, or {whole}"
+    if least == most:
+        return f"{said}: say {whole}"
+    likely = f"--value_range {_likely_range(least, most)} to use that range"
+    return f"{said}, and would be nearly of one grey: say {likely}, or {whole}"
+
+
+def _likely_range(least: float, most: float) -> str:
+    """From 0 to what so many bits can hold where levels begin near 0, else what there is."""
+    if least >= 0 and most <= 1:
+        return "0,1"
+    if float(most).is_integer() and 0 <= 4 * least <= most:
+        return f"0,{2 ** int(most).bit_length() - 1}"
+    return f"{least:g},{most:g}"
 
 
 def _leave_out(

@@ -221,7 +221,7 @@ def _check_labels(dataset: str, labels: list, column: str, known: Labels) -> Non
     if known.several:
         return
     if len(set(labels)) < 2:
-        shown = "missing" if not labels else repr(labels[0] if known.names is None else known.names[labels[0]])
+        shown = repr(labels[0] if known.names is None else known.names[labels[0]])
         raise InputError(f"all labels in the column {column!r} of {dataset!r} are {shown}: two classes are needed")
 
 

@@ -94,6 +94,8 @@ def read_labels(
         {split: kind for split, (kind, _) in read.items()},
         {split: cells for split, (_, cells) in read.items()},
     )
+    if all(cell is None for cell in cells["train"]):
+        raise InputError(f"no row of 'train' has a label in the column {column!r}: choose another --label_column")
     if len({kind.startswith("list") for kind in kinds.values()}) > 1:
         raise InputError(f"the label {column!r} is {' and '.join(sorted(set(kinds.values())))} in different splits")
     if kinds["train"].startswith("list"):

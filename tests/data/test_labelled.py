@@ -94,7 +94,7 @@ def test_images():
         ({"text": TEXTS, "label": [1] * 20}, {}, "all labels in the column 'label'"),
         ({"text": TEXTS, "label": [0.5] * 20}, {}, "are 0.5: two classes are needed"),
         ({"text": TEXTS, "label": [[0], [1]] * 10}, {}, "has several classes an example: one is needed"),
-        ({"text": TEXTS, "label": [None] * 20}, {}, "are missing: two classes are needed"),
+        ({"text": TEXTS, "label": [None] * 20}, {}, "no row of 'train' has a label in the column 'label'"),
         ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {}, "the columns are words (list of string)"),
         ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {"text_columns": "words"}, "holds list of string, not texts"),
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {}, "it is not clear which columns are the text"),
