@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +16,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting.generation import generate
 from hf_replearn.evaluation.prompting.metrics import choose, exact_match
-from hf_replearn.evaluation.prompting.prompts import Prompt, encode
-from hf_replearn.evaluation.prompting.scoring import Request, Score, score, why_not_packed
+from hf_replearn.evaluation.prompting.prompts import Prompt, count_tokens, encode
+from hf_replearn.evaluation.prompting.scoring import (
+    NotFinite,
+    Request,
+    Score,
+    check_decoder,
+    score,
+    why_not_packed,
+)  # fmt: skip
 from hf_replearn.evaluation.prompting.shots import balance, draw_order, reorder
-from hf_replearn.evaluation.prompting.tasks import Document, Task
+from hf_replearn.evaluation.prompting.tasks import BadDocument, Document, Task
 
 CONTENT_FREE = ("N/A", "", "[MASK]")  # of contextual calibration (Zhao et al. 2021, arXiv:2102.09690, section 5)
 
@@ -47,34 +55,44 @@ class Decoder:
         Raises InputError for what is no causal language model; a masked one reads both ways and cannot be prompted.
         """
         try:
-            config = AutoConfig.from_pretrained(name)
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             kind = next(iter(config.architectures or ["a model without a head"]))
             if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
                 raise InputError(
                     f"--model {name} is {kind}, prompting needs a causal language model such as GPT-2, Llama or Qwen"
                 )
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                name, dtype=getattr(torch, dtype), attn_implementation="sdpa", trust_remote_code=False
+            )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"--model {name} could not be loaded: {' '.join(str(error).split())[:300]}") from error
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            raise InputError(f"--model {name}: its tokenizer has {len(tokenizer)} tokens, more than the model knows")
+        largest, known = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().num_embeddings
+        if not 0 <= largest < known:
+            raise InputError(
+                f"--model {name}: its tokenizer numbers tokens up to {largest}, the model knows {known}: it is not the "
+                "one that the model was trained with"
+            )
         return cls.of(model.to(device), tokenizer)
 
     @classmethod
     def of(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Decoder:
-        """A model in memory. Says on stderr where prompts have to be run one by one."""
+        """A model in memory. Says on stderr where prompts have to be run one by one.
+
+        Raises InputError for a model that says NaN, or that reads what stands behind a word too.
+        """
+        check_decoder(model.eval())
         limits = (getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
         length = min(limit for limit in limits if limit)
-        reason = why_not_packed(model.eval())
+        reason = why_not_packed(model)
         if reason is not None:
             print(f"{type(model).__name__}: one prompt at a time, because {reason}", file=sys.stderr)
         return cls(model, tokenizer, length, packed=reason is None)
 
-    def score(self, requests: Sequence[Request]) -> list[list[Score]]:
-        return score(self.model, requests, packed=self.packed)
+    def score(self, requests: Sequence[Request], progress: Callable[[int], object] = int) -> list[list[Score]]:
+        return score(self.model, requests, packed=self.packed, progress=progress)
 
 
 @dataclass
@@ -92,7 +110,7 @@ class Examples:
         if number not in self.seen:
             try:
                 self.seen[number] = self.task.document(self.rows[number], number)
-            except InputError:
+            except BadDocument:
                 self.seen[number] = None
         return self.seen[number]
 
@@ -148,9 +166,23 @@ def read_documents(task: Task, rows: Any, *, limit: int | None = None) -> tuple[
     for number in numbers:
         try:
             documents.append(task.document(rows[number], number))
-        except InputError as error:
+        except BadDocument as error:
             bad.append({"document": number, "reason": str(error)})
     return documents, bad
+
+
+def count_copies(task: Task, documents: Sequence[Document], pool: Any) -> int:
+    """How many of the documents stand word for word among the examples of another split. None stands in its own
+    prompt; but a model may be shown others that differ in nothing, and was perhaps trained on all of them."""
+    asked = {(document.text, document.answer) for document in documents}
+    found = set()
+    for number, row in enumerate(pool):
+        try:
+            example = task.document(row, number)
+        except BadDocument:
+            continue
+        found |= {(example.text, example.answer)} & asked
+    return sum((document.text, document.answer) in found for document in documents)
 
 
 def conditions(task: Task, shots: Sequence[int], seeds: Sequence[int], orders: int) -> list[Condition]:
@@ -164,17 +196,25 @@ def conditions(task: Task, shots: Sequence[int], seeds: Sequence[int], orders: i
     ]
 
 
-def few_shot(
-    decoder: Decoder, task: Task, rows: Any, examples: Examples, documents: Sequence[Document], condition: Condition
+def few_shot(  # noqa: PLR0913 (who, what, of which data, how)
+    decoder: Decoder,
+    task: Task,
+    rows: Any,
+    examples: Examples,
+    documents: Sequence[Document],
+    condition: Condition,
+    *,
+    progress: Callable[[int], object] = int,
 ) -> tuple[list[dict], list[dict]]:
     """Asks every document. Returns a record for each, and {"document", "reason"} for those longer than the model.
 
-    rows: of the split of the documents.
+    rows: of the split of the documents. progress: is told how many more documents are done.
+    Raises NotFinite, which names the document, where the model says NaN or infinity: that is no score.
     A record has the numbers of the shots in their order (fewer than asked for where more do not fit, whole ones are
     left out), the prediction, the target and the scores; of choices and targets also their log-likelihoods in nats and
     numbers of tokens, and whether a continuation had to be encoded apart.
     """
-    asked = _Asked(decoder, task, rows, examples, condition)
+    asked = _Asked(decoder, task, rows, examples, condition, progress)
     prompts, requests, apart, bad = asked.fitting(documents)
     documents = [document for document in documents if document.number in prompts]
     shots = {document.number: prompts[document.number] for document in documents}
@@ -182,6 +222,7 @@ def few_shot(
         found = asked.generate(documents, requests, shots)
     else:
         found = asked.scores(documents, requests, shots)
+    progress(len(bad))
     for record, document in zip(found, documents, strict=True):
         record |= {"encoded_apart": True} if document.number in apart else {}
     return found, bad
@@ -196,13 +237,14 @@ class _Asked:
     rows: Any
     examples: Examples
     condition: Condition
+    progress: Callable[[int], object] = int
 
-    def context(self, text: str, shots: Sequence[int], row: Any) -> str:
+    def context(self, document: Document, shots: Sequence[int], row: Any) -> str:
         shown = (self.task.shot(self.examples.document(number)) for number in shots)
-        return self.task.describe(row) + "".join(shown) + text
+        return self.task.describe(row, document.number) + "".join(shown) + document.text
 
     def prompt(self, document: Document, shots: Sequence[int]) -> Prompt:
-        context = self.context(document.text, shots, self.rows[document.number])
+        context = self.context(document, shots, self.rows[document.number])
         return Prompt(context, continuations(self.task, document))
 
     def ordered(self, shots: list[int]) -> list[int]:
@@ -228,7 +270,10 @@ class _Asked:
             )
             again = []
             for number, (document, order, request) in enumerate(zip(todo, orders, found, strict=True)):
-                if request.longest <= made:
+                if reason := _cannot_be_told(request, document):
+                    reason = f"task {self.task.task}, document {document.number}: {reason}"
+                    bad.append({"document": document.number, "reason": reason})
+                elif request.longest <= made:
                     shots[document.number], requests[document.number] = order, request
                     apart |= {document.number} if number in odd else set()
                 elif drawn[document.number]:
@@ -246,14 +291,15 @@ class _Asked:
         kept = list(shots)
         while excess > 0 and kept:
             text = self.task.shot(self.examples.document(kept.pop()))
-            excess -= len(self.decoder.tokenizer(text)["input_ids"]) + 2
+            excess -= count_tokens(self.decoder.tokenizer, text) + 2
         return kept
 
     def scores(self, documents: Sequence[Document], requests: dict, shots: dict) -> list[dict]:
         """Records of choices, or of targets."""
         free, extra = self._content_free(documents, shots)
         keys = [tuple(shots[document.number]) for document in documents] + [key for key, _ in free]
-        told = _by_shots(self.decoder, [requests[d.number] for d in documents] + extra, keys)
+        told = _by_shots(self.decoder, [requests[d.number] for d in documents] + extra, keys, self.progress)
+        self._check_finite(documents, told)
         alone = self._without_question(documents)
         priors: dict = {}
         for (key, _), scores in zip(free, told[len(documents) :], strict=True):
@@ -282,7 +328,10 @@ class _Asked:
             noise = [(self.task.task, self.condition.seed, document.number) for document in chosen]
             model, tokenizer = self.decoder.model, self.decoder.tokenizer
             how = {"packed": self.decoder.packed, **self.task.generation}
-            made = generate(model, tokenizer, contexts, keys=noise, **how)
+            try:
+                made = generate(model, tokenizer, contexts, keys=noise, progress=self.progress, **how)
+            except NotFinite as error:
+                raise self._not_finite(f"in documents {chosen[0].number} to {chosen[-1].number}", error) from error
             texts |= dict(zip((document.number for document in chosen), made, strict=True))
         return [
             {
@@ -295,6 +344,20 @@ class _Asked:
             for document in documents
         ]
 
+    def _check_finite(self, documents: Sequence[Document], told: Sequence[Sequence[Score]]) -> None:
+        for place, scores in enumerate(told):
+            for number, found in enumerate(scores):
+                if not math.isfinite(found.logprob):
+                    of = documents[place].number if place < len(documents) else "without content"
+                    what = f"the log-likelihood of choice {number} is {found.logprob}"
+                    raise self._not_finite(f"document {of}", NotFinite(what))
+
+    def _not_finite(self, where: str, error: Exception) -> NotFinite:
+        return NotFinite(
+            f"task {self.task.task}, {self.condition.shots} examples, {where}: {error}, so that there is no score: the "
+            "model has diverged, or --dtype float16 overflows: take another checkpoint or --dtype float32"
+        )
+
     def _content_free(self, documents: Sequence[Document], shots: dict) -> tuple[list, list[Request]]:
         """For each distinct choice of shots, the requests of contextual calibration."""
         if not self.task.replearn.calibration:
@@ -306,10 +369,17 @@ class _Asked:
                 continue
             for nothing in CONTENT_FREE:
                 empty = {name: nothing if isinstance(value, str) else value for name, value in row.items()}
-                text = self.task.document(empty, document.number).text
+                text = self.task.document(empty | self._answer_of(document), document.number).text
                 free.append((key, nothing))
-                prompts.append(Prompt(self.context(text, key, empty), continuations(self.task, document)))
+                context = self.context(replace(document, text=text), key, empty)
+                prompts.append(Prompt(context, continuations(self.task, document)))
         return free, encode(self.decoder.tokenizer, prompts)[0]
+
+    def _answer_of(self, document: Document) -> dict[str, Any]:
+        """The column of the right answer, which stays when a document loses its content."""
+        column = self.task.doc_to_target
+        row = self.rows[document.number]
+        return {column: row[column]} if isinstance(column, str) and column in row else {}
 
     def _without_question(self, documents: Sequence[Document]) -> dict[tuple[str, ...], list[Score]]:
         """Choices -> their scores behind `answer_context` alone, where the normalisation needs them."""
@@ -317,7 +387,9 @@ class _Asked:
             return {}
         different = {document.choices: continuations(self.task, document) for document in documents}
         prompts = [Prompt(self.task.replearn.answer_context, texts) for texts in different.values()]
-        return dict(zip(different, self.decoder.score(encode(self.decoder.tokenizer, prompts)[0]), strict=True))
+        found = self.decoder.score(encode(self.decoder.tokenizer, prompts)[0])
+        self._check_finite(documents, found)
+        return dict(zip(different, found, strict=True))
 
 
 def continuations(task: Task, document: Document) -> tuple[str, ...]:
@@ -325,6 +397,20 @@ def continuations(task: Task, document: Document) -> tuple[str, ...]:
     if document.choices is not None:
         return tuple(task.target_delimiter + choice for choice in document.choices)
     return (document.target,) if task.output_type == "loglikelihood" else (task.target_delimiter + document.target,)
+
+
+def _cannot_be_told(request: Request, document: Document) -> str | None:
+    """Why the tokens of a document's choices or target cannot be compared, or None."""
+    if document.choices is None and not request.continuations[0]:
+        return "its target has no token in this tokenizer"
+    seen: dict[tuple[int, ...], int] = {}
+    for number, tokens in enumerate(request.continuations):
+        if not tokens:
+            return f"its choice {number} has no token in this tokenizer"
+        first = seen.setdefault(tuple(tokens), number)
+        if document.choices is not None and document.choices[first] != document.choices[number]:
+            return f"its choices {first} and {number} are the same tokens for this tokenizer, which cannot tell them"
+    return None
 
 
 def _groups(keys: Sequence[tuple]) -> list[list[int]]:
@@ -336,9 +422,11 @@ def _groups(keys: Sequence[tuple]) -> list[list[int]]:
     return [places for places in together.values() if len(places) > 1] + ([alone] if alone else [])
 
 
-def _by_shots(decoder: Decoder, requests: Sequence[Request], keys: Sequence[tuple]) -> list[list[Score]]:
+def _by_shots(
+    decoder: Decoder, requests: Sequence[Request], keys: Sequence[tuple], progress: Callable[[int], object] = int
+) -> list[list[Score]]:
     """Scores in the order of the requests, computed for those with the same shots together."""
     found: dict[int, list[Score]] = {}
     for group in _groups(keys):
-        found |= dict(zip(group, decoder.score([requests[place] for place in group]), strict=True))
+        found |= dict(zip(group, decoder.score([requests[place] for place in group], progress), strict=True))
     return [found[place] for place in range(len(requests))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from transformers import (
     StoppingCriteriaList,
 )  # fmt: skip
 
-from hf_replearn.evaluation.prompting.scoring import count_shared, read_prefix
+from hf_replearn.evaluation.prompting.scoring import NotFinite, cache_argument, count_shared, read_prefix
 from hf_replearn.evaluation.prompting.shots import draw_seed
 
 BATCH = 16
@@ -29,6 +29,7 @@ def generate(
     *,
     keys: Sequence[tuple[Hashable, ...]],
     packed: bool = True,
+    progress: Callable[[int], object] = int,
     **generation,
 ) -> list[str]:
     """What the model writes behind each context (tokens), up to the first of the texts `until`.
@@ -39,8 +40,10 @@ def generate(
     generation: until, do_sample, temperature and max_gen_toks, as in a task file.
     """
     if not packed:
-        pairs = zip(contexts, keys, strict=True)
-        return [generate(model, tokenizer, [context], keys=[key], **generation)[0] for context, key in pairs]
+        return [
+            generate(model, tokenizer, [context], keys=[key], progress=progress, **generation)[0]
+            for context, key in zip(contexts, keys, strict=True)
+        ]
     with torch.inference_mode():
         shared = count_shared(contexts)
         prefix = contexts[0][:shared]
@@ -54,9 +57,10 @@ def generate(
         start_from = copy.deepcopy(cache)
         if start_from is not None:
             start_from.batch_repeat_interleave(len(places))
-        processors = LogitsProcessorList([sampler] if generation["do_sample"] else [])
+        processors = LogitsProcessorList([_Finite(), *([sampler] if generation["do_sample"] else [])])
         made = _batch(model, tokenizer, prefix, rest, start_from, processors, generation)
         texts |= dict(zip(places, made, strict=True))
+        progress(len(places))
     return [texts[place] for place in range(len(contexts))]
 
 
@@ -79,8 +83,10 @@ def _batch(model, tokenizer, prefix, rest, cache, processors, generation) -> lis
             pad_token_id=padding,
             stopping_criteria=StoppingCriteriaList([_Until(tokenizer, generation["until"], longest)]),
             logits_processor=processors,
-            past_key_values=cache,
             use_cache=True,
+            repetition_penalty=1.0,  # a checkpoint's own habits would make of the likeliest word another one
+            no_repeat_ngram_size=0,
+            **({} if cache is None else {cache_argument(model): cache}),
         )[:, longest:]
     texts = tokenizer.batch_decode(made, skip_special_tokens=True)
     return [_cut(text, generation["until"]) for text in texts]
@@ -99,6 +105,15 @@ class _Until(StoppingCriteria):
     def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs) -> Tensor:
         texts = self.tokenizer.batch_decode(input_ids[:, self.start :])
         return torch.tensor([any(stop in text for stop in self.until) for text in texts], device=input_ids.device)
+
+
+class _Finite(LogitsProcessor):
+    """Lets nothing be chosen among numbers that are none."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if not scores.amax(dim=1).isfinite().all():
+            raise NotFinite("the logits of the next token are NaN or infinite")
+        return scores
 
 
 class _Gumbel(LogitsProcessor):

@@ -7,10 +7,15 @@ import re
 import string
 from collections.abc import Sequence
 
+from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting.scoring import Score
 from hf_replearn.evaluation.prompting.tasks import Document, Task
 
-LENGTHS = {"acc_norm": "character", "acc_bytes": "byte"}  # lm-evaluation-harness's names
+# How log-likelihoods are compared by the accuracy of each name; acc, acc_norm, acc_bytes are lm-evaluation-harness's.
+WAYS = {
+    "acc": "sum", "acc_norm": "character", "acc_bytes": "byte", "acc_token": "token",
+    "acc_answer_context": "answer_context",
+}  # fmt: skip
 
 
 def normalize(
@@ -56,18 +61,24 @@ def choose(
     alone: Sequence[Score] | None = None,
     content_free: Sequence[Sequence[Score]] | None = None,
 ) -> dict:
-    """The number of the choice taken (the first of the largest), and {metric: 1.0 or 0.0}."""
+    """The number of the choice taken by the task's first metric, and {metric: 1.0 or 0.0}.
+
+    The first of equally likely choices is taken, as in lm-evaluation-harness; `tied` tells that there were such.
+    """
 
     def taken(values: list[float]) -> int:
         return values.index(max(values))
 
-    ways = {metric: LENGTHS.get(metric, task.replearn.normalization) for metric in ("acc", *task.metrics)}
-    found = {metric: taken(normalize(scores, document.choices, by=by, alone=alone)) for metric, by in ways.items()}
+    names = dict.fromkeys(("acc", *task.metrics))
+    values = {name: normalize(scores, document.choices, by=WAYS[name], alone=alone) for name in names}
+    found = {name: taken(each) for name, each in values.items()}
     if content_free is not None:
         logprobs = [[score.logprob for score in some] for some in (scores, *content_free)]
         found["acc_calibrated"] = taken(calibrate(logprobs[0], logprobs[1:]))
-    return {
-        "prediction": found["acc"],
+    first = task.metrics[0]
+    tied = {"tied": True} if values[first].count(max(values[first])) > 1 else {}
+    return tied | {
+        "prediction": found[first],
         "scores": {metric: float(choice == document.target) for metric, choice in found.items()},
     }
 
@@ -84,7 +95,12 @@ def exact_match(task: Task, prediction: str, target: str) -> float:
 
 
 def metrics_of(task: Task, records: Sequence[dict]) -> dict[str, float]:
-    """The value of each of the task's metrics over all records, and acc_calibrated; BLEU and chrF are of 0 … 100."""
+    """The value of each of the task's metrics over all records, and acc_calibrated; BLEU and chrF are of 0 … 100.
+
+    Raises InputError without a record: of nothing there is no score.
+    """
+    if not records:
+        raise InputError(f"task {task.task}: no document could be asked")
     means = {name: sum(record["scores"][name] for record in records) / len(records) for name in records[0]["scores"]}
     values = {name: means[name] for name in (*task.metrics, "acc_calibrated") if name in means}
     if "perplexity" in task.metrics:  # of a whole target, as lm-evaluation-harness

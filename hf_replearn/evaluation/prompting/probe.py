@@ -10,6 +10,8 @@ from torch import Tensor
 
 from hf_replearn.evaluation.k_shot import COST
 from hf_replearn.evaluation.prompting.few_shot import Decoder, Examples
+from hf_replearn.evaluation.prompting.prompts import before_texts
+from hf_replearn.evaluation.prompting.scoring import NotFinite
 from hf_replearn.evaluation.prompting.tasks import Document, Task
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
 
@@ -56,6 +58,9 @@ class Probe:
         if text not in self.features:
             model, tokenizer = self.decoder.model, self.decoder.tokenizer
             ids: Any = tokenizer(text, truncation=True, max_length=self.decoder.length)["input_ids"]
-            states = model.base_model(torch.tensor([ids], device=model.device)).last_hidden_state
-            self.features[text] = states[0].float().mean(dim=0).cpu()
+            states = model.base_model(torch.tensor([ids or before_texts(tokenizer) or [0]], device=model.device))
+            features = states.last_hidden_state[0].float().mean(dim=0).cpu()
+            if not features.isfinite().all():
+                raise NotFinite(f"the features of {text[:60]!r} are NaN or infinite")
+            self.features[text] = features
         return self.features[text]

@@ -5,7 +5,9 @@ P tokens of the shared prefix, L tokens of a row, V words of the vocabulary
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -13,8 +15,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from hf_replearn.errors import InputError
+
 ROW_TOKENS = {"cpu": 256, "cuda": 2048}  # of one forward; more only where one document is longer
 PACKING_ERROR = {torch.float32: 1e-3, torch.float64: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}  # of the logits' SD
+
+
+class NotFinite(InputError):
+    """What a model says of a document is no number, so that it has no score."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,12 @@ class Score:
 
 
 def score(
-    model: PreTrainedModel, requests: Sequence[Request], *, packed: bool = True, row_tokens: int | None = None
+    model: PreTrainedModel,
+    requests: Sequence[Request],
+    *,
+    packed: bool = True,
+    row_tokens: int | None = None,
+    progress: Callable[[int], object] = int,
 ) -> list[list[Score]]:
     """A Score for every continuation of every request.
 
@@ -52,19 +65,23 @@ def score(
     packed: False runs every context with every continuation on its own, without a cache; see `why_not_packed`. So are
         requests longer than the window of a model whose attention slides.
     row_tokens: size of a row; none: 256 on a CPU, 2048 on a GPU.
+    progress: is told how many more requests are done.
     """
     window = getattr(model.config.get_text_config(), "sliding_window", None)
     packed = packed and (window is None or max(request.longest for request in requests) <= window)
+    found = []
     with torch.inference_mode():
-        if not packed:
-            return [
-                [_plain(model, request.context, tokens) for tokens in request.continuations] for request in requests
-            ]
-        shared = count_shared([request.context for request in requests])
-        cache = read_prefix(model, requests[0].context[:shared]) if shared else None
-        size = row_tokens or ROW_TOKENS.get(model.device.type, 2048)
-        found = [_score_row(model, row, shared, cache) for row in _rows(requests, shared, size)]
-    return [scores for row in found for scores in row]
+        if packed:
+            shared = count_shared([request.context for request in requests])
+            cache = read_prefix(model, requests[0].context[:shared]) if shared else None
+            for row in _rows(requests, shared, row_tokens or ROW_TOKENS.get(model.device.type, 2048)):
+                found += _score_row(model, row, shared, cache)
+                progress(len(row))
+        else:
+            for request in requests:
+                found.append([_plain(model, request.context, tokens) for tokens in request.continuations])
+                progress(1)
+    return found
 
 
 def count_shared(contexts: Sequence[list[int]]) -> int:
@@ -76,8 +93,14 @@ def count_shared(contexts: Sequence[list[int]]) -> int:
 def read_prefix(model: PreTrainedModel, tokens: list[int]) -> DynamicCache:
     """The keys and values of tokens at the start of a text."""
     cache = DynamicCache()
-    model(torch.tensor([tokens], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    past = {cache_argument(model): cache}
+    model(torch.tensor([tokens], device=model.device), **past, use_cache=True, logits_to_keep=1)
     return cache
+
+
+def cache_argument(model: PreTrainedModel) -> str:
+    """What `forward` calls the keys and values: past_key_values, since transformers 5.2x cache."""
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
 
 
 def _rows(requests: Sequence[Request], shared: int, size: int) -> Iterator[list[Request]]:
@@ -123,9 +146,9 @@ def _score_row(
         torch.tensor([ids], device=device),
         position_ids=torch.tensor([positions], device=device),
         attention_mask=tree_mask(torch.tensor(branches, device=device), shared, model.dtype),
-        past_key_values=cache,
         use_cache=cache is not None,
         logits_to_keep=torch.tensor(places, device=device),
+        **({} if cache is None else {cache_argument(model): cache}),
     ).logits[0]  # (len(places), V)
     if cache is not None:
         cache.crop(-len(ids))
@@ -171,6 +194,24 @@ def _add_up(told: list[tuple[float, bool]]) -> Score:
     return Score(sum(logprob for logprob, _ in told), len(told), all(greedy for _, greedy in told))
 
 
+def check_decoder(model: PreTrainedModel) -> None:
+    """Raises InputError for a model whose words depend on those behind them, or that says NaN: found out on a trial."""
+    count = model.get_input_embeddings().num_embeddings
+    first, *ends = (torch.arange(start, start + 5).remainder(count).tolist() for start in (2, 11, 17))
+    with torch.inference_mode():
+        before = [model(torch.tensor([first + end], device=model.device)).logits[0, :5].float() for end in ends]
+    if not all(logits.isfinite().all() for logits in before):
+        raise InputError(
+            f"--model: its logits are NaN or infinite ({type(model).__name__}, {model.dtype}): its training diverged, "
+            "or --dtype float16 overflows: take another checkpoint or --dtype float32"
+        )
+    if (before[0] - before[1]).abs().max() > PACKING_ERROR[model.dtype] * before[0].std():
+        raise InputError(
+            f"--model: {type(model).__name__} reads what stands behind a word too, prompting needs a causal language "
+            "model such as GPT-2, Llama or Qwen"
+        )
+
+
 def why_not_packed(model: PreTrainedModel) -> str | None:
     """Why this model cannot share prefixes and pack choices, or None: found out on a tiny prompt, not by a list."""
     config = model.config.get_text_config()
@@ -192,4 +233,5 @@ def why_not_packed(model: PreTrainedModel) -> str | None:
         for x, y in zip(xs, ys, strict=True)
     )
     limit = PACKING_ERROR[model.dtype]
-    return None if off <= limit * max(spread, 1e-6) else f"its log-likelihoods would be off by {off:.2g} a token"
+    limit *= max(spread, 1e-6)
+    return None if math.isfinite(off) and off <= limit else f"its log-likelihoods would be off by {off:.2g} a token"

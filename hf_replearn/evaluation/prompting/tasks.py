@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 import re
 import typing
 from collections.abc import Mapping
@@ -17,20 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError, meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import TemplateError
 
 from hf_replearn.errors import InputError
+from hf_replearn.evaluation.prompting import templates
+from hf_replearn.evaluation.prompting.targets import BadTarget, find_target
 
 OUTPUT_TYPES = {
     "multiple_choice": ("acc", "acc_norm", "acc_bytes"),
     "loglikelihood": ("acc", "perplexity"),
     "generate_until": ("exact_match", "bleu", "chrf"),
 }
-NORMALIZATIONS = ("sum", "token", "character", "byte", "answer_context")
+NORMALIZATIONS = {
+    "sum": "acc", "token": "acc_token", "character": "acc_norm", "byte": "acc_bytes",
+    "answer_context": "acc_answer_context",
+}  # fmt: skip
 GENERATION = {"until": [], "do_sample": False, "temperature": 1.0, "max_gen_toks": 256}
 METRIC_KEYS = ("metric", "aggregation", "higher_is_better", "ignore_case", "ignore_punctuation")
-SUFFIXES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+PLAIN_NAME = re.compile(r"\w[\w.-]{0,99}")
+LARGEST_FILE, LARGEST_CONTENT = 2**20, 100_000  # bytes of a task file; values in it, with aliases written out
+
+
+class BadDocument(InputError):
+    """A document that cannot be asked, where others may be."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +50,9 @@ class Extension:
     shots, seeds, orders: of the examples: how many, how many draws of them, how many orders of each draw.
     draw: "seed", one draw for all documents, whose prompt then begins alike; "document", GPT-3's new one for each.
     balanced: as many examples of each answer as there can be.
-    normalization: of a choice's log-likelihood before the largest is taken: the plain sum, per token, per character,
-        per UTF-8 byte, or less that of the choice behind `answer_context` (GPT-3, section 2.4).
+    normalization: of a choice's log-likelihood before the largest is taken: the plain sum (acc), per token (acc_token),
+        per character (acc_norm), per UTF-8 byte (acc_bytes), or less that of the choice behind `answer_context` (GPT-3,
+        section 2.4; acc_answer_context). That accuracy stands first, beside those of metric_list.
     calibration: also score with contextual calibration (Zhao et al. 2021); for choices that are the same everywhere.
     local: where --data_root has a copy, a folder, or {path, where: {column: value}, rename: {column: name}, labels:
         {column: names of the Hub's classes in their order}}.
@@ -75,13 +86,17 @@ class Document:
 
 @dataclass(frozen=True)
 class Task:
-    """A task file. Fields are lm-evaluation-harness's, with its defaults; `folder` is where data paths start."""
+    """A task file. Fields are lm-evaluation-harness's, with its defaults; `folder` is where data paths start.
+
+    reading: how a right answer names its choice, "text" or "place", as `decide_reading` found it out.
+    """
 
     task: str
     dataset_path: str
     doc_to_text: str
     doc_to_target: str | int
     folder: str = "."
+    reading: str | None = None
     tag: str | list | None = None
     task_alias: str | None = None
     dataset_name: str | None = None
@@ -115,8 +130,10 @@ class Task:
 
     @property
     def metrics(self) -> list[str]:
-        """The first is the one that tables show."""
-        return [entry["metric"] for entry in self.metric_list] or [OUTPUT_TYPES[self.output_type][0]]
+        """The first is the one that answers are taken by: that of the normalisation, if the file names one."""
+        named = [entry["metric"] for entry in self.metric_list] or [OUTPUT_TYPES[self.output_type][0]]
+        ours = NORMALIZATIONS[self.replearn.normalization]
+        return list(dict.fromkeys(([ours] if ours != "acc" else []) + named))
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -130,7 +147,7 @@ class Task:
         """Field -> compiled template."""
         names = ("description", "doc_to_text", "doc_to_target", "doc_to_choice")
         return {
-            name: _ENVIRONMENT.from_string(getattr(self, name))
+            name: templates.compile_template(getattr(self, name))
             for name in names
             if isinstance(getattr(self, name), str)
         }
@@ -140,14 +157,14 @@ class Task:
         return {
             name: value
             for name, value in asdict(self).items()
-            if name not in ("folder", "tag", "task_alias", "metadata")
+            if name not in ("folder", "reading", "tag", "task_alias", "metadata")
         }
 
     def check_columns(self, columns: list[str]) -> None:
         """Raises InputError for a template that names a column that is not there."""
         for name in self.templates:
             source = getattr(self, name)
-            wanted = {source} if source in columns else meta.find_undeclared_variables(_ENVIRONMENT.parse(source))
+            wanted = {source} if source in columns else templates.columns_of(source)
             for column in sorted(wanted - set(columns)):
                 raise InputError(
                     f"task {self.task}: {name} names a column {column!r} that is not there; "
@@ -155,49 +172,72 @@ class Task:
                 )
 
     def document(self, row: Mapping[str, Any], number: int) -> Document:
-        """Renders a row. Raises InputError, which names the document, where there is no question or right answer."""
+        """Renders a row. Raises BadDocument, which names it, where there is no question or right answer."""
+        text, choices, target = self._rendered(row, number, "doc_to_text", "doc_to_choice", "doc_to_target")
         where = f"task {self.task}, document {number}"
+        if text is None:
+            raise BadDocument(f"{where}: its question, column {self.doc_to_text!r}, is missing")
         try:
-            text = str(self._render("doc_to_text", row))
-            choices = self._choices(row)
-            target = self._render("doc_to_target", row)
-        except (TemplateError, ValueError, SyntaxError, TypeError, KeyError) as error:
-            raise InputError(f"{where}: {' '.join(str(error).split())}") from error
-        if choices is None:
-            if not isinstance(target, str) or not target:
-                raise InputError(f"{where}: the answer must be a text, got {target!r}")
-            return Document(number, text, None, target)
-        if isinstance(target, str):
-            target = int(target) if target.isdigit() else choices.index(target) if target in choices else -1
-        for choice in choices:
-            if not choice.strip():
-                raise InputError(f"{where}: choice {choices.index(choice)} is empty")
-        if not isinstance(target, int) or not 0 <= target < len(choices):
-            raise InputError(
-                f"{where}: its label {self._render('doc_to_target', row)!r} is not one of the {len(choices)} choices"
-            )
-        return Document(number, text, tuple(choices), target)
+            if choices is None:
+                return Document(number, str(text), None, _answer(target))
+            for place, choice in enumerate(choices):
+                if not choice.strip():
+                    raise BadTarget(f"choice {place} is empty")
+            target = find_target(target, choices, reading=self.reading, column=self.doc_to_target in row)
+        except BadTarget as error:
+            raise BadDocument(f"{where}: {error}") from error
+        return Document(number, str(text), tuple(choices), target)
 
-    def describe(self, row: Mapping[str, Any]) -> str:
+    def told(self, row: Mapping[str, Any], number: int) -> tuple[Any, list[str]]:
+        """The right answer as the data has it, and the choices. Raises BadDocument."""
+        return self._rendered(row, number, "doc_to_target", "doc_to_choice")
+
+    def describe(self, row: Mapping[str, Any], number: int) -> str:
         """The description in front of everything, which may be a template too."""
-        return self._render("description", row) if self.description else ""
+        return self._rendered(row, number, "description")[0] if self.description else ""
 
     def shot(self, document: Document) -> str:
         """An example in a prompt."""
         return document.text + self.target_delimiter + document.answer + self.fewshot_delimiter
 
+    def _rendered(self, row: Mapping[str, Any], number: int, *names: str) -> list[Any]:
+        """The fields for a row; choices as texts."""
+        made = []
+        with templates.bounded():
+            for name in names:
+                try:
+                    made.append(self._choices(row) if name == "doc_to_choice" else self._render(name, row))
+                except templates.FAILURES as error:
+                    reason = f"task {self.task}, document {number}: {name} {templates.reason_of(error)}"
+                    kind = InputError if isinstance(error, templates.FATAL) else BadDocument
+                    raise kind(reason) from error
+        return made
+
     def _render(self, name: str, row: Mapping[str, Any]) -> Any:
         source = getattr(self, name)
         if not isinstance(source, str):
             return source
-        return row[source] if source in row else self.templates[name].render(**row)
+        return row[source] if source in row else templates.render(self.templates[name], row)
 
     def _choices(self, row: Mapping[str, Any]) -> list[str] | None:
         if self.doc_to_choice is None:
             return None
         choices = self._render("doc_to_choice", row)
         choices = ast.literal_eval(choices) if isinstance(choices, str) else choices
-        return [str(choice) for choice in (choices.values() if isinstance(choices, dict) else choices)]
+        choices = list(choices.values()) if isinstance(choices, dict) else choices
+        if not isinstance(choices, list | tuple) or len(choices) < 2 or None in choices:
+            raise ValueError(f"must make a list of at least two choices, got {str(choices)[:100]}")
+        return [str(choice) for choice in choices]
+
+
+def _answer(target: Any) -> str:
+    """The text that is right. A whole number is written as it is."""
+    text = str(target) if isinstance(target, int) and not isinstance(target, bool) else target
+    if not isinstance(text, str) or not text.strip():
+        raise BadTarget(f"the answer must be a text, got {str(target)[:100]!r}")
+    if re.fullmatch(r"\[.*,.*\]", text, flags=re.DOTALL):
+        raise BadTarget(f"are these several right answers or one? {text[:100]!r}: give one, as a text")
+    return text
 
 
 def find_task(name: str, shipped: Path) -> Path:
@@ -216,11 +256,19 @@ def find_task(name: str, shipped: Path) -> Path:
 def load_task(path: str | Path) -> Task:
     """Reads and checks a task file. Raises InputError with the file, the key and what it should be."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_TaskLoader)  # noqa: S506 (a SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"task file {path}: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"task file {path}: {' '.join(str(error).split())}") from error
+        if Path(path).stat().st_size > LARGEST_FILE:
+            raise InputError(f"task file {path}: is larger than {LARGEST_FILE:,} bytes: give its data as data_files")
+        text = Path(path).read_text(encoding="utf-8-sig")
+        _check_size(yaml.compose(text, Loader=_TaskLoader))
+        content = yaml.load(text, Loader=_TaskLoader)  # noqa: S506 (a SafeLoader)
+    except UnicodeDecodeError as error:
+        raise InputError(f"task file {path}: is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except OSError as error:
+        raise InputError(f"task file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"task file {path}: {' '.join(str(error).split())[:300]}") from error
+    except RecursionError as error:
+        raise InputError(f"task file {path}: lists stand in one another too deeply") from error
     if not isinstance(content, dict):
         raise InputError(f"task file {path} must hold `field: value` lines")
     extension = content.pop("replearn", None) or {}
@@ -234,71 +282,12 @@ def load_task(path: str | Path) -> Task:
     return task
 
 
-def load_splits(task: Task, data_root: str | None = None) -> tuple[Any, Any]:
-    """(documents to ask about, documents to take examples from), as datasets.
-
-    data_root: folder with local copies of Hub sets, at the task's `local` path or else at its dataset_path.
-    """
-    import datasets
-
-    where = f"task {task.task}"
-    local = {"path": None} | (local if isinstance(local := task.replearn.local, dict) else {"path": local})
-    if data_root is not None and (local["path"] or task.dataset_path not in SUFFIXES.values()):
-        folder = Path(data_root, local["path"] or Path(task.dataset_path, task.dataset_name or ""))
-        files = {path.stem: str(path) for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES}
-        if not files:
-            raise InputError(f"{where}: --data_root has no {folder} with files such as test.parquet")
-        builder, arguments = SUFFIXES[Path(next(iter(files.values()))).suffix], {"data_files": files}
-    else:
-        inside = Path(task.folder, task.dataset_path)
-        builder, local = str(inside) if inside.exists() else task.dataset_path, {}
-        arguments = _relative_files({"name": task.dataset_name} | (task.dataset_kwargs or {}), task.folder)
-    try:
-        splits = datasets.load_dataset(builder, **arguments)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{where}: the data cannot be read: {' '.join(str(error).split())[:300]}") from error
-    for split in (task.evaluation_split, task.shots_split):
-        if split not in splits:
-            raise InputError(f"{where}: the data has no split {split!r}, only {', '.join(splits)}")
-    splits = {split: _as_on_the_hub(splits[split], local) for split in {task.evaluation_split, task.shots_split}}
-    for rows in splits.values():
-        task.check_columns(rows.column_names)
-    return splits[task.evaluation_split], splits[task.shots_split]
-
-
-def _as_on_the_hub(rows: Any, local: dict) -> Any:
-    """A local copy with the rows, column names and class numbers that the task is written for."""
-    import numpy as np
-
-    for column, value in (local.get("where") or {}).items():
-        rows = rows.select(np.flatnonzero(np.array(rows[column][:]) == value))
-    rows = rows.rename_columns(local.get("rename") or {})
-    for column, names in (local.get("labels") or {}).items():
-        numbers = [names.index(rows.features[column].int2str(number)) for number in rows[column][:]]
-        rows = rows.remove_columns(column).add_column(column, numbers)
-    return rows
-
-
-def _relative_files(arguments: dict, folder: str) -> dict:
-    """Paths of data files start at the task file; addresses with :// stay."""
-
-    def move(files: Any) -> Any:
-        if isinstance(files, dict):
-            return {split: move(file) for split, file in files.items()}
-        if isinstance(files, list):
-            return [move(file) for file in files]
-        return files if "://" in files else str(Path(folder, files))
-
-    moved = {key: move(arguments[key]) for key in ("data_files", "data_dir") if arguments.get(key)}
-    return arguments | moved
-
-
 def _check(path: str | Path, prefix: str, content: Any, kind: type) -> None:
     """Names and types of the keys."""
     if not isinstance(content, dict):
         raise InputError(f"task file {path}: {prefix or 'it '}must hold `field: value` lines")
     hints = typing.get_type_hints(kind)
-    known = [spec.name for spec in fields(kind) if spec.name not in ("folder", "replearn")]
+    known = [spec.name for spec in fields(kind) if spec.name not in ("folder", "reading", "replearn")]
     for key, value in content.items():
         if key not in known:
             nearest = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
@@ -306,7 +295,7 @@ def _check(path: str | Path, prefix: str, content: Any, kind: type) -> None:
             raise InputError(f"task file {path}: {prefix}unknown key {key!r}: {hint}")
         if not isinstance(value, hints[key]) or (isinstance(value, bool) and hints[key] is not bool):
             shown = getattr(hints[key], "__name__", hints[key])
-            raise InputError(f"task file {path}: {prefix}{key} must be {shown}, got {value!r}")
+            raise InputError(f"task file {path}: {prefix}{key} must be {shown}, got {repr(value)[:100]}")
 
 
 def _check_meaning(path: str | Path, task: Task) -> None:
@@ -314,9 +303,17 @@ def _check_meaning(path: str | Path, task: Task) -> None:
 
     def one_of(name: str, value: Any, allowed: Any) -> None:
         if value not in allowed:
-            raise InputError(f"task file {path}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+            raise InputError(f"task file {path}: {name} must be one of {', '.join(allowed)}, got {repr(value)[:100]}")
 
+    names = [task.task] + (task.tag if isinstance(task.tag, list) else [task.tag] * bool(task.tag))
+    for field_name, name in zip(["task"] + ["tag"] * len(names), names, strict=False):
+        if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
+            raise InputError(
+                f"task file {path}: {field_name} must be a plain name of letters, digits, '-', '_' and '.', "
+                f"got {str(name)[:100]!r}"
+            )
     one_of("output_type", task.output_type, OUTPUT_TYPES)
+    _check_numbers(path, task)
     one_of("replearn: normalization", task.replearn.normalization, NORMALIZATIONS)
     one_of("replearn: draw", task.replearn.draw, ("seed", "document"))
     one_of("fewshot_config: sampler", task.fewshot_config.get("sampler", "default"), ("default", "first_n"))
@@ -338,8 +335,38 @@ def _check_meaning(path: str | Path, task: Task) -> None:
         raise InputError(f"task file {path}: it names no test_split and no validation_split")
     try:
         _ = task.templates
-    except TemplateError as error:
-        raise InputError(f"task file {path}: not a template: {error}") from error
+    except templates.FAILURES as error:
+        raise InputError(f"task file {path}: not a template: {templates.reason_of(error)}") from error
+
+
+def _check_numbers(path: str | Path, task: Task) -> None:
+    """Values inside lists and mappings."""
+
+    def whole(value: Any, least: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= 10**6
+
+    ours, made = task.replearn, task.generation_kwargs
+    until = made.get("until", [])
+    wrong = {
+        "metric_list": any(not isinstance(e, dict) or not isinstance(e.get("metric"), str) for e in task.metric_list),
+        "num_fewshot": task.num_fewshot is not None and not whole(task.num_fewshot, 0),
+        "replearn: shots": ours.shots is not None and (not ours.shots or any(not whole(k, 0) for k in ours.shots)),
+        "replearn: seeds": ours.seeds is not None and not whole(ours.seeds, 1),
+        "replearn: orders": not whole(ours.orders, 1),
+        "generation_kwargs: max_gen_toks": not whole(made.get("max_gen_toks", 1), 1),
+        "generation_kwargs: do_sample": not isinstance(made.get("do_sample", False), bool),
+        "generation_kwargs: until": not isinstance(until, str | list) or any(
+            not isinstance(text, str) or not text for text in ([until] if isinstance(until, str) else until)
+        ),
+        "generation_kwargs: temperature": not 0 < _number(made.get("temperature", 1.0)) < math.inf,
+    }  # fmt: skip
+    for name, is_wrong in wrong.items():
+        if is_wrong:
+            raise InputError(f"task file {path}: {name} has a value that it cannot have: see recipes/tasks for examples")
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 class _TaskLoader(yaml.SafeLoader):
@@ -348,8 +375,10 @@ class _TaskLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key) for key, _ in node.value]
         for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.YAMLError(f"{key!r} is given twice")
+            if not isinstance(key, str | int | float | bool):
+                raise yaml.YAMLError(f"a list or mapping is no key, got {str(key)[:100]}")
+        if len(set(keys)) < len(keys):
+            raise yaml.YAMLError(f"{next(key for key in keys if keys.count(key) > 1)!r} is given twice")
         return super().construct_mapping(node, deep)
 
 
@@ -360,5 +389,19 @@ def _refuse_function(loader, node):
 
 
 _TaskLoader.add_constructor("!function", _refuse_function)
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-_ENVIRONMENT.filters["regex_replace"] = lambda text, pattern, new, count=0: re.sub(pattern, new, text, count=count)
+
+
+def _check_size(node: yaml.Node | None) -> None:
+    """An alias costs nothing to read and, nested in others, the world to print."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = 1  # what holds itself ends here
+            parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+            pairs = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+            sizes[id(node)] += sum(map(size, pairs))
+        return sizes[id(node)]
+
+    if node is not None and size(node) > LARGEST_CONTENT:
+        raise ValueError(f"its aliases stand for more than {LARGEST_CONTENT:,} values")
