@@ -7,6 +7,10 @@
 Tasks are files in lm-evaluation-harness's format, or names of those in recipes/tasks. For every task and K: the mean
 over draws of the examples, its interval, and how much of it comes from the test set, the draw and the order. Beside it,
 where choices are labels, a linear probe of the frozen features that learns from the very same examples.
+
+results.json is written after every condition (K, draw and order); the same command goes on with those that are missing.
+Documents that cannot be asked are counted, named and left out; --strict makes them an error (exit code 2), and so does
+more than half of them.
 """
 
 from __future__ import annotations
@@ -15,7 +19,8 @@ import datetime
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,13 +63,24 @@ class PromptSettings(RunSettings):
 
 @dataclass
 class Asked:
-    """A task with its data. bad: {"document", "reason"} of those that cannot be asked."""
+    """A task with its data. bad: {"document", "reason"} of those that cannot be asked; copies: documents that stand
+    word for word among the examples too; runs: the records of every condition that is done."""
 
     task: Any
     rows: Any
     examples: Any
     documents: list
     bad: list[dict]
+    copies: int = 0
+    runs: dict = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """What results.json says of the task besides its records, and must say again for a run to go on."""
+        known = repr((self.documents, len(self.examples.rows)))
+        return {
+            "task": json.loads(json.dumps(self.task.settings())),
+            "documents": hashlib.blake2b(known.encode(), digest_size=8).hexdigest(),
+        }
 
 
 def main(settings: PromptSettings) -> None:
@@ -72,77 +88,103 @@ def main(settings: PromptSettings) -> None:
     import transformers
     from accelerate import PartialState
 
-    from hf_replearn.evaluation.prompting.few_shot import Decoder, Examples, read_documents
-    from hf_replearn.evaluation.prompting.probe import Probe, can_be_probed
-    from hf_replearn.evaluation.prompting.summary import PROBE, draw_curves, summarise, table
-    from hf_replearn.evaluation.prompting.tasks import find_task, load_splits, load_task
+    from hf_replearn.evaluation.prompting.few_shot import Decoder
+    from hf_replearn.evaluation.prompting.summary import draw_curves, summarise, table
     from hf_replearn.sharing.card import extendable
+    from hf_replearn.sharing.show import try_to_show
+    from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
 
-    # 1. Tasks and their data. What can be wrong with them is found out here, before the model is read.
+    # 1. Tasks, folder and data. What can be wrong with them is found out here, before the model is read.
     state = PartialState(cpu=settings.use_cpu)
-    names = [name.strip() for name in settings.tasks.split(",") if name.strip()]
-    tasks = [with_settings(load_task(find_task(name, SHIPPED)), settings) for name in names]
-    report = extendable(settings.model) if settings.add_to_card else None
+    tasks = [with_settings(task, settings) for task in read_tasks(settings.tasks)]
     with state.main_process_first():
-        data = [(task, *load_splits(task, settings.data_root)) for task in tasks]
-    asked = {}
-    for task, rows, pool in data:
-        documents, bad = read_documents(task, rows, limit=settings.limit)
-        examples = Examples(task, pool, same_split=task.evaluation_split == task.shots_split)
-        asked[task.task] = Asked(task, rows, examples, documents, bad)
-        check(asked[task.task], {}, strict=settings.strict)
-        examples.draw(documents[0], plan(task, settings)[-1])  # raises where there are too few
+        if state.is_main_process:
+            check_folder(settings)
+        report = extendable(settings.model) if settings.add_to_card else None
+        asked = {task.task: read_data(task, settings) for task in tasks}
 
-    # 2. The model
+    # 2. The model, and what an earlier start of this run has found out already
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "float32" if state.device.type == "cpu" else "bfloat16"
     decoder = Decoder.load(settings.model, dtype=dtype, device=state.device)
+    out = Path(settings.output_dir)
+    results = {"settings": as_dict(settings), "model": fingerprint(decoder), "tasks": {}}
+    go_on(out / RESULTS, results["model"], asked)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        claim_folder(settings)
 
     # 3. Ask: every K, draw and order, each process its part of the documents; and what a linear probe makes of them
-    results: dict[str, Any] = {"settings": as_dict(settings), "model": fingerprint(decoder), "tasks": {}}
     summaries: dict = {}
     for name, task in asked.items():
-        runs = {condition: ask(state, decoder, task, condition) for condition in plan(task.task, settings)}
-        check(task, runs, strict=settings.strict)
+        found = results["tasks"].setdefault(name, task.facts())
+        for condition, records in ask_all(state, decoder, task, settings):
+            task.runs[condition] = records
+            check(task, strict=settings.strict)
+            if state.is_main_process:
+                found |= {"bad": task.bad, "copies_among_examples": task.copies, "runs": as_records(task.runs)}
+                write_results(out, results)
         if not state.is_main_process:
             continue
-        lines = {name: summarise(task.task, runs)}
-        if settings.probe and can_be_probed(task.task):
-            probe = Probe(decoder, task.task, task.examples, task.documents)
-            probed = {c: probe.records(records) for c, records in runs.items() if all(r["shots"] for r in records)}
-            if probed:
-                lines[name + PROBE] = {"acc": summarise(task.task, probed)["acc"]}
+        lines = {name: summarise(task.task, task.runs)} | probe(decoder, task, settings)
+        found["summary"] = lines
+        write_results(out, results)
         print(f"\n{table(lines)}", flush=True)
+        for note in notes(task):
+            print(f"note: {note}", file=sys.stderr, flush=True)
         summaries |= lines
-        results["tasks"][name] = {
-            "task": task.task.settings(),
-            "documents": hashlib.blake2b(repr(task.documents).encode(), digest_size=8).hexdigest(),
-            "bad": task.bad,
-            "summary": lines,
-            "runs": [{**condition._asdict(), "documents": records} for condition, records in runs.items()],
-        }
     if not state.is_main_process:
         return
 
-    # 4. Share
-    out = Path(settings.output_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    write_results(out, results)
-    draw_curves(summaries).savefig(out / CURVES, dpi=120)
-    write_eval_results(out, [task.task for task in asked.values()], summaries)
-    print(f"\n{table(summaries)}\n\nevery answer: {out / RESULTS}\ncurves over K: {out / CURVES}")
+    # 4. Share. All is saved: what is made from here on fails alone.
+    print(f"\n{table(summaries)}\n\nevery answer: {out / RESULTS}")
+    _, failed = try_to_show("the curves", lambda: draw_curves(summaries).savefig(out / CURVES, dpi=120))
+    if failed is None:
+        print(f"curves over K: {out / CURVES}")
+    every = [task.task for task in asked.values()]
+    try_to_show(".eval_results", lambda: write_eval_results(out, every, summaries))
     if report is not None:
-        add_to_card(settings, next(iter(report.rows), report.method.name), asked, summaries)
-    for name, task in asked.items():
-        if task.bad:
-            raise InputError(
-                f"results are written, but {len(task.bad)} documents of {name} could not be asked; the first: "
-                f"{task.bad[0]['reason']}"
-            )
+        row = next(iter(report.rows), report.method.name)
+        try_to_show(f"the card of {settings.model}", lambda: add_to_card(settings, row, asked, summaries))
+
+
+def read_tasks(named: str) -> list:
+    """The tasks of --tasks. Raises InputError for none, or two of one name, whose results would be one another's."""
+    from hf_replearn.evaluation.prompting.tasks import find_task, load_task
+
+    paths = [find_task(name.strip(), SHIPPED) for name in named.split(",") if name.strip()]
+    if not paths:
+        raise InputError(f"--tasks {named!r} names no task: give files, or names such as copa,sst2")
+    found: dict = {}
+    for path in paths:
+        task = load_task(path)
+        if task.task in found:
+            raise InputError(f"--tasks: {found[task.task][0]} and {path} are both called {task.task!r}: rename one")
+        found[task.task] = path, task
+    return [task for _, task in found.values()]
+
+
+def read_data(task, settings: PromptSettings) -> Asked:
+    """The documents and examples of a task. Raises InputError where there are too few of either."""
+    from hf_replearn.evaluation.prompting.few_shot import Examples, count_copies, read_documents
+    from hf_replearn.evaluation.prompting.targets import decide_reading
+    from hf_replearn.evaluation.prompting.task_data import load_splits
+
+    rows, pool = load_splits(task, settings.data_root)
+    task = decide_reading(task, rows)
+    same = task.evaluation_split == task.shots_split
+    documents, bad = read_documents(task, rows, limit=settings.limit)
+    asked = Asked(task, rows, Examples(task, pool, same_split=same), documents, bad)
+    check(asked, strict=settings.strict)
+    last = plan(task, settings)[-1]
+    asked.examples.draw(documents[0], last)  # raises where there are too few
+    if last.shots and not same:
+        asked.copies = count_copies(task, documents, pool)
+    return asked
 
 
 def with_settings(task, settings: PromptSettings):
@@ -164,17 +206,110 @@ def plan(task, settings: PromptSettings) -> list:
     return conditions(task, task.replearn.shots, list(seeds), task.replearn.orders)
 
 
-def ask(state, decoder, asked: Asked, condition) -> list[dict]:
+def go_on(path: Path, model: dict, asked: dict[str, Asked]) -> None:
+    """Gives tasks the conditions that an earlier start of this run has left in `path`.
+
+    Raises InputError where these are of another model, task or data than now.
+    """
+    from hf_replearn.evaluation.prompting.few_shot import Condition
+
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        known = {key: earlier["model"][key] for key in model if key != "name"}
+        if known != {key: value for key, value in model.items() if key != "name"}:
+            raise InputError(f"{path} is of another model than --model {model['name']} is now: choose another folder")
+        for name, found in earlier["tasks"].items():
+            if name not in asked:
+                continue
+            for key, now in asked[name].facts().items():
+                if found[key] != now:
+                    raise InputError(f"{path}: the {key} of {name} is not what it was then: choose another folder")
+            for run_ in found.get("runs", []):
+                condition = Condition(run_["shots"], run_["seed"], run_["order"])
+                asked[name].runs[condition] = run_["documents"]
+            asked[name].bad = found.get("bad", asked[name].bad)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: choose another folder, or move it away to begin anew") from error
+
+
+def ask_all(state, decoder, asked: Asked, settings: PromptSettings):
+    """Every condition and its records; those that are there already at once."""
+    from tqdm.auto import tqdm
+
+    todo = plan(asked.task, settings)
+    left = [condition for condition in todo if condition not in asked.runs]
+    mine = len(asked.documents[state.process_index :: state.num_processes])
+    label = f"{asked.task.task}: {len(left)} of {len(todo)} conditions to ask" if len(left) < len(todo) else ""
+    with tqdm(
+        total=mine * len(left), desc=label or asked.task.task, unit="doc", disable=not state.is_main_process or not left
+    ) as bar:
+        for condition in todo:
+            if condition in asked.runs:
+                yield condition, asked.runs[condition]
+                continue
+            bar.set_postfix_str(f"K = {condition.shots}, draw {condition.seed}")
+            yield condition, ask(state, decoder, asked, condition, bar.update)
+
+
+def ask(state, decoder, asked: Asked, condition, progress) -> list[dict]:
     """The records of all documents, on every process. Those that are too long are added to the bad ones."""
     from hf_replearn.evaluation.prompting.few_shot import few_shot
 
     mine = asked.documents[state.process_index :: state.num_processes]
-    records, unfit = few_shot(decoder, asked.task, asked.rows, asked.examples, mine, condition)
+    records, unfit = few_shot(decoder, asked.task, asked.rows, asked.examples, mine, condition, progress=progress)
     if state.num_processes > 1:
         records, unfit = gather(records, state.device), gather(unfit, state.device)
     known = {entry["document"] for entry in asked.bad}
     asked.bad.extend(sorted((entry for entry in unfit if entry["document"] not in known), key=lambda r: r["document"]))
     return sorted(records, key=lambda record: record["document"])
+
+
+def as_records(runs: dict) -> list[dict]:
+    return [{**condition._asdict(), "documents": records} for condition, records in runs.items()]
+
+
+def probe(decoder, asked: Asked, settings: PromptSettings) -> dict:
+    """The line of the linear probe, where choices are labels and every prompt has examples.
+
+    Where the features are no numbers there is none, and a word why.
+    """
+    from hf_replearn.evaluation.prompting.probe import Probe, can_be_probed
+    from hf_replearn.evaluation.prompting.scoring import NotFinite
+    from hf_replearn.evaluation.prompting.summary import PROBE, summarise
+
+    shown = {c: records for c, records in asked.runs.items() if all(record["shots"] for record in records)}
+    if not settings.probe or not can_be_probed(asked.task) or not shown:
+        return {}
+    learner = Probe(decoder, asked.task, asked.examples, asked.documents)
+    try:
+        found = {condition: learner.records(records) for condition, records in shown.items()}
+    except NotFinite as error:
+        print(f"warning: {asked.task.task}{PROBE} has no score: {error}", file=sys.stderr, flush=True)
+        return {}
+    return {asked.task.task + PROBE: {"acc": summarise(asked.task, found)["acc"]}}
+
+
+def notes(asked: Asked) -> list[str]:
+    """What a reader of the scores has to know about the documents."""
+    name, records = asked.task.task, [record for records in asked.runs.values() for record in records]
+    tied, same, apart = (sum(key in record for record in records) for key in ("tied", "same_tokens", "encoded_apart"))
+    said = {
+        f"{len(asked.bad)} of {name}'s documents could not be asked and do not count; the first: "
+        f"{asked.bad[0]['reason'] if asked.bad else ''}": asked.bad,
+        f"{asked.copies} of {name}'s {len(asked.documents)} documents stand word for word in {asked.task.shots_split!r} "
+        "too, where examples come from": asked.copies,
+        f"in {tied} of {len(records)} answers to {name} two choices are equally likely; the first of them is taken, as "
+        "in lm-evaluation-harness": tied,
+        f"in {same} of {len(records)} answers to {name} different choices are the same tokens: this model's tokenizer "
+        "cannot tell them apart": same,
+        f"in {apart} of {len(records)} prompts of {name} a token lies across the prompt's end, so that the choice is "
+        "encoded apart": apart,
+    }
+    return [note for note, holds in said.items() if holds]
 
 
 def gather(records: list[dict], device) -> list[dict]:
@@ -191,12 +326,15 @@ def gather(records: list[dict], device) -> list[dict]:
     ]
 
 
-def check(asked: Asked, runs: dict, *, strict: bool) -> None:
-    """Raises InputError where nothing is left to ask, or, if `strict`, anything is odd."""
-    left = len(asked.documents) if not runs else min(map(len, runs.values()))
-    if asked.bad and (strict or not left):
-        raise InputError(asked.bad[0]["reason"])
-    odd = [record["document"] for records in runs.values() for record in records if "encoded_apart" in record]
+def check(asked: Asked, *, strict: bool) -> None:
+    """Raises InputError where most documents cannot be asked, or, if `strict`, anything is odd."""
+    left = min(map(len, asked.runs.values()), default=len(asked.documents))
+    if asked.bad and (strict or left < len(asked.bad)):
+        raise InputError(
+            f"{len(asked.bad)} documents of {asked.task.task} cannot be asked, {left} can; the first: "
+            f"{asked.bad[0]['reason']}"
+        )
+    odd = [record["document"] for records in asked.runs.values() for record in records if "encoded_apart" in record]
     if strict and odd:
         raise InputError(
             f"task {asked.task.task}, document {odd[0]}: a token lies across the end of its prompt (--strict)"
@@ -205,7 +343,10 @@ def check(asked: Asked, runs: dict, *, strict: bool) -> None:
 
 def fingerprint(decoder) -> dict[str, Any]:
     """What tells two models apart: name, number and type of weights, and a hash of their sums."""
-    weights = {name: p.double().sum().item() for name, p in decoder.model.named_parameters()}
+    weights = {
+        name: f"{p.double().sum().item():.6g} {p.double().norm().item():.6g}"
+        for name, p in decoder.model.named_parameters()
+    }
     return {
         "name": decoder.model.config.name_or_path,
         "architecture": type(decoder.model).__name__,
@@ -218,11 +359,11 @@ def fingerprint(decoder) -> dict[str, Any]:
 
 def write_results(out: Path, results: dict) -> None:
     """A file that is whole at any time."""
+    from hf_replearn.files import write_whole
     from hf_replearn.sharing.report import finite, software_versions
 
-    new = out / f"{RESULTS}.new"
-    new.write_text(json.dumps(finite(results | {"versions": software_versions()}), ensure_ascii=False) + "\n")
-    new.replace(out / RESULTS)
+    text = json.dumps(finite(results | {"versions": software_versions()}), ensure_ascii=False)
+    write_whole(out / RESULTS, text + "\n")
 
 
 def write_eval_results(out: Path, tasks: list, summaries: dict) -> None:
@@ -251,6 +392,7 @@ def write_eval_results(out: Path, tasks: list, summaries: dict) -> None:
 
 def add_to_card(settings: PromptSettings, model: str, asked: dict, summaries: dict) -> None:
     """Adds the scores and their curves to the card of --model."""
+    from hf_replearn.evaluation.prompting.metrics import meaning
     from hf_replearn.evaluation.prompting.summary import rows_of
     from hf_replearn.sharing.card import extend_card
 
@@ -258,11 +400,12 @@ def add_to_card(settings: PromptSettings, model: str, asked: dict, summaries: di
     protocols: dict[str, str] = {}
     for found in asked.values():
         task = found.task
+        metrics = "; ".join(f"{metric}: {meaning(task, metric)}" for metric in summaries[task.task])
         protocol = (
-            f"{', '.join(summaries[task.task])} on {len(found.documents):,} of {len(found.rows):,} documents "
-            f"({task.evaluation_split} of {task.task}) when K examples, @K, stand in the prompt; mean over "
-            f"{task.replearn.seeds} draws of these with the 95 % interval over documents and draws. Linear probe: "
-            "logistic regression on the mean of the frozen last layer, fitted to the same K examples."
+            f"{len(found.documents):,} of {len(found.rows):,} documents ({task.evaluation_split} of {task.task}) when K "
+            f"examples, @K, stand in the prompt; {metrics}. Mean over {task.replearn.seeds} draws of the examples with "
+            "the 95 % interval over documents and draws. Linear probe: logistic regression on the mean of the frozen "
+            "last layer, fitted to the same K examples."
         )
         for row, scores in rows_of(task, summaries).items():
             rows.setdefault(row or model, {}).update(scores)

@@ -306,7 +306,10 @@ class _Asked:
             priors.setdefault(key, []).append(scores)
         records = []
         for document, scores in zip(documents, told, strict=False):
+            continued = [tuple(tokens) for tokens in requests[document.number].continuations]
+            scores = [scores[continued.index(tokens)] for tokens in continued]  # what is the same is as likely
             record = {"document": document.number, "shots": shots[document.number], "target": document.target}
+            record |= {"same_tokens": True} if len(set(continued)) < len(set(document.choices or ("",))) else {}
             record |= {"logprobs": [s.logprob for s in scores], "tokens": [s.tokens for s in scores]}
             if self.task.output_type == "loglikelihood":
                 record |= {"scores": {"acc": float(scores[0].greedy), "logprob": scores[0].logprob}}
@@ -400,16 +403,11 @@ def continuations(task: Task, document: Document) -> tuple[str, ...]:
 
 
 def _cannot_be_told(request: Request, document: Document) -> str | None:
-    """Why the tokens of a document's choices or target cannot be compared, or None."""
-    if document.choices is None and not request.continuations[0]:
-        return "its target has no token in this tokenizer"
-    seen: dict[tuple[int, ...], int] = {}
+    """Why the model cannot say how likely the document's choices or target are, or None."""
     for number, tokens in enumerate(request.continuations):
         if not tokens:
-            return f"its choice {number} has no token in this tokenizer"
-        first = seen.setdefault(tuple(tokens), number)
-        if document.choices is not None and document.choices[first] != document.choices[number]:
-            return f"its choices {first} and {number} are the same tokens for this tokenizer, which cannot tell them"
+            what = "target" if document.choices is None else f"choice {number}"
+            return f"its {what} has no token in this tokenizer"
     return None
 
 

@@ -17,6 +17,26 @@ WAYS = {
     "acc_answer_context": "answer_context",
 }  # fmt: skip
 
+MEANINGS = {
+    "acc": "share of documents whose right choice is the likeliest",
+    "acc_norm": "the same for log-likelihoods per character",
+    "acc_bytes": "the same for log-likelihoods per UTF-8 byte",
+    "acc_token": "the same for log-likelihoods per token",
+    "acc_answer_context": "the same for log-likelihoods less those behind the answer context alone",
+    "acc_calibrated": "the same after contextual calibration (Zhao et al. 2021)",
+    "perplexity": "e to the mean negative log-likelihood of a whole target",
+    "exact_match": "share of answers that are the target, but for white space around them",
+    "bleu": "sacreBLEU's corpus BLEU, 0 to 100",
+    "chrf": "sacreBLEU's corpus chrF2, 0 to 100",
+}
+
+
+def meaning(task: Task, metric: str) -> str:
+    """What a metric of a task is, for a protocol."""
+    if metric == "acc" and task.output_type == "loglikelihood":
+        return "share of documents whose target greedy decoding gives"
+    return MEANINGS[metric]
+
 
 def normalize(
     scores: Sequence[Score], choices: Sequence[str], *, by: str, alone: Sequence[Score] | None = None

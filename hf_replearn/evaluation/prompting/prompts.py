@@ -107,9 +107,7 @@ def _bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return _encode(tokenizer, [text])[0]
 
 
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, before: Sequence[int] = ()
-) -> list[list[int]]:
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, before: Sequence[int] = ()) -> list[list[int]]:
     """before: tokens to stand at the beginning, unless a text has them already."""
     before = list(before)
     return [ids if before and ids[: len(before)] == before else before + ids for ids in _tokens(tokenizer, texts)]

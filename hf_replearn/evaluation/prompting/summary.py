@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import textwrap
 
 import numpy as np
@@ -11,8 +12,9 @@ from hf_replearn.evaluation.prompting.few_shot import Condition
 from hf_replearn.evaluation.prompting.metrics import metrics_of
 from hf_replearn.evaluation.prompting.tasks import Task
 from hf_replearn.evaluation.repetitions import INTERVAL
+from hf_replearn.evaluation.statistics import mean_half_width, t_half_width
 
-Z = 1.959964
+SCALES = {"bleu": (0.0, 100.0), "chrf": (0.0, 100.0), "perplexity": (0.0, math.inf)}  # of all others: 0 to 1
 
 
 def summarise(task: Task, runs: dict[Condition, list[dict]]) -> dict[str, dict[int, dict[str, float]]]:
@@ -26,38 +28,49 @@ def summarise(task: Task, runs: dict[Condition, list[dict]]) -> dict[str, dict[i
         choices = [len(record.get("logprobs", ())) for records in chosen.values() for record in records]
         chance = {"chance": float(np.mean(1 / np.array(choices)))} if min(choices) > 1 else {}
         for metric in next(iter(values.values())):
-            scores = np.array([[r["scores"].get(metric, np.nan) for r in records] for records in chosen.values()])
+            scores = _parts(chosen, metric)
+            scale = SCALES.get(metric, (0.0, 1.0))
             found = {"mean": float(np.mean([value[metric] for value in values.values()]))}
-            found |= spread({condition: value[metric] for condition, value in values.items()}, scores)
+            found |= spread({condition: value[metric] for condition, value in values.items()}, scores, scale=scale)
             summary.setdefault(metric, {})[shots] = found | {"effective_shots": float(effective)} | chance
     return summary
 
 
-def spread(values: dict[Condition, float], scores: np.ndarray) -> dict[str, float]:
+def _parts(runs: dict[Condition, list[dict]], metric: str) -> np.ndarray:
+    """(conditions, documents): of the documents that were asked in all of them; fewer fit behind more examples."""
+    by_document = [{record["document"]: record["scores"] for record in records} for records in runs.values()]
+    common = sorted(set.intersection(*map(set, by_document)))
+    return np.array([[scores[number].get(metric, np.nan) for number in common] for scores in by_document])
+
+
+def spread(
+    values: dict[Condition, float], scores: np.ndarray, *, scale: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, float]:
     """Standard deviations of a score, apart, and the half width of the 95 % interval around its mean.
 
     values: of each condition of one K. scores: (conditions, documents), each document's part; NaN where a score is of
-    all documents together, as BLEU is.
+    all documents together, as BLEU is. scale: its ends.
     test_se:  standard error for the choice of test documents, from each document's mean over conditions.
     draw_sd:  over draws of the examples, each averaged over its orders. order_sd: over orders, within a draw.
-    mean_ci95 adds the variances of the mean from the test set (normal) and from the draws (t); what there is only one
-    of does not count. Documents and draws are crossed: part of the noise counts in both, so that it errs to the wide.
+    mean_ci95 is of a bootstrap over documents and draws; of a score of all documents together, a t interval over draws,
+    of three at least. Where it would say nothing there is none: see `statistics.stated`.
     """
-    from scipy.special import stdtrit
-
-    by_seed: dict[int, list[float]] = {}
-    for condition, value in values.items():
-        by_seed.setdefault(condition.seed, []).append(value)
-    found, variance = {}, 0.0
+    by_seed: dict[int, list[int]] = {}
+    for number, condition in enumerate(values):
+        by_seed.setdefault(condition.seed, []).append(number)
+    each = np.array(list(values.values()))
+    draws = np.array([each[numbers].mean() for numbers in by_seed.values()])
+    found = {}
     if scores.shape[1] > 1 and not np.isnan(scores).any():
         found["test_se"] = float(scores.mean(axis=0).std(ddof=1) / scores.shape[1] ** 0.5)
-        variance += (Z * found["test_se"]) ** 2
-    if len(by_seed) > 1:
-        found["draw_sd"] = float(np.std([np.mean(values) for values in by_seed.values()], ddof=1))
-        variance += stdtrit(len(by_seed) - 1, 0.975) ** 2 * found["draw_sd"] ** 2 / len(by_seed)
-    if all(len(values) > 1 for values in by_seed.values()):
-        found["order_sd"] = float(np.mean([np.var(values, ddof=1) for values in by_seed.values()]) ** 0.5)
-    return found | ({"mean" + INTERVAL: float(variance**0.5)} if variance else {})
+        half = mean_half_width(np.array([scores[numbers].mean(axis=0) for numbers in by_seed.values()]))
+    else:
+        half = t_half_width(draws.tolist(), low=scale[0], high=scale[1])
+    if len(draws) > 1:
+        found["draw_sd"] = float(draws.std(ddof=1))
+    if all(len(numbers) > 1 for numbers in by_seed.values()):
+        found["order_sd"] = float(np.mean([each[numbers].var(ddof=1) for numbers in by_seed.values()]) ** 0.5)
+    return found | ({} if half is None else {"mean" + INTERVAL: half})
 
 
 def table(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
@@ -68,7 +81,7 @@ def table(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
     shots = sorted({k for summary in summaries.values() for by_shots in summary.values() for k in by_shots})
 
     def cell(found: dict[str, float] | None) -> str:
-        if found is None:
+        if found is None or not math.isfinite(found["mean"]):
             return "–"
         half = f" ± {found['mean' + INTERVAL]:.3f}" if "mean" + INTERVAL in found else ""
         less = f" (K = {found['effective_shots']:.1f})" if "short" in found else ""
@@ -84,7 +97,11 @@ def table(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]) -> str:
             lines.append([f"{name}, {metric}", *(cell(shown.get(k)) for k in shots)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-    return f"{text}\n± 95 % interval over test documents and draws of the examples; (K = …): as many as fitted"
+    notes = {
+        "±": "± 95 % interval over test documents and draws of the examples",
+        "(K =": "(K = …): as many examples as fitted",
+    }
+    return "\n".join([text, *(note for sign, note in notes.items() if sign in text)])
 
 
 def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
@@ -111,7 +128,8 @@ def draw_curves(summaries: dict[str, dict[str, dict[int, dict[str, float]]]]):
             halves = np.array([points[k].get("mean" + INTERVAL, 0.0) for k in shots])
             style = {"color": f"C{number}", "linestyle": "--" if number else "-", "marker": "o", "markersize": 3}
             ax.plot(shots, means, label="linear probe" if number else "prompt", **style)
-            ax.fill_between(shots, means - halves, means + halves, color=f"C{number}", alpha=0.15, linewidth=0)
+            low, high = np.clip([means - halves, means + halves], *SCALES.get(metric, (0.0, 1.0)))
+            ax.fill_between(shots, low, high, color=f"C{number}", alpha=0.15, linewidth=0)
         if "chance" in (found := next(iter(summaries[name][metric].values()))):
             ax.axhline(found["chance"], color="0.4", linestyle=":", linewidth=1, label="chance")
         ax.set_xscale("symlog", base=2, linthresh=1)

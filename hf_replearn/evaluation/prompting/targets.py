@@ -36,9 +36,10 @@ def find_target(told: Any, choices: Sequence[str], *, reading: str | None = None
     if target is None and reading is None:
         target = found["place" if usual == "text" else "text"]
     if target is None:
-        missing = told is None or told in (-1, "", "-1")
-        raise BadTarget("it has no label" if missing else f"its label {_short(told)} is not one of the {len(choices)} "
-                        f"choices ({', '.join(map(repr, choices[:4]))}{', …' * (len(choices) > 4)})"[:300])  # fmt: skip
+        if told is None or told in (-1, "", "-1") or told != told:
+            raise BadTarget("it has no label")
+        named = f"{', '.join(repr(choice[:30]) for choice in choices[:4])}{', …' * (len(choices) > 4)}"
+        raise BadTarget(f"its label {_short(told)} is not one of the {len(choices)} choices ({named})")
     if choices.count(choices[target]) > 1:
         raise BadTarget(f"its right choice {choices[target][:100]!r} stands there twice")
     return target
@@ -86,7 +87,7 @@ def _two_readings(task: Task, differs: tuple | None, fits: Counter) -> str:
     return (
         f"task {task.task}: doc_to_target can be read in two ways{example}: the choice that reads the same (fits "
         f"{fits['text']} documents), or its place counted from 0 (fits {fits['place']}): write doc_to_target: "
-        f"\"['{{{{{name}}}}}']\" for the first, \"[{{{{{name}}}}}]\" for the second"
+        f'"[\'{{{{{name}}}}}\']" for the first, "[{{{{{name}}}}}]" for the second'
     )
 
 

@@ -12,7 +12,10 @@ from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting.tasks import Task
 
 BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".arrow": "arrow"}
-WORDS = {"keep_default_na": False, "na_values": [""]}  # of csv: only an empty cell is missing, "NA" and "None" are words
+WORDS = {
+    "keep_default_na": False,
+    "na_values": [""],
+}  # of csv: only an empty cell is missing, "NA" and "None" are words
 
 
 def load_splits(task: Task, data_root: str | None = None) -> tuple[Any, Any]:
@@ -43,7 +46,16 @@ def _source(task: Task) -> tuple[str, dict]:
     inside = Path(task.folder, task.dataset_path)
     beside = inside.exists() and task.dataset_path not in BUILDERS.values()
     arguments = {"name": task.dataset_name} | (task.dataset_kwargs or {})
-    if wrong := set(arguments) - {"name", "data_files", "data_dir", "revision", "delimiter", "sep", "field", "encoding"}:
+    if wrong := set(arguments) - {
+        "name",
+        "data_files",
+        "data_dir",
+        "revision",
+        "delimiter",
+        "sep",
+        "field",
+        "encoding",
+    }:
         raise InputError(f"task {task.task}: dataset_kwargs: {min(map(str, wrong))} is not supported")
     if task.dataset_path == "csv":
         arguments = WORDS | arguments
@@ -69,7 +81,9 @@ def _read(task: Task, builder: str, arguments: dict) -> dict[str, Any]:
     except (OSError, TypeError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
         cause = error.__cause__ or error.__context__
         said = [" ".join(str(e).split()) for e in (error, cause) if e is not None]
-        raise InputError(f"task {task.task}: the data cannot be read: {': '.join(dict.fromkeys(said))[:300]}") from error
+        raise InputError(
+            f"task {task.task}: the data cannot be read: {': '.join(dict.fromkeys(said))[:300]}"
+        ) from error
 
 
 def _read_copies(task: Task, folder: Path) -> dict[str, Any]:

@@ -325,7 +325,7 @@ def _check_meaning(path: str | Path, task: Task) -> None:
     ):
         for key in given if isinstance(given, dict) else ():
             one_of(f"a key of {name}", key, allowed)
-    for metric in task.metrics:
+    for metric in (entry["metric"] for entry in task.metric_list):
         one_of(f"a metric of {task.output_type}", metric, OUTPUT_TYPES[task.output_type])
     if (task.output_type == "multiple_choice") != (task.doc_to_choice is not None):
         raise InputError(f"task file {path}: doc_to_choice belongs to output_type multiple_choice, and only there")
@@ -362,7 +362,9 @@ def _check_numbers(path: str | Path, task: Task) -> None:
     }  # fmt: skip
     for name, is_wrong in wrong.items():
         if is_wrong:
-            raise InputError(f"task file {path}: {name} has a value that it cannot have: see recipes/tasks for examples")
+            raise InputError(
+                f"task file {path}: {name} has a value that it cannot have: see recipes/tasks for examples"
+            )
 
 
 def _number(value: Any) -> float:

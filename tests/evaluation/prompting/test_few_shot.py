@@ -25,6 +25,7 @@ from hf_replearn.evaluation.prompting.probe import Probe
 from hf_replearn.evaluation.prompting.prompts import Prompt, encode
 from hf_replearn.evaluation.prompting.summary import draw_curves, rows_of, spread, summarise, table
 from hf_replearn.evaluation.prompting.tasks import Extension
+from hf_replearn.evaluation.statistics import mean_half_width
 
 
 def load(folder, text: str, **extension):
@@ -276,8 +277,27 @@ def test_spread_by_hand():
     assert found["test_se"] == pytest.approx(torch.tensor([1, 0.5, 0.25, 0]).std().item() / 2)
     assert found["draw_sd"] == pytest.approx(torch.tensor([0.625, 0.25]).std().item())
     assert found["order_sd"] == pytest.approx(((0.125**2 * 2 + 0) / 2) ** 0.5)
-    expected = ((1.959964 * found["test_se"]) ** 2 + (12.7062 * found["draw_sd"]) ** 2 / 2) ** 0.5
-    assert found["mean_ci95"] == pytest.approx(expected, rel=1e-4)
+    outcomes = torch.tensor([[1, 1, 0.5, 0], [1, 0, 0, 0]]).double().numpy()  # of each draw, over its orders
+    assert found.get("mean_ci95") == mean_half_width(outcomes)
+
+
+def test_intervals_stay_on_the_scale_and_are_none_where_they_would_say_nothing():
+    """Two draws far apart: a t interval of two is 12.7 standard errors wide, 0.475 ± 1.6."""
+    conditions = [Condition(4, 0, 0), Condition(4, 1, 0)]
+    scores = torch.tensor([[1.0] * 12 + [0.0] * 28, [1.0] * 26 + [0.0] * 14]).numpy()
+    found = spread({c: float(row.mean()) for c, row in zip(conditions, scores, strict=True)}, scores)
+    assert 0.05 < found["mean_ci95"] < 0.5
+    nothing = torch.full((2, 40), torch.nan).numpy()  # a score of all documents together
+    assert "mean_ci95" not in spread({conditions[0]: 1.0, conditions[1]: 30.0}, nothing, scale=(0, 100))
+    three = {Condition(4, seed, 0): value for seed, value in enumerate((20.0, 22.0, 24.0))}
+    found = spread(three, torch.full((3, 40), torch.nan).numpy(), scale=(0, 100))
+    assert found["mean_ci95"] == pytest.approx(4.302653 * 2 / 3**0.5, rel=1e-5)
+
+
+def test_curves_do_not_leave_the_scale():
+    points = {k: {"mean": 0.05, "mean_ci95": 0.2} for k in (0, 1)}
+    [panel] = draw_curves({"toy": {"acc": points}}).axes
+    assert min(path.vertices[:, 1].min() for band in panel.collections for path in band.get_paths()) == 0
 
 
 def test_the_probe_learns_from_the_same_examples(gpt2, folder):

@@ -80,19 +80,25 @@ def test_scores_and_curves_are_added_to_the_card(command, folder):
     assert (model / "shots.png").read_bytes() == (folder / "out" / "shots.png").read_bytes()
 
 
-def test_a_bad_document_ends_in_one_line_after_the_others(command, folder, capsys):
+def test_a_bad_document_is_counted_and_named_and_the_others_are_asked(command, folder, capsys):
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
     rows[3]["label"] = 5
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert exit_code(*command, str(folder / "out")) == 2
+    assert exit_code(*command, str(folder / "out")) == 0
+    said = capsys.readouterr().err
     assert (
-        "1 documents of toy could not be asked; the first: task toy, document 3: its label 5" in capsys.readouterr().err
+        "1 of toy's documents could not be asked and do not count; the first: task toy, document 3: its label" in said
     )
     toy = json.loads((folder / "out" / "results.json").read_text())["tasks"]["toy"]
     assert [entry["document"] for entry in toy["bad"]] == [3]
     assert [record["document"] for record in toy["runs"][0]["documents"]] == [0, 1, 2, *range(4, 10)]
     assert exit_code(*command, str(folder / "strict"), "--strict") == 2
     assert not (folder / "strict" / "results.json").exists()
+    for row in rows[4:]:
+        row["label"] = -1  # most of the data: refused, before anything is asked
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert exit_code(*command, str(folder / "most")) == 2
+    assert "7 documents of toy cannot be asked, 3 can; the first: task toy, document 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

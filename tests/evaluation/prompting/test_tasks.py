@@ -26,7 +26,7 @@ def test_a_prompt_has_the_parts_of_the_file(folder):
     assert document.text == f"Review: {rows[0]['text']}\nSentiment:"
     assert document.choices == ("negative", "positive") and document.target == rows[0]["label"]
     assert task.shot(shot) == f"Review: {pool[1]['text']}\nSentiment: = positive##"
-    assert task.describe(rows[0]) == "Reviews.\n\n"
+    assert task.describe(rows[0], 0) == "Reviews.\n\n"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,8 @@ def test_a_bad_document_is_listed_and_the_others_are_asked(folder):
     assert [document.number for document in documents] == [0, 2, *range(5, 10)]
     assert [entry["document"] for entry in bad] == [1, 3, 4]
     assert bad[0]["reason"] == "task toy, document 1: choice 0 is empty"
-    assert bad[1]["reason"] == "task toy, document 3: its label 7 is not one of the 3 choices"
+    assert bad[1]["reason"].startswith("task toy, document 3: its label 7 is not one of the 3 choices (")
+    assert bad[2]["reason"] == "task toy, document 4: it has no label"
 
 
 def test_limited_documents_are_the_same_whatever_else_is_asked(folder):
