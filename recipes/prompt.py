@@ -300,8 +300,8 @@ def notes(asked: Asked) -> list[str]:
     said = {
         f"{len(asked.bad)} of {name}'s documents could not be asked and do not count; the first: "
         f"{asked.bad[0]['reason'] if asked.bad else ''}": asked.bad,
-        f"{asked.copies} of {name}'s {len(asked.documents)} documents stand word for word in {asked.task.shots_split!r} "
-        "too, where examples come from": asked.copies,
+        f"{asked.copies} of {name}'s {len(asked.documents)} documents stand word for word in "
+        f"{asked.task.shots_split!r} too, where examples come from": asked.copies,
         f"in {tied} of {len(records)} answers to {name} two choices are equally likely; the first of them is taken, as "
         "in lm-evaluation-harness": tied,
         f"in {same} of {len(records)} answers to {name} different choices are the same tokens: this model's tokenizer "
@@ -402,8 +402,8 @@ def add_to_card(settings: PromptSettings, model: str, asked: dict, summaries: di
         task = found.task
         metrics = "; ".join(f"{metric}: {meaning(task, metric)}" for metric in summaries[task.task])
         protocol = (
-            f"{len(found.documents):,} of {len(found.rows):,} documents ({task.evaluation_split} of {task.task}) when K "
-            f"examples, @K, stand in the prompt; {metrics}. Mean over {task.replearn.seeds} draws of the examples with "
+            f"{len(found.documents):,} of {len(found.rows):,} documents ({task.evaluation_split} of {task.task}) when "
+            f"K examples, @K, stand in the prompt; {metrics}. Mean over {task.replearn.seeds} draws of the examples with "
             "the 95 % interval over documents and draws. Linear probe: logistic regression on the mean of the frozen "
             "last layer, fitted to the same K examples."
         )

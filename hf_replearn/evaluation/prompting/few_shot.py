@@ -196,7 +196,7 @@ def conditions(task: Task, shots: Sequence[int], seeds: Sequence[int], orders: i
     ]
 
 
-def few_shot(  # noqa: PLR0913 (who, what, of which data, how)
+def few_shot(
     decoder: Decoder,
     task: Task,
     rows: Any,

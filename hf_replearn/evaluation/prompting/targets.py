@@ -6,6 +6,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -94,10 +95,8 @@ def _two_readings(task: Task, differs: tuple | None, fits: Counter) -> str:
 def _both_ways(told: Any, choices: Sequence[str], *, column: bool) -> tuple[dict[str, int | None], str]:
     """{"text": the choice that reads the same, "place": the one at that place}, None for none, and the usual way."""
     if isinstance(told, str) and told not in choices and re.fullmatch(r"\[[^\[\]]*\]", told.strip()):
-        try:
+        with suppress(SyntaxError, ValueError):  # a text in brackets
             told = ast.literal_eval(told.strip())
-        except (SyntaxError, ValueError):
-            pass  # a text in brackets
     if isinstance(told, list):
         if len(told) != 1:
             raise BadTarget(f"{len(told)} right answers are not supported, give one, got {_short(told)}")

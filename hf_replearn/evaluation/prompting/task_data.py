@@ -15,7 +15,9 @@ BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "c
 WORDS = {
     "keep_default_na": False,
     "na_values": [""],
-}  # of csv: only an empty cell is missing, "NA" and "None" are words
+}  # of csv: "NA" and "None" are words
+
+READ_WITH = {"name", "data_files", "data_dir", "revision", "delimiter", "sep", "field", "encoding"}
 
 
 def load_splits(task: Task, data_root: str | None = None) -> tuple[Any, Any]:
@@ -46,16 +48,7 @@ def _source(task: Task) -> tuple[str, dict]:
     inside = Path(task.folder, task.dataset_path)
     beside = inside.exists() and task.dataset_path not in BUILDERS.values()
     arguments = {"name": task.dataset_name} | (task.dataset_kwargs or {})
-    if wrong := set(arguments) - {
-        "name",
-        "data_files",
-        "data_dir",
-        "revision",
-        "delimiter",
-        "sep",
-        "field",
-        "encoding",
-    }:
+    if wrong := set(arguments) - READ_WITH:
         raise InputError(f"task {task.task}: dataset_kwargs: {min(map(str, wrong))} is not supported")
     if task.dataset_path == "csv":
         arguments = WORDS | arguments

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import TemplateError
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting import templates
@@ -175,7 +174,7 @@ class Task:
         """Renders a row. Raises BadDocument, which names it, where there is no question or right answer."""
         text, choices, target = self._rendered(row, number, "doc_to_text", "doc_to_choice", "doc_to_target")
         where = f"task {self.task}, document {number}"
-        if text is None:
+        if text is None or text != text:  # null, or NaN
             raise BadDocument(f"{where}: its question, column {self.doc_to_text!r}, is missing")
         try:
             if choices is None:

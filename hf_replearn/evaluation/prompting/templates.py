@@ -27,7 +27,7 @@ FAILURES = (
 
 
 def compile_template(source: str) -> Template:
-    """Raises one of `FAILURES`. What is constant in a template is computed here already, so that this is bounded too."""
+    """Raises one of `FAILURES`. Bounded, since jinja2 computes here already what is constant in a template."""
     with bounded():
         return _ENVIRONMENT.from_string(source)
 
@@ -53,8 +53,12 @@ def bounded() -> Iterator[None]:
     too. The clock is a signal, which only a process's main thread can set: in another there is none.
     """
 
+    too_long = f"takes more than {SECONDS:g} seconds"
+    fired = []
+
     def stop(*_) -> None:
-        raise TimeoutError(f"takes more than {SECONDS:g} seconds")
+        fired.append(True)
+        raise TimeoutError(too_long)
 
     main = threading.current_thread() is threading.main_thread()
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -64,14 +68,16 @@ def bounded() -> Iterator[None]:
     handler = signal.signal(signal.SIGVTALRM, stop) if main else None
     resource.setrlimit(resource.RLIMIT_AS, (min(limits), before[1]))
     try:
-        if main:
-            signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
+        if main:  # again and again, since jinja2 catches what the computing of a constant raises, and goes on
+            signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS, SECONDS / 20)
         yield
     finally:
         if main:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             signal.signal(signal.SIGVTALRM, handler)
         resource.setrlimit(resource.RLIMIT_AS, before)
+    if fired:
+        raise TimeoutError(too_long)
 
 
 def reason_of(error: BaseException) -> str:
