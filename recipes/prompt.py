@@ -393,23 +393,23 @@ def write_eval_results(out: Path, tasks: list, summaries: dict) -> None:
 def add_to_card(settings: PromptSettings, model: str, asked: dict, summaries: dict) -> None:
     """Adds the scores and their curves to the card of --model."""
     from hf_replearn.evaluation.prompting.metrics import meaning
-    from hf_replearn.evaluation.prompting.summary import rows_of
+    from hf_replearn.evaluation.prompting.summary import protocol_names, rows_of
     from hf_replearn.sharing.card import extend_card
 
     rows: dict[str, dict] = {}
     protocols: dict[str, str] = {}
     for found in asked.values():
         task = found.task
-        metrics = "; ".join(f"{metric}: {meaning(task, metric)}" for metric in summaries[task.task])
-        protocol = (
-            f"{len(found.documents):,} of {len(found.rows):,} documents ({task.evaluation_split} of {task.task}) when "
-            f"K examples, @K, stand in the prompt; {metrics}. Mean over {task.replearn.seeds} draws of the examples with "
-            "the 95 % interval over documents and draws. Linear probe: logistic regression on the mean of the frozen "
-            "last layer, fitted to the same K examples."
-        )
+        for metric, called in protocol_names(task, summaries).items():
+            name, what = meaning(task, metric)
+            protocols[called] = (
+                f"{name} on {len(found.documents):,} of {len(found.rows):,} documents ({task.evaluation_split} of "
+                f"{task.task}), K examples, @K, in the prompt: {what}. Mean over {task.replearn.seeds} draws of the "
+                "examples with the 95 % interval over documents and draws. Linear probe: logistic regression on the "
+                "mean of the frozen last layer, fitted to the same K examples."
+            )
         for row, scores in rows_of(task, summaries).items():
             rows.setdefault(row or model, {}).update(scores)
-            protocols |= {metric.split("@")[0]: protocol for metric in scores}
     shutil.copyfile(Path(settings.output_dir, CURVES), Path(settings.model, CURVES))
     caption = (
         "Score over the number K of examples in the prompt, and of a linear probe of the frozen features that learns "

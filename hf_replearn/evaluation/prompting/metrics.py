@@ -17,24 +17,27 @@ WAYS = {
     "acc_answer_context": "answer_context",
 }  # fmt: skip
 
-MEANINGS = {
-    "acc": "share of documents whose right choice is the likeliest",
-    "acc_norm": "the same for log-likelihoods per character",
-    "acc_bytes": "the same for log-likelihoods per UTF-8 byte",
-    "acc_token": "the same for log-likelihoods per token",
-    "acc_answer_context": "the same for log-likelihoods less those behind the answer context alone",
-    "acc_calibrated": "the same after contextual calibration (Zhao et al. 2021)",
-    "perplexity": "e to the mean negative log-likelihood of a whole target",
-    "exact_match": "share of answers that are the target, but for white space around them",
-    "bleu": "sacreBLEU's corpus BLEU, 0 to 100",
-    "chrf": "sacreBLEU's corpus chrF2, 0 to 100",
+MEANINGS = {  # its name in words, and what it is
+    "acc": ("Accuracy", "the right choice is the likeliest"),
+    "acc_norm": ("Accuracy per character", "the right choice has the largest log-likelihood per character"),
+    "acc_bytes": ("Accuracy per byte", "the right choice has the largest log-likelihood per UTF-8 byte"),
+    "acc_token": ("Accuracy per token", "the right choice has the largest log-likelihood per token"),
+    "acc_answer_context": (
+        "Accuracy beyond the answer context",
+        "the right choice gains most log-likelihood over that behind the answer context alone",
+    ),
+    "acc_calibrated": ("Calibrated accuracy", "contextual calibration, Zhao et al. 2021"),
+    "perplexity": ("Perplexity", "e to the mean negative log-likelihood of a whole target"),
+    "exact_match": ("Exact match", "the answer is the target, but for white space around it"),
+    "bleu": ("BLEU", "sacreBLEU's, of all documents together, 0 to 100"),
+    "chrf": ("chrF", "sacreBLEU's chrF2, of all documents together, 0 to 100"),
 }
 
 
-def meaning(task: Task, metric: str) -> str:
-    """What a metric of a task is, for a protocol."""
+def meaning(task: Task, metric: str) -> tuple[str, str]:
+    """The name of a task's metric in words, and what it is."""
     if metric == "acc" and task.output_type == "loglikelihood":
-        return "share of documents whose target greedy decoding gives"
+        return "Accuracy", "greedy decoding gives the target"
     return MEANINGS[metric]
 
 

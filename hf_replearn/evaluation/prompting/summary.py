@@ -151,14 +151,17 @@ def rows_of(task: Task, summaries: dict[str, dict[str, dict[int, dict[str, float
     """
     rows: dict = {}
     for row, name in (("", task.task), ("linear probe", task.task + PROBE)):
-        metrics = [metric for metric in summaries.get(name, {}) if metric != "perplexity"]
-        several = len([metric for metric in summaries[task.task] if metric != "perplexity"]) > 1
-        for metric in metrics:
-            for shots, found in summaries[name][metric].items():
-                key = f"prompt_{task.task}{'_' + metric if several else ''}@{shots}"
-                half = found.get("mean" + INTERVAL)
+        for metric, called in protocol_names(task, summaries).items():
+            for shots, found in summaries.get(name, {}).get(metric, {}).items():
+                key, half = f"{called}@{shots}", found.get("mean" + INTERVAL)
                 rows.setdefault(row, {}).update({key: found["mean"]} | ({} if half is None else {key + INTERVAL: half}))
     return rows
+
+
+def protocol_names(task: Task, summaries: dict[str, dict]) -> dict[str, str]:
+    """Metric -> the name of its protocol in a report: prompt_copa, or prompt_copa_acc where there are several."""
+    metrics = [metric for metric in summaries[task.task] if metric != "perplexity"]
+    return {metric: f"prompt_{task.task}{f'_{metric}' * (len(metrics) > 1)}" for metric in metrics}
 
 
 PROBE = ", linear probe"

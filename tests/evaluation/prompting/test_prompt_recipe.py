@@ -76,7 +76,7 @@ def test_scores_and_curves_are_added_to_the_card(command, folder):
     assert report.rows["Causal LM"]["prompt_toy_acc@2"] == summary["toy"]["acc"]["2"]["mean"]
     assert report.rows["linear probe"]["prompt_toy_acc@2"] == summary["toy, linear probe"]["acc"]["2"]["mean"]
     card = (model / "README.md").read_text()
-    assert "(shots.png)" in card and r"prompt\_toy\_acc@2" in card
+    assert "(shots.png)" in card and "accuracy, 2 examples in the prompt" in card
     assert (model / "shots.png").read_bytes() == (folder / "out" / "shots.png").read_bytes()
 
 
