@@ -321,7 +321,7 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
     if settings.baselines:
         for row, model, config, preprocess in architectures.values():
             set_seed(settings.seed)
-            network = load_network(AutoModel, "", config, pretrained=False)
+            network = load_network(AutoModel, model, config, pretrained=False)
             name = "random weights" if len(architectures) == 1 else f"random weights of {row}"
             rows[name] = partial(represent, settings, pooling(network), preprocess, origin="random weights")
             networks[name] = model, False

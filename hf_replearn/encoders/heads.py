@@ -29,14 +29,3 @@ class LayerClassifier(nn.Module):
         if labels.is_floating_point():
             return {"loss": nn.functional.mse_loss(logits.squeeze(1), labels), "logits": logits}
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
-
-
-@torch.no_grad()
-def refresh_head(network: nn.Module) -> None:
-    """A checkpoint that was fine-tuned before has a classifier of its own, maybe of the very task to be measured."""
-    for name, module in network.named_modules():
-        own = isinstance(module, nn.Linear) and not name.startswith(network.base_model_prefix)
-        if own and module.out_features == network.config.num_labels:
-            module.weight.normal_(std=network.config.initializer_range)
-            if module.bias is not None:
-                module.bias.zero_()

@@ -1,51 +1,107 @@
-"""Any encoder of images or texts by folder or Hub id: its configuration, its processor, its weights."""
+"""Any encoder of images or texts by folder or Hub id: its configuration, its processor, its weights.
+
+Of a network with several parts, the one that reads the data: the encoder of an encoder-decoder, the tower of images or
+of texts of CLIP and its like, all patches for a masked autoencoder.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import timm
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ViTConfig,
+)
 
-from hf_replearn.encoders.heads import refresh_head
+from hf_replearn.encoders.weights import check_weights, drop_poolers, put_into, refusing
 from hf_replearn.errors import InputError
 
 # Whose positions are counted from the padding token's number on.
 SHIFTED_POSITIONS = ("roberta", "camembert", "mpnet", "longformer")
 USUAL_LENGTH = 128  # tokens, of BERT on GLUE
+TOWERS = {True: ("vision_config", "image_config"), False: ("text_config",)}  # of images, of texts
 
 
 def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, Any]:
-    """The configuration of a checkpoint, with changes, and its image processor or its tokenizer, which can pad.
+    """The configuration of the encoder in a checkpoint, with changes, and its image processor or its tokenizer, which
+    can pad.
 
     Raises InputError where there is none, or where a tokenizer is not the model's.
     """
-    auto = AutoImageProcessor if images else AutoTokenizer
-    try:
-        config = AutoConfig.from_pretrained(checkpoint, **changes)
-        processor = auto.from_pretrained(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = "an encoder of images" if images else "a transformers encoder of texts with its tokenizer"
-        raise InputError(f"--model {checkpoint} is not {what}: {' '.join(str(error).split())[:300]}") from error
-    if images:
-        return config, processor
-    if not len(processor) or len(processor) > config.vocab_size:
-        raise InputError(
-            f"the tokenizer of --model {checkpoint} has {len(processor)} tokens, the model {config.vocab_size}: it "
-            "is not the one that the model was trained with"
+    what = "an encoder of images" if images else "a transformers encoder of texts with its tokenizer"
+    with refusing(f"--model {checkpoint} is not {what}"):
+        config = _configuration(checkpoint, **changes)
+        processor = (AutoImageProcessor if images else AutoTokenizer).from_pretrained(
+            checkpoint, trust_remote_code=False
         )
-    if processor.pad_token is None:
-        if processor.eos_token is None:
-            raise InputError(f"the tokenizer of --model {checkpoint} has neither a padding nor an end-of-text token")
-        processor.pad_token = processor.eos_token
-    processor.padding_side = "right"  # where decoders expect it for classification
-    config.pad_token_id = processor.pad_token_id
+    if tower := _tower(config, images=images):
+        config = tower
+        for name, value in changes.items():
+            setattr(config, name, value)
+    if not images:
+        _fit_tokenizer(processor, config, checkpoint)
     return config, processor
+
+
+def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
+    """config.json, as what its weights can be loaded by and used with."""
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **changes)
+    if config.model_type == "timm_wrapper" and config.model_args:  # timm's own writer records what transformers passes
+        config.model_args = {name: value for name, value in config.model_args.items() if name != "num_classes"}
+    if config.model_type == "vit_mae":  # whose own class hides most patches, at random, also when it is evaluated
+        told = config.to_dict()
+        known = set(ViTConfig().to_dict()) - {"model_type", "architectures"} | {"id2label", "label2id"}
+        config = ViTConfig(**{name: value for name, value in told.items() if name in known})
+    return config
+
+
+def _tower(config: PreTrainedConfig, *, images: bool) -> PreTrainedConfig | None:
+    """The configuration of the part that reads images, or texts, of a network that has several."""
+    for name in TOWERS[images]:
+        if isinstance(getattr(config, name, None), PreTrainedConfig):
+            return getattr(config, name)
+    return None
+
+
+def _fit_tokenizer(tokenizer: Any, config: PreTrainedConfig, checkpoint: str) -> None:
+    """Makes the tokenizer pad where the network expects it. Raises InputError where it is not the network's own."""
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    known = getattr(config.get_text_config(), "vocab_size", None)
+    if largest < 0 or (known is not None and largest >= known):
+        raise InputError(
+            f"the tokenizer of --model {checkpoint} has {largest + 1} tokens, the model {known}: it is not the one "
+            "that the model was trained with"
+        )
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise InputError(f"the tokenizer of --model {checkpoint} has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    # On the right, where decoders expect it for classification; XLNet's summary is its last position.
+    tokenizer.padding_side = "left" if config.model_type == "xlnet" else "right"
+    reads_both_ways = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.is_encoder_decoder
+    classifies = (
+        type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    )
+    if (classifies and not reads_both_ways) or getattr(config, "pad_token_id", None) is None:
+        # A decoder's classifier looks for the last token that is not padding. RoBERTa and others count positions from
+        # their own padding number on, whatever the tokenizer's is: there it must stay.
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def choose_length(asked: int | None, config, tokenizer) -> int:
     """How many tokens of a text are kept: what was asked for, or 128 where the model takes as many."""
+    config = config.get_text_config()
     limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or USUAL_LENGTH)
     if any(name in config.model_type for name in SHIFTED_POSITIONS):
         limit = min(limit, config.max_position_embeddings - config.pad_token_id - 1)
@@ -58,40 +114,68 @@ def load_network(auto: type, checkpoint: str, config, *, pretrained: bool = True
     """The network of `config` with the checkpoint's weights, or with the random ones it would be trained from.
 
     auto: AutoModel for the encoder, AutoModelForSequenceClassification or AutoModelForImageClassification for a
-          classifier, whose last linear map is always fresh. Weights are float32.
-    Raises InputError where the checkpoint does not hold the network.
+          classifier, whose whole head is always fresh. Weights are float32.
+    Raises InputError where the checkpoint does not hold the network, or transformers has no such classifier.
     """
-    try:
-        if not pretrained:
-            return _random_network(auto, config)
-        network, found = auto.from_pretrained(
-            checkpoint, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise InputError(f"--model {checkpoint} could not be loaded: {' '.join(str(error).split())[:300]}") from error
-    total, missing = len(network.state_dict()), found["missing_keys"]
-    if len(missing) > total / 2:
-        raise InputError(
-            f"--model {checkpoint} lacks {len(missing)} of the {total} weights of {type(network).__name__}"
-        )
-    for name, has, needs in found["mismatched_keys"]:
-        if needs[0] != config.num_labels:
-            raise InputError(
-                f"--model {checkpoint}: {name} has shape {list(has)}, its configuration says {list(needs)}"
-            )
-    if auto is not AutoModel:
-        refresh_head(network)
-    return network
+    named = f"--model {checkpoint}"
+    with refusing(f"{named} could not be loaded"):
+        together = _together(checkpoint, config)
+        if auto is AutoModel:
+            if pretrained:
+                return _pretrained(checkpoint, config, together, named=named)
+            network = _random(AutoModel, together)
+            part = _part(network, config)
+            drop_poolers(part, learned=together is config)
+            return part
+        network = _random(auto, config)
+        if pretrained and config.model_type == "timm_wrapper":
+            network.timm_model = _pretrained(checkpoint, config, together, named=named).timm_model
+            network.timm_model.reset_classifier(config.num_labels)
+        elif pretrained:
+            whole = bool(config.is_encoder_decoder)
+            put_into(network, _pretrained(checkpoint, config, together, named=named, whole=whole), named=named)
+        return network
 
 
-def _random_network(auto: type, config) -> nn.Module:
-    network = auto.from_config(config)
+def _together(checkpoint: str, config) -> PreTrainedConfig:
+    """The configuration of the network that `config` is a part of, with that part as it is here; or `config` itself."""
+    together = _configuration(checkpoint)
+    for name in (name for names in TOWERS.values() for name in names):
+        if type(getattr(together, name, None)) is type(config) is not type(together):
+            setattr(together, name, config)
+            return together
+    return config
+
+
+def _pretrained(checkpoint: str, config, together, *, named: str, whole: bool = False) -> PreTrainedModel:
+    """The encoder, or the whole of an encoder-decoder."""
+    network, found = AutoModel.from_pretrained(
+        checkpoint, config=together, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )  # fmt: skip
+    part = network if whole else _part(network, config)
+    check_weights(network, found, named=named, part=part)
+    if not whole:
+        drop_poolers(network, found["missing_keys"], learned=together is config)
+    return part
+
+
+def _random(auto: type, config) -> PreTrainedModel:
+    network = auto.from_config(config, dtype=torch.float32, trust_remote_code=False)
     if config.model_type == "timm_wrapper":  # which overwrites timm's own initialisation
-        import timm
-
         classes = 0 if auto is AutoModel else config.num_labels
         network.timm_model = timm.create_model(config.architecture, num_classes=classes, **config.model_args or {})
     return network
+
+
+def _part(network: PreTrainedModel, config) -> nn.Module:
+    """What of a network reads the data: modules come before what is in them."""
+    if config.is_encoder_decoder:
+        return network.get_encoder()
+    for module in network.modules():
+        if type(getattr(module, "config", None)) is type(config):
+            return module
+    raise InputError(f"{type(network).__name__} has no part of its own that is a {config.model_type}")
 
 
 def with_dropout(config, dropout: float | None):

@@ -5,6 +5,7 @@ B examples, T tokens, D features
 
 from __future__ import annotations
 
+import inspect
 from typing import Literal
 
 import torch
@@ -16,14 +17,19 @@ class Pooling(nn.Module):
     (B, D0 + D1 + …), the last one last.
 
     how: "mean" over positions, of a text those of all tokens that are not padding, special ones included; "cls", the
-         first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked, and
-         the last layer of a timm encoder is what its own pooling makes of it.
+         first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked. The
+         last layer of an encoder of images, and of the texts of CLIP and its like, is what its own pooling makes of it
+         (`has_own_pooling`).
     After a forward pass `widths` has the D of each layer.
     """
 
     def __init__(self, encoder: nn.Module, *, how: Literal["mean", "cls", "last"] = "mean", all_layers: bool = False):
         super().__init__()
         self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
+        self.own = has_own_pooling(encoder)
+        self.unpadded = False  # whether texts of one length go through the encoder at a time: see `try_encoder`
+        self.takes = inspect.signature(encoder.forward).parameters
+        self.takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.takes.values())
 
     def forward(self, batch) -> Tensor:
         return torch.cat(self.layers(batch), dim=1)
@@ -31,24 +37,58 @@ class Pooling(nn.Module):
     def layers(self, batch) -> list[Tensor]:
         """The features of each layer by themselves, (B, Dn); of the last one only, unless all are asked for."""
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        outputs = self.encoder(**inputs, output_hidden_states=self.all_layers)
+        if self.unpadded and "attention_mask" in inputs:
+            return self._by_length(inputs)
+        return self._layers(inputs)
+
+    def _by_length(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        """As `_layers`, but texts of other lengths do not go together, and nothing is padded."""
+        lengths = inputs["attention_mask"].sum(dim=1)
+        order, found = [], []
+        for length in lengths.unique():
+            rows = (lengths == length).nonzero().flatten()
+            columns = inputs["attention_mask"][rows[0]].bool()
+            found.append(self._layers({name: tensor[rows][:, columns] for name, tensor in inputs.items()}))
+            order.append(rows)
+        back = torch.cat(order).argsort()
+        return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
+
+    def _layers(self, inputs: dict[str, Tensor]) -> list[Tensor]:
         mask = inputs.get("attention_mask")
-        states = [*(outputs.hidden_states[:-1] if self.all_layers else ()), outputs.last_hidden_state]
-        pooled = [pool(state, mask, how=self.how) for state in states]
-        if self.encoder.config.model_type == "timm_wrapper":
-            pooled[-1] = outputs.pooler_output
+        inputs = {name: tensor for name, tensor in inputs.items() if self.takes_any or name in self.takes}
+        options = {"output_hidden_states": True} if self.all_layers else {}
+        if "use_cache" in self.takes:
+            options["use_cache"] = False
+        outputs = self.encoder(**inputs, **options)
+        if outputs.get("last_hidden_state") is None:
+            raise ValueError(f"it gives no last_hidden_state, only {', '.join(outputs)}")
+        states = [outputs["last_hidden_state"]]
+        if self.all_layers:  # Swin and its like have their tokens as feature maps too
+            states = [*(outputs.get("reshaped_hidden_states") or outputs["hidden_states"])[:-1], *states]
+        own = outputs.get("pooler_output") if self.own else None
+        pooled = [pool(state, mask, how=self.how) for state in (states if own is None else states[:-1])]
+        if own is not None:
+            pooled.append(mean_over_positions(own) if own.ndim == 4 else own)  # (B, D, 1, 1) of transformers' ResNet
         self.widths = [layer.shape[1] for layer in pooled]
         return pooled
 
 
+def has_own_pooling(encoder: nn.Module) -> bool:
+    """Whether the last layer is pooled as the network does it, where it does: of images, and in a tower of texts."""
+    key = getattr(getattr(encoder, "config", None), "base_config_key", "")
+    return getattr(encoder, "main_input_name", "") == "pixel_values" or key in ("vision_config", "text_config")
+
+
 def pool(states: Tensor, mask: Tensor | None = None, *, how: Literal["mean", "cls", "last"] = "mean") -> Tensor:
-    """(B, T, D), padded on the right where the mask (B, T) is 0, or (B, D, H, W) -> (B, D); see Pooling."""
+    """(B, T, D), padding where the mask (B, T) is 0, or (B, D, H, W) -> (B, D); see Pooling."""
+    if mask is not None and states.shape[1] != mask.shape[1]:
+        raise ValueError(f"{states.shape[1]} positions are not the {mask.shape[1]} tokens of the text")
     if states.ndim == 4 or how == "mean":
         return mean_over_positions(states, mask)
-    if how == "cls":
-        return states[:, 0]
-    last = mask.sum(dim=1) - 1 if mask is not None else torch.full((len(states),), states.shape[1] - 1)
-    return states[torch.arange(len(states), device=states.device), last.to(states.device)]
+    if mask is None:
+        return states[:, 0 if how == "cls" else -1]
+    place = mask.argmax(dim=1) if how == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+    return states[torch.arange(len(states), device=states.device), place.to(states.device)]
 
 
 def mean_over_positions(states: Tensor, mask: Tensor | None = None) -> Tensor:

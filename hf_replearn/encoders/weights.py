@@ -1,0 +1,144 @@
+"""Whether a checkpoint held the network that was made of it: nothing random, nothing left out, in silence."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from hf_replearn.errors import InputError
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Makes one line of whatever other libraries raise at files, or inputs, that are not what they expect.
+
+    what: the beginning of the line. There is no list of these exceptions: a damaged file provokes almost any.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    if "trust_remote_code" in said:
+        return "it needs code of its own (auto_map in config.json), and code that comes with a model is not run"
+    if "Unrecognized configuration class" in said:
+        return "transformers has no such network for this kind of model (a single layer can be judged: --layers N)"
+    return said[:300] if len(said) > 3 else f"{type(error).__name__} {said}".strip()
+
+
+def load_whole(auto: type, checkpoint: str, *, setting: str = "--model", **options) -> PreTrainedModel:
+    """auto.from_pretrained(checkpoint, **options), never with code of others, for a network that is to be used as it
+    is: a head that the checkpoint lacks is named on stderr.
+
+    setting: the flag that named the checkpoint. Raises InputError for what does not load or lacks weights of the body.
+    """
+    with refusing(f"{setting} {checkpoint} could not be loaded"):
+        network, found = auto.from_pretrained(
+            checkpoint, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    check_weights(network, found, named=f"{setting} {checkpoint}")
+    new = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+    if new:
+        print(f"{setting} {checkpoint}: not in the checkpoint, so fresh: {_some(new)}", file=sys.stderr)
+    return network
+
+
+def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn.Module | None = None) -> None:
+    """Raises InputError where the checkpoint lacks weights of `part` (none: of the body, all that is no head), has them
+    in other shapes, or has more layers than the network.
+
+    found: the loading info of transformers. Poolers that a network can do without may be missing: see `drop_poolers`.
+    """
+    body = _prefix(network, network.base_model if part is None else part)
+    spare = tuple(f"{name}." for name in _poolers(network))
+    lost = [name for name in found["missing_keys"] if name.startswith(body) and not name.startswith(spare)]
+    if lost:
+        total = sum(name.startswith(body) for name in network.state_dict())
+        raise InputError(
+            f"{named} lacks {len(lost)} of the {total} weights of {type(network).__name__}, which would be random: "
+            f"{_some(sorted(lost))}"
+        )
+    for name, has, needs in sorted(found["mismatched_keys"]):
+        if name.startswith(body):
+            raise InputError(f"{named}: {name} has shape {list(has)}, its configuration says {list(needs)}")
+    for name in sorted(found["unexpected_keys"]):
+        if layer := _layer_left_out(name, network):
+            raise InputError(
+                f"{named} has a layer {layer} that its configuration leaves out: is config.json another's?"
+            )
+    if found.get("error_msgs"):
+        raise InputError(f"{named}: {' '.join(str(found['error_msgs'][0]).split())[:300]}")
+
+
+def drop_poolers(network: nn.Module, missing: Collection[str] = (), *, learned: bool) -> None:
+    """Takes out every pooler that lacks weights and, with `learned`, that makes `pooler_output` by a linear map.
+
+    BERT's was trained to tell whether two sentences follow one another, most others' never: their weights are random,
+    and other ones each time. No features are made of it, and models that a pooler can be left out of do without. In
+    one of two towers it is trained with the rest.
+    """
+    for name, parent in _poolers(network).items():
+        linear = any(isinstance(module, nn.Linear) for module in parent.pooler.modules())
+        if (learned and linear) or any(key.startswith(f"{name}.") for key in missing):
+            parent.pooler = None
+
+
+def _poolers(network: nn.Module) -> dict[str, nn.Module]:
+    """{full name of a pooler: the network it is in}, of networks that can be made without: by `add_pooling_layer`."""
+    return {
+        f"{name}.pooler".lstrip("."): module
+        for name, module in network.named_modules()
+        if isinstance(getattr(module, "pooler", None), nn.Module)
+        and "add_pooling_layer" in inspect.signature(type(module).__init__).parameters
+    }
+
+
+def _prefix(network: nn.Module, part: nn.Module) -> str:
+    """What the names of the weights of `part` begin with."""
+    name = next(name for name, module in network.named_modules() if module is part)
+    return f"{name}." if name else ""
+
+
+def _layer_left_out(name: str, network: PreTrainedModel) -> str | None:
+    """`encoder.layer.11` of `bert.encoder.layer.11.output.dense.bias` where the network has an encoder.layer, but not
+    so many."""
+    modules = dict(network.named_modules())
+    path = name.removeprefix(f"{network.base_model_prefix}.").split(".")
+    for place in range(1, len(path)):
+        if path[place].isdigit():
+            for start in ("", f"{network.base_model_prefix}."):
+                layers = start + ".".join(path[:place])
+                repeated = isinstance(modules.get(layers), nn.ModuleList | nn.Sequential | nn.ModuleDict)
+                if repeated and f"{layers}.{path[place]}" not in modules:
+                    return ".".join(path[: place + 1])
+    return None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@torch.no_grad()
+def put_into(network: nn.Module, body: nn.Module, *, named: str) -> None:
+    """Copies the weights of `body` into the part of `network` that is of its class: what else there is stays fresh."""
+    place = next((module for module in network.modules() if type(module) is type(body)), None)
+    if place is None:
+        raise InputError(f"{named}: {type(network).__name__} is not built on {type(body).__name__}")
+    spare = {name.split(".")[0] for name in (*_poolers(place), *_poolers(body))}
+    found = place.load_state_dict(body.state_dict(), strict=False)
+    differ = {name for name in (*found.missing_keys, *found.unexpected_keys) if name.split(".")[0] not in spare}
+    if differ:
+        raise InputError(
+            f"{named}: {type(network).__name__} and {type(body).__name__} differ in {_some(sorted(differ))}"
+        )
