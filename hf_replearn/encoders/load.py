@@ -122,9 +122,9 @@ def load_network(auto: type, checkpoint: str, config, *, pretrained: bool = True
         together = _together(checkpoint, config)
         if auto is AutoModel:
             if pretrained:
-                return _pretrained(checkpoint, config, together, named=named)
-            network = _random(AutoModel, together)
-            part = _part(network, config)
+                part = _pretrained(checkpoint, config, together, named=named)
+            else:
+                part = _part(_random(AutoModel, together), config)
             drop_poolers(part, learned=together is config)
             return part
         network = _random(auto, config)
@@ -155,8 +155,7 @@ def _pretrained(checkpoint: str, config, together, *, named: str, whole: bool = 
     )  # fmt: skip
     part = network if whole else _part(network, config)
     check_weights(network, found, named=named, part=part)
-    if not whole:
-        drop_poolers(network, found["missing_keys"], learned=together is config)
+    drop_poolers(network, found["missing_keys"])
     return part
 
 

@@ -81,7 +81,7 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
         raise InputError(f"{named}: {' '.join(str(found['error_msgs'][0]).split())[:300]}")
 
 
-def drop_poolers(network: nn.Module, missing: Collection[str] = (), *, learned: bool) -> None:
+def drop_poolers(network: nn.Module, missing: Collection[str] = (), *, learned: bool = False) -> None:
     """Takes out every pooler that lacks weights and, with `learned`, that makes `pooler_output` by a linear map.
 
     BERT's was trained to tell whether two sentences follow one another, most others' never: their weights are random,
