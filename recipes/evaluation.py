@@ -300,8 +300,9 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
     from transformers import AutoModel, set_seed
 
     from hf_replearn.encoders.inputs import ProcessorInputs
-    from hf_replearn.encoders.load import choose_length, load_network, load_processor
+    from hf_replearn.encoders.load import choose_length, load_network, load_processor, uses_token_types
     from hf_replearn.encoders.pooling import Pooling
+    from hf_replearn.encoders.trial import try_encoder
 
     rows, networks, architectures = {}, {}, {}
     for model in settings.model:
@@ -309,21 +310,23 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
             raise InputError(f"--model {model} is given twice")
         config, processor = load_processor(model, images=images)
         length = None if images else choose_length(settings.max_length, config, processor)
-        preprocess = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+        preprocess = ProcessorInputs(processor, length, token_types=uses_token_types(config))
         name = Path(model).resolve().name if Path(model).exists() else model
         row = name if name not in rows else model
         pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers != "last")
-        network = load_network(AutoModel, model, config)
-        rows[row] = partial(represent, settings, pooling(network), preprocess, origin=model)
+        encoder = pooling(load_network(AutoModel, model, config))
+        try_encoder(encoder, learn_from, preprocess=preprocess, named=f"--model {model}")
+        rows[row] = partial(represent, settings, encoder, preprocess, origin=model)
         networks[row] = model, True
         architecture = str({key: value for key, value in config.to_dict().items() if key != "_name_or_path"})
         architectures.setdefault(architecture, (row, model, config, preprocess))
     if settings.baselines:
         for row, model, config, preprocess in architectures.values():
             set_seed(settings.seed)
-            network = load_network(AutoModel, model, config, pretrained=False)
+            encoder = pooling(load_network(AutoModel, model, config, pretrained=False))
+            try_encoder(encoder, learn_from, preprocess=preprocess, named=f"{model} from random weights")
             name = "random weights" if len(architectures) == 1 else f"random weights of {row}"
-            rows[name] = partial(represent, settings, pooling(network), preprocess, origin="random weights")
+            rows[name] = partial(represent, settings, encoder, preprocess, origin="random weights")
             networks[name] = model, False
         plain = "raw pixels" if images else "TF-IDF"
         rows[plain] = partial(plain_features, learn_from, components=None)
@@ -358,10 +361,9 @@ def represent(settings: EvaluateSettings, encoder, preprocess, *parts, origin: s
     if settings.layers.isdigit():
         layers = [layers[int(settings.layers)]]
     count = sum(parameter.numel() for parameter in encoder.parameters())
-    image = getattr(encoder.encoder.config, "model_type", "") == "timm_wrapper"
     facts = {"from": origin, "parameters": f"{count:,}", "features": f"{layers[-1][0].x.shape[1]:,}"}
     layer = f" of layer {settings.layers}" if settings.layers.isdigit() else ""
-    return layers, facts | {"pooling": "its own" if image and not layer else settings.pooling + layer}
+    return layers, facts | {"pooling": "its own" if encoder.own and not layer else settings.pooling + layer}
 
 
 @dataclass
@@ -423,7 +425,7 @@ def finetuned(
 
     from hf_replearn.encoders.heads import LayerClassifier
     from hf_replearn.encoders.inputs import ProcessorInputs
-    from hf_replearn.encoders.load import choose_length, load_network, load_processor, with_dropout
+    from hf_replearn.encoders.load import choose_length, load_network, load_processor, uses_token_types, with_dropout
     from hf_replearn.encoders.pooling import Pooling
     from hf_replearn.evaluation.finetune import finetune
     from hf_replearn.recipes.finetune import FinetuneSettings, training_arguments
@@ -440,7 +442,7 @@ def finetuned(
     set_seed(settings.seed)
     config = with_dropout(config, usual.dropout)
     network = load_network(auto if layer is None else AutoModel, checkpoint, config, pretrained=pretrained)
-    collate = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+    collate = ProcessorInputs(processor, length, token_types=uses_token_types(config))
     if layer is not None:
         pooling = Pooling(network, how=settings.pooling, all_layers=True)
         network = LayerClassifier(pooling, layer=layer, batch=collate([train[0]]), outputs=len(names))

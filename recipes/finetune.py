@@ -144,7 +144,7 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.data.images import list_skipped
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.encoders.inputs import ProcessorInputs
-    from hf_replearn.encoders.load import choose_length, load_processor, with_dropout
+    from hf_replearn.encoders.load import choose_length, load_processor, uses_token_types, with_dropout
     from hf_replearn.errors import TrainingError
     from hf_replearn.metrics import GLUE
     from hf_replearn.sharing.card import extend_card
@@ -184,7 +184,7 @@ def main(settings: FinetuneSettings) -> None:
     config, processor = load_processor(settings.model, images=images, **head)
     length = None if images else choose_length(settings.max_length, config, processor)
     config = with_dropout(config, settings.dropout if settings.mode == "full" else None)
-    collate = ProcessorInputs(processor, length, token_types=getattr(config, "type_vocab_size", 0) > 1)
+    collate = ProcessorInputs(processor, length, token_types=uses_token_types(config))
 
     # 3. Labels: {(fraction, seed): rows of train}, the same draws for every network
     train, test, draws = draw_labels(settings, data)
@@ -192,7 +192,7 @@ def main(settings: FinetuneSettings) -> None:
     few = {draw: rows for draw, rows in draws.items() if draw[1] == settings.seed or len(rows) < len(data.train)}
 
     # 4. Ways to learn the task, each with its draws
-    layers = choose_layers(settings, auto, config, collate([train[0]]))
+    layers = choose_layers(settings, auto, config, train, collate=collate)
     largest = max(map(len, draws.values()))
     task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers, processor)
     if args.process_index == 0:
@@ -293,6 +293,7 @@ def probing(task: Task, *, pretrained: bool) -> Callable:
 
     from hf_replearn.encoders.load import load_network
     from hf_replearn.encoders.pooling import Pooling
+    from hf_replearn.encoders.trial import try_encoder
     from hf_replearn.evaluation.layers import probe_layers
     from hf_replearn.representation import extract, split_layers
 
@@ -301,6 +302,7 @@ def probing(task: Task, *, pretrained: bool) -> Callable:
     device = training_arguments(settings, examples=1, seed=settings.seed).device
     network = load_network(task.auto, settings.model, task.config, pretrained=pretrained).to(device)
     encoder = Pooling(network, all_layers=settings.layers != "last")
+    try_encoder(encoder, task.train, preprocess=task.collate, named=f"--model {settings.model}")
     represent = partial(extract, encoder, preprocess=task.collate, num_workers=settings.dataloader_num_workers)
     parts = [represent(part, progress=f"features of {len(part):,} examples") for part in (task.train, task.test)]
     layers = list(zip(*(split_layers(part, encoder.widths) for part in parts), strict=True))
@@ -340,20 +342,25 @@ def network_of(settings: FinetuneSettings, data) -> tuple[type, dict[str, Any]]:
     return transformers.AutoModelForSequenceClassification, head
 
 
-def choose_layers(settings: FinetuneSettings, auto: type, config, batch) -> dict[str, int | None]:
+def choose_layers(settings: FinetuneSettings, auto: type, config, train, *, collate: Callable) -> dict[str, int | None]:
     """What is judged, as by `judged_layers`. Raises InputError for a layer that does not exist, and for a network that
-    cannot be loaded: it is, once, before anything is trained."""
+    cannot be loaded, or not read these examples: it is tried, once, before anything is trained."""
     from transformers import AutoModel
 
+    from hf_replearn.encoders.heads import Logits
     from hf_replearn.encoders.load import load_network
-    from hf_replearn.encoders.pooling import Pooling, measure_layers
+    from hf_replearn.encoders.pooling import Pooling
+    from hf_replearn.encoders.trial import try_encoder
     from hf_replearn.evaluation.layers import judged_layers
 
-    if settings.layers == "last":
-        load_network(auto, settings.model, config)
-        return judged_layers("last", 1)
-    encoder = load_network(AutoModel, settings.model, config)
-    return judged_layers(settings.layers, len(measure_layers(Pooling(encoder, all_layers=True), batch)))
+    attempt = partial(try_encoder, rows=train, preprocess=collate, named=f"--model {settings.model}")
+    if settings.mode == "full" and not settings.layers.isdigit():
+        attempt(Logits(load_network(auto, settings.model, config)))
+        if settings.layers == "last":
+            return judged_layers("last", 1)
+    encoder = Pooling(load_network(AutoModel, settings.model, config), all_layers=settings.layers != "last")
+    attempt(encoder)
+    return judged_layers(settings.layers, len(encoder.widths))
 
 
 def draw_labels(settings: FinetuneSettings, data) -> tuple[Any, Any, dict]:

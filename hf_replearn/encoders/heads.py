@@ -29,3 +29,15 @@ class LayerClassifier(nn.Module):
         if labels.is_floating_point():
             return {"loss": nn.functional.mse_loss(logits.squeeze(1), labels), "logits": logits}
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+class Logits(nn.Module):
+    """A classifier of transformers as a map of batches (B, ...), labels left out, to logits (B, C)."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch) -> torch.Tensor:
+        found = self.network(**{name: tensor for name, tensor in batch.items() if name != "labels"})["logits"]
+        return found[0] if isinstance(found, tuple) else found

@@ -99,6 +99,12 @@ def _fit_tokenizer(tokenizer: Any, config: PreTrainedConfig, checkpoint: str) ->
         config.pad_token_id = tokenizer.pad_token_id
 
 
+def uses_token_types(config) -> bool:
+    """Whether the model knows first and second texts apart. Generic tokenizers number them for any model."""
+    config = config.get_text_config()
+    return (getattr(config, "type_vocab_size", None) or 0) > 1 or config.model_type == "xlnet"
+
+
 def choose_length(asked: int | None, config, tokenizer) -> int:
     """How many tokens of a text are kept: what was asked for, or 128 where the model takes as many."""
     config = config.get_text_config()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from torch import nn
 from transformers import ProgressCallback, Trainer
 
 from hf_replearn.encoders.load import load_network, load_processor
+from hf_replearn.errors import TrainingError
 from hf_replearn.metrics import score
 
 __all__ = ["finetune", "load_network", "load_processor", "score"]
@@ -18,19 +20,38 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
     """Trains `network` on all rows of train, in place; returns its predictions on test and the labels, (M,) each.
 
     collate: rows -> batch with `labels`. args: transformers.TrainingArguments. Batches hold texts of about one length.
+    Raises TrainingError where the loss or a prediction is not finite: of these no class can be told.
     """
     if "text" in train.column_names:  # padding would be half of the work
         args.train_sampling_strategy = "group_by_length"
         texts = zip(*(train[name][:] for name in ("text", "text_pair") if name in train.column_names), strict=True)
         train = train.add_column(args.length_column_name, [sum(map(len, parts)) for parts in texts])
-    trainer = Trainer(model=network, args=args, train_dataset=train, data_collator=collate)
+    trainer = _Finetuner(model=network, args=args, train_dataset=train, data_collator=collate)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Bar())
     trainer.train()
     args.train_sampling_strategy = "random"  # it would order test too, which is in the order of length
     found = trainer.predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
+    if not np.isfinite(logits).all():
+        raise TrainingError(
+            f"{(~np.isfinite(logits)).any(axis=1).sum():,} of {len(logits):,} test examples get NaN or infinity from "
+            "the fine-tuned network, which has diverged: lower --learning_rate"
+        )
     return logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids
+
+
+class _Finetuner(Trainer):
+    """Stops at a loss that is NaN or infinite, before it makes the weights so."""
+
+    def training_step(self, *arguments, **options) -> torch.Tensor:
+        loss = super().training_step(*arguments, **options)
+        if not loss.isfinite():
+            raise TrainingError(
+                f"the loss of fine-tuning is {loss.item()} in step {self.state.global_step + 1} of "
+                f"{self.state.max_steps}, it has diverged: lower --learning_rate"
+            )
+        return loss
 
 
 class _Bar(ProgressCallback):
