@@ -5,23 +5,25 @@ T tokens a row
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from datasets import Dataset, IterableDataset
 from datasets.fingerprint import Hasher
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_replearn.data.tokenization import ends, separator, vocabulary_size
+from hf_replearn.data.fingerprint import rows_fingerprint
+from hf_replearn.data.tokenization import ends, separator
 from hf_replearn.errors import InputError
 
 Packing = Literal["stream", "documents", "sentences"]
@@ -83,35 +85,48 @@ def pack_rows(
         [texts._fingerprint, vocabulary, start, end, between, length, packing, TOGETHER, "rows-2"]
     )
     arguments |= {"new_fingerprint": fingerprint, "features": datasets.Features(columns), "desc": progress}
-    rows = _map_cached(texts, pack, tokens=vocabulary_size(tokenizer), **arguments)
+    rows = _map_cached(texts, pack, **arguments)
     if len(rows) == 0:
         raise InputError("there is no text: every document is empty")
     return rows
 
 
-def _map_cached(texts: Dataset, pack, *, tokens: int, **arguments) -> Dataset:
-    """Rows from the cache where they are whole, made again where they are not, and kept in memory where there can be
-    no cache. tokens: what the numbers of tokens are below."""
+def _map_cached(texts: Dataset, pack, **arguments) -> Dataset:
+    """Rows from the cache where they are as they were written, made again where they are not, and kept in memory where
+    there can be no cache."""
     try:
         rows = texts.map(pack, **arguments)
-        if _possible(rows, tokens):
+        if _as_written(rows):
             return rows
     except pa.ArrowInvalid:
         pass  # a file that was cut short
     except OSError as error:
-        warnings.warn(f"rows are kept in memory, as they cannot be cached: {error.strerror or error}", stacklevel=3)
-        return texts.map(pack, **arguments, keep_in_memory=True, load_from_cache_file=False)
-    return texts.map(pack, **arguments, load_from_cache_file=False)
+        if error.errno is not None:  # Arrow's own, of a file it cannot read, has none
+            warnings.warn(f"rows are kept in memory, as they cannot be cached: {error.strerror}", stacklevel=3)
+            return texts.map(pack, **arguments, keep_in_memory=True, load_from_cache_file=False)
+    rows = texts.map(pack, **arguments, load_from_cache_file=False)
+    for mark in _marks(rows):
+        mark.unlink(missing_ok=True)
+    _as_written(rows)
+    return rows
 
 
-def _possible(rows: Dataset, tokens: int) -> bool:
-    """Whether each row can be one of ours: a file that was overwritten holds zeros or anything."""
+def _as_written(rows: Dataset) -> bool:
+    """Whether cached rows have the fingerprint that was noted beside them. Where none is, these are new: it is."""
     if len(rows) == 0:
         return True
-    lengths = pc.min_max(rows.data.column("length")).as_py()
-    numbers = pc.min_max(pc.list_flatten(rows.data.column("input_ids"))).as_py()
-    fits = lengths["min"] >= 1 and lengths["max"] <= rows.features["input_ids"].length
-    return fits and numbers["min"] >= 0 and numbers["max"] < tokens
+    found = rows_fingerprint(rows)
+    for mark in _marks(rows):
+        if not mark.exists():
+            with contextlib.suppress(OSError):  # only the note is lost
+                mark.write_text(found)
+        elif mark.read_text(errors="replace") != found:
+            return False
+    return True
+
+
+def _marks(rows: Dataset) -> list[Path]:
+    return [Path(f"{file['filename']}.fingerprint") for file in rows.cache_files]
 
 
 def padding(rows: Dataset) -> float:

@@ -1,5 +1,7 @@
 """Rows lose no token, keep documents apart where asked, and say how much of them is padding."""
 
+from pathlib import Path
+
 import datasets
 import numpy as np
 import pytest
@@ -128,3 +130,33 @@ def test_cut_rows_begin_and_end_as_rows_do():
     assert cut["input_ids"].tolist() == [[1, 101, 102, 2], [1, 105, 106, 2], [1, 109, 110, 2], [112, 113, 114, 115]]
     assert cut["length"].tolist() == [4, 4, 4, 1]
     assert batch["input_ids"].flatten().tolist() == list(range(100, 116))
+
+
+def test_damaged_rows_in_the_cache_are_made_again(tokenizer, tmp_path):
+    CORPUS.to_parquet(tmp_path / "text.parquet")
+    corpus = datasets.Dataset.from_parquet(str(tmp_path / "text.parquet"), cache_dir=str(tmp_path / "cache"))
+    first = pack_rows(corpus, tokenizer, length=T)
+    expected, file = first["input_ids"][:], Path(first.cache_files[0]["filename"])
+    whole = file.read_bytes()
+    del first
+    for damaged in (whole[: len(whole) // 2], b"", bytes(len(whole)), whole.replace(whole[2000:4000], bytes(2000))):
+        file.unlink()
+        file.write_bytes(damaged)
+        assert pack_rows(corpus, tokenizer, length=T)["input_ids"][:] == expected
+
+
+def test_rows_are_kept_in_memory_where_there_can_be_no_cache(tmp_path, monkeypatch):
+    tokenizer = train_tokenizer("gpt", TEXTS, vocab_size=300)
+    CORPUS.to_parquet(tmp_path / "text.parquet")
+    corpus = datasets.Dataset.from_parquet(str(tmp_path / "text.parquet"), cache_dir=str(tmp_path / "cache"))
+    writer = datasets.arrow_dataset.ArrowWriter
+
+    def full(*args, **kwargs):
+        if kwargs.get("path") is not None:
+            raise OSError(28, "No space left on device")
+        return writer(*args, **kwargs)
+
+    monkeypatch.setattr("datasets.arrow_dataset.ArrowWriter", full)
+    with pytest.warns(UserWarning, match="rows are kept in memory, as they cannot be cached: No space left"):
+        rows = pack_rows(corpus, tokenizer, length=T)
+    assert rows["input_ids"][:] == pack_rows(CORPUS, tokenizer, length=T)["input_ids"][:]
