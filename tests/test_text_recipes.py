@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from hf_replearn.settings import run
 
@@ -221,6 +222,20 @@ def corpora(trained, tmp_path):
     save("two", title=["a title"] * 20, body=["a body"] * 20)
     save("numbers", value=[1, 2, 3])
     save("short", text=["A few words only."] * 4)
+    save("russian", text=["Совсем другой язык и другое письмо."] * 200)
+    save("chinese", text=["人人生而自由在尊严和权利上一律平等他们赋有理性和良心"] * 200)
+    (tmp_path / "headless").mkdir()
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(trained / "bert" / name, tmp_path / "headless")
+    weights = load_file(trained / "bert" / "model.safetensors")
+    for name, change in {
+        "half": lambda key, value: None if ".layer.1." in key else value,
+        "nan": lambda key, value: value * float("nan") if ".layer.1.output.dense.bias" in key else value,
+    }.items():
+        shutil.copytree(tmp_path / "headless", tmp_path / name)
+        changed = {key: change(key, value) for key, value in weights.items()}
+        kept = {key: value.contiguous() for key, value in changed.items() if value is not None}
+        save_file(kept, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
     return tmp_path
 
 
@@ -249,6 +264,19 @@ BAD = [
     ("causal_lm", ["--architecture", "qwen3", "--streaming", "--max_steps", "-1"], "--streaming needs --max_steps"),
     ("causal_lm", ["--max_step", "3"], "did you mean --max_steps?"),
     ("masked_lm", ["--push_to_hub"], "HF_HUB_OFFLINE"),
+    ("masked_lm", ["--dataset", "{}/russian", "--tokenizer", "{models}/bert"], "% of the characters of the documents"),
+    ("masked_lm", ["--short_rows", "0.5", "--sequence_length", "30"], "is not a multiple of 4"),
+    (
+        "masked_lm",
+        ["--dataset", "{}/chinese", "--architecture", "roberta", "--whole_words", "--vocab_size", "300"],
+        "--whole_words would hide",
+    ),
+    ("causal_lm", ["--dataset", "{}/short", "--streaming"], "no text to train on, besides the documents"),
+    ("masked_lm", ["--init", "{models}/bert/checkpoint-3"], "hf-replearn export --checkpoint"),
+    ("masked_lm", ["--init", "{}/headless"], "--init"),
+    ("masked_lm", ["--init", "{}/half"], "lacks"),
+    ("masked_lm", ["--init", "{}/nan"], "weights are not finite"),
+    ("masked_lm", ["--sequence_length", "131072", "--per_device_train_batch_size", "1000000"], "GB of memory at least"),
 ]
 
 
@@ -264,8 +292,6 @@ def test_bad_input_is_one_line_and_exit_code_2(name, arguments, message, corpora
 
 
 def test_a_tokenizer_larger_than_the_model_is_an_error(trained, tmp_path, capsys):
-    import shutil
-
     from transformers import AutoTokenizer
 
     shutil.copytree(trained / "bert", tmp_path / "bert")
@@ -274,6 +300,94 @@ def test_a_tokenizer_larger_than_the_model_is_an_error(trained, tmp_path, capsys
     tokenizer.save_pretrained(tmp_path / "bert")
     assert recipe("masked_lm", "--init", str(tmp_path / "bert"), "--output_dir", str(tmp_path / "out")) == 2
     assert "but its tokenizer has" in capsys.readouterr().err
+
+
+def test_null_texts_that_are_held_out_and_what_is_only_for_show_do_not_cost_the_model(tmp_path, capsys, monkeypatch):
+    """Samples, page and card each fail with a word; weights and report are there, and the run ends well."""
+    texts = ["alpha beta gamma delta " * 10, None, ""] * 100
+    (tmp_path / "data").mkdir()
+    for split, rows in {"train": texts, "validation": texts[:30]}.items():
+        datasets.Dataset.from_dict({"text": rows}).to_parquet(tmp_path / "data" / f"{split}.parquet")
+
+    def fails(*args, **kwargs):
+        raise ZeroDivisionError("a fault of ours")
+
+    out = tmp_path / "out"
+    arguments = ["--dataset", str(tmp_path / "data"), "--vocab_size", "300", "--output_dir", str(out)]
+    assert recipe("masked_lm", *arguments) == 0
+    assert "[MASK]" in json.loads((out / "report.json").read_text())["samples"]
+    for name in ("samples.fill_gaps", "held_out.frequency_loss"):
+        monkeypatch.setattr(f"hf_replearn.evaluation.{name}", fails)
+    for name in ("write_page", "card"):
+        monkeypatch.setattr(f"hf_replearn.pretraining.texts.{name}", fails)
+    arguments[-1] = str(tmp_path / "shown")
+    assert recipe("masked_lm", *arguments) == 0
+    said = capsys.readouterr().err
+    for what in ("samples", "the loss of token frequencies", "the page", "the card"):
+        assert f"warning: {what} could not be made: ZeroDivisionError: a fault of ours" in said
+    report = json.loads((tmp_path / "shown" / "report.json").read_text())
+    assert report["samples"].startswith("samples could not be made") and report["training"]["held_out"]["this model"]
+    weights = [load_file(folder / "model.safetensors") for folder in (out, tmp_path / "shown")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_tokenizer_with_gaps_trains_and_its_model_has_a_place_for_every_number(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names["mask_token"] = "[MASK]"
+    numbers = {token: number for number, token in enumerate(names.values())} | {f"w{i}": 90 + 7 * i for i in range(30)}
+    backend = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    around = [("[CLS]", numbers["[CLS]"]), ("[SEP]", numbers["[SEP]"])]
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
+    PreTrainedTokenizerFast(tokenizer_object=backend, **names).save_pretrained(tmp_path / "tokenizer")
+    texts = [" ".join(f"w{i * j % 30}" for j in range(30)) for i in range(200)]
+    datasets.Dataset.from_dict({"text": texts}).to_parquet(tmp_path / "words.parquet")
+    arguments = ["--dataset", str(tmp_path / "words.parquet"), "--tokenizer", str(tmp_path / "tokenizer")]
+    assert recipe("masked_lm", *arguments, "--output_dir", str(tmp_path / "out")) == 0
+    assert AutoModelForMaskedLM.from_pretrained(tmp_path / "out").config.vocab_size == 320  # 90 + 7 * 29 + 1 = 294
+    assert json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())["model_max_length"] == 32
+
+
+def test_positions_of_a_checkpoint_are_counted_as_it_counts_them(trained, tmp_path):
+    """KLUE's RoBERTa: its configuration pads with 1, its tokenizer with 0. Training must not move the positions."""
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    folder = tmp_path / "roberta"
+    shutil.copytree(trained / "roberta", folder, ignore=shutil.ignore_patterns("checkpoint-*"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["pad_token_id"] == tokenizer.pad_token_id == 1
+    tokenizer.pad_token = tokenizer.unk_token
+    assert tokenizer.pad_token_id == 3
+    tokenizer.save_pretrained(folder)
+    still = ["--learning_rate", "0", "--muon_learning_rate", "0", "--weight_decay", "0", "--max_steps", "1"]
+    assert recipe("masked_lm", "--init", str(folder), *still, "--output_dir", str(tmp_path / "out")) == 0
+    text = tokenizer("A text of some words.", return_tensors="pt")
+    before, after = (AutoModelForMaskedLM.from_pretrained(place).eval() for place in (folder, tmp_path / "out"))
+    with torch.no_grad():
+        assert torch.equal(before(**text).logits, after(**text).logits)
+
+
+def test_a_run_that_goes_on_keeps_its_tokenizer_whatever_became_of_the_cache(tmp_path, monkeypatch):
+    """Trained twice, WordPiece breaks ties in another way: the rows would be others."""
+    out = ["--max_steps", "2", "--save_steps", "1", "--output_dir", str(tmp_path / "out")]
+    assert recipe("masked_lm", *out) == 0
+    vocabulary = (tmp_path / "out" / "tokenizer.json").read_text()
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "another")
+    assert recipe("masked_lm", *out) == 0
+    assert (tmp_path / "out" / "tokenizer.json").read_text() == vocabulary
+
+
+def test_settings_that_decide_nothing_are_named(trained, tmp_path, capsys):
+    more = ["--dropout", "0.1", "--lowercase", "--output_dir", str(tmp_path / "out")]
+    assert recipe("causal_lm", "--init", str(trained / "gpt2"), *more) == 0
+    said = capsys.readouterr().out
+    [unused] = re.findall("not used: (.*), as the checkpoint of --init has its own", said)
+    assert set(unused.split(", ")) == {"--size", "--dropout", "--vocab_size", "--lowercase"}
+    assert re.search(r"train: [\d,]+ rows of 32 tokens, .* of [\d,]+ documents; held out: 16 rows", said)
 
 
 @pytest.mark.slow

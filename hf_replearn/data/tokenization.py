@@ -251,7 +251,7 @@ def check_text(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, trai
         what = f"the tokenizer has no token for {share:.0%} of the characters of the documents"
         advice = "raise --vocab_size" if trained else "choose another --tokenizer, or leave it out to train one"
         if share > UNKNOWN_MOST:
-            raise InputError(f"{what}: is it of another script or language? Or {advice}")
+            raise InputError(f"{what}, which may be of another script or language: {advice}")
         notes.append(f"warning: {what}: {advice}")
     names = sorted({token for token in _special_names(tokenizer) if token.strip()}, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, names)) or r"(?!)")

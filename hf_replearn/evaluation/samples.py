@@ -33,7 +33,7 @@ def fill_gaps(
         guesses = [
             f"{_shown(tokenizer, known[i])} {p:.0%}" for p, i in zip(values.tolist(), places.tolist(), strict=True)
         ]
-        shown = " ".join(tokenizer.decode(tokens[0]).replace(NO_CHARACTER, "").split())
+        shown = printable(tokenizer.decode(tokens[0]))
         lines.append(f"{shown}\n    {', '.join(guesses)}{hidden}")
     return "\n".join(lines)
 
@@ -67,10 +67,10 @@ def go_on(
                 max_new_tokens=tokens,
                 pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
             )[0, start.shape[1] :]
-            rest = tokenizer.decode(made, skip_special_tokens=True).replace(NO_CHARACTER, "")
+            rest = printable(tokenizer.decode(made, skip_special_tokens=True))
             if len(made) == tokens:  # it was stopped, maybe in the middle of a word
                 rest = f"{whole_words(rest)} …"
-            lines.append(f"{' '.join(first.split())} | {' '.join(rest.split())}")
+            lines.append(f"{printable(first)} | {rest}")
     return "\n".join(lines)
 
 
@@ -80,6 +80,12 @@ def beginning(tokenizer: PreTrainedTokenizerBase, text: str, *, tokens: int) -> 
     if len(ids) <= tokens:
         return text
     return whole_words(tokenizer.decode(ids[:tokens]).rstrip(NO_CHARACTER))
+
+
+def printable(text: str) -> str:
+    """On one line, without control characters and bytes that are no character."""
+    words = text.replace(NO_CHARACTER, "").split()
+    return " ".join("".join(filter(str.isprintable, word)) for word in words)
 
 
 def whole_words(text: str) -> str:
