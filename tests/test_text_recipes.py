@@ -304,7 +304,7 @@ def test_a_tokenizer_larger_than_the_model_is_an_error(trained, tmp_path, capsys
 
 def test_null_texts_that_are_held_out_and_what_is_only_for_show_do_not_cost_the_model(tmp_path, capsys, monkeypatch):
     """Samples, page and card each fail with a word; weights and report are there, and the run ends well."""
-    texts = ["alpha beta gamma delta " * 10, None, ""] * 100
+    texts = ["alpha beta gamma delta " * 10, "epsilon zeta eta theta " * 10, None, "iota kappa " * 20, ""] * 60
     (tmp_path / "data").mkdir()
     for split, rows in {"train": texts, "validation": texts[:30]}.items():
         datasets.Dataset.from_dict({"text": rows}).to_parquet(tmp_path / "data" / f"{split}.parquet")
@@ -318,12 +318,12 @@ def test_null_texts_that_are_held_out_and_what_is_only_for_show_do_not_cost_the_
     assert "[MASK]" in json.loads((out / "report.json").read_text())["samples"]
     for name in ("samples.fill_gaps", "held_out.frequency_loss"):
         monkeypatch.setattr(f"hf_replearn.evaluation.{name}", fails)
-    for name in ("write_page", "card"):
-        monkeypatch.setattr(f"hf_replearn.pretraining.texts.{name}", fails)
+    for name in ("write_page", "write_card"):
+        monkeypatch.setattr(f"hf_replearn.sharing.results.{name}", fails)
     arguments[-1] = str(tmp_path / "shown")
     assert recipe("masked_lm", *arguments) == 0
     said = capsys.readouterr().err
-    for what in ("samples", "the loss of token frequencies", "the page", "the card"):
+    for what in ("samples", "the loss of token frequencies", "the page (report.html)", "the card (README.md)"):
         assert f"warning: {what} could not be made: ZeroDivisionError: a fault of ours" in said
     report = json.loads((tmp_path / "shown" / "report.json").read_text())
     assert report["samples"].startswith("samples could not be made") and report["training"]["held_out"]["this model"]
