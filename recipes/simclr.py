@@ -257,7 +257,7 @@ def images_per_step(settings: SimCLRSettings, processes: int, *, images: int) ->
 
 def describe(settings: SimCLRSettings, trainer, data, backbone, exported, judged: dict[str, tuple[dict, dict]]):
     """The facts of this run for its report and card. judged: of each row its scores, and why others are missing."""
-    from hf_replearn.encoders.backbones import count_parameters
+    from hf_replearn.encoders.backbones import count_features, count_parameters
     from hf_replearn.evaluation.suite import protocols
     from hf_replearn.sharing import report as facts
 
@@ -276,7 +276,7 @@ def describe(settings: SimCLRSettings, trainer, data, backbone, exported, judged
             pipeline_tag="image-feature-extraction",
             architecture=backbone.architecture,
             parameters=count_parameters(exported),
-            features=exported.num_features,
+            features=count_features(exported),
             input_size=list(exported.pretrained_cfg["input_size"]),
             initialized_from="random weights" if backbone.source is None else backbone.source,
             base_model=backbone.hub_id,

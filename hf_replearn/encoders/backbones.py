@@ -1,17 +1,23 @@
-"""Image encoders by name: a timm architecture, or a timm checkpoint from the Hub or a local folder with its weights."""
+"""Image encoders by name: a timm architecture, or a timm checkpoint with its weights, by tag, Hub id or folder."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
+from timm.models import load_model_config_from_hf
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
+from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
+
+CHANNELS = 3  # of the images that are read: RGB
+SPOKEN_FOR = ("num_classes", "pretrained")  # arguments that a checkpoint may record, and that are set here
 
 
 @dataclass(frozen=True)
@@ -31,46 +37,100 @@ class Backbone:
 
 
 def find_backbone(name: str, *, image_size: int, arguments: dict | None = None, stem: str = "imagenet") -> Backbone:
-    """`name` is a timm architecture (`resnet18`), a Hub id (`timm/resnet18.a1_in1k`) or the folder of a checkpoint.
+    """`name` is a timm architecture (`resnet18`: random weights), one with the tag of its weights (`resnet18.a1_in1k`),
+    a Hub id (`timm/resnet18.a1_in1k`) or the folder of a checkpoint.
 
     Networks tied to one image size are built for `image_size` (pixels). Raises InputError when there is no such
-    backbone, naming the nearest, when it does not take the arguments, or has no stem that `stem` could replace.
+    backbone or tag, naming the nearest, when its weights cannot be had, when it does not take the arguments or images
+    of that size, or has no stem that `stem` could replace.
     """
     arguments = dict(arguments or {})
     if not ("/" in name or Path(name).is_dir()):
-        architecture = name.split(".")[0]
-        if not timm.is_model(architecture):
-            nearest = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.4))
-            raise InputError(
-                f"unknown backbone {name!r}; {f'the nearest are {nearest}' if nearest else 'see timm.list_models()'}"
-            )
-        default = timm.get_pretrained_cfg(architecture)
-        if default.fixed_input_size:
-            arguments.setdefault("img_size", image_size)
-        try:
-            with torch.device("meta"):
-                network = timm.create_model(architecture, num_classes=0, **arguments)
-        except (TypeError, ValueError, AssertionError) as error:
-            raise InputError(f"backbone {name!r} with {arguments}: {' '.join(str(error).split())}") from error
-        if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
-            raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
-        return Backbone(architecture, arguments, default.mean, default.std)
-    if Path(name).is_dir() and not Path(name, "config.json").exists():
-        raise InputError(f"backbone {name!r} is a folder without a timm checkpoint (config.json and model.safetensors)")
-    if stem == "cifar":
-        raise InputError(f"--stem cifar would throw the stem of the checkpoint {name!r} away: leave it out")
-    source = f"local-dir:{name}" if Path(name).is_dir() else f"hf-hub:{name}"
-    try:
+        return _by_name(name, image_size=image_size, arguments=arguments, stem=stem)
+    _keep_stem(name, stem)
+    folder = Path(name) if Path(name).is_dir() else None
+    with refusing(f"backbone {name!r} could not be loaded"):
+        saved = load_model_config_from_hf(name)[2] if folder is None else _saved_arguments(folder)
+        arguments = {key: value for key, value in saved.items() if key not in SPOKEN_FOR} | arguments
+        source = f"hf-hub:{name}" if folder is None else f"local-dir:{folder}"
         network = timm.create_model(source, pretrained=True, num_classes=0, **arguments)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"backbone {name!r} could not be loaded: {' '.join(str(error).split())[:300]}") from error
-    known = network.pretrained_cfg
-    arguments |= {key: value for key, value in network._model_args.items() if key not in ("num_classes", "pretrained")}
-    hub_id = name if source.startswith("hf-hub:") else None
-    return Backbone(
-        known["architecture"], arguments, known["mean"], known["std"], network.state_dict(), source=name, hub_id=hub_id
-    )
+        known = network.pretrained_cfg
+        architecture, mean, std = known["architecture"], known["mean"], known["std"]
+    _try(network, name, arguments, image_size)
+    hub_id = name if folder is None else None
+    return Backbone(architecture, arguments, mean, std, network.state_dict(), source=name, hub_id=hub_id)
+
+
+def count_features(network: nn.Module) -> int:
+    """D of a timm network without a classifier: some have a layer after their last features."""
+    return getattr(network, "head_hidden_size", network.num_features)
 
 
 def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _by_name(name: str, *, image_size: int, arguments: dict, stem: str) -> Backbone:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        nearest = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.4))
+        raise InputError(
+            f"unknown backbone {name!r}; {f'the nearest are {nearest}' if nearest else 'see timm.list_models()'}"
+        )
+    if tag:
+        known = [found.partition(".")[2] for found in timm.list_pretrained(f"{architecture}.*")]
+        if tag not in known:
+            raise InputError(
+                f"backbone {name!r}: timm knows no weights {tag!r} of {architecture}, "
+                + (
+                    f"only {', '.join(known)}"
+                    if known
+                    else f"and no others; `{architecture}` starts from random weights"
+                )
+            )
+        _keep_stem(name, stem)
+    default = timm.get_pretrained_cfg(name)
+    if default.fixed_input_size:
+        arguments.setdefault("img_size", image_size)
+    with refusing(f"backbone {name!r} with {arguments}" + ": its weights could not be loaded" * bool(tag)):
+        network = timm.create_model(name, pretrained=bool(tag), num_classes=0, **arguments)
+    if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
+        raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
+    _try(network, name, arguments, image_size)
+    weights = network.state_dict() if tag else None
+    return Backbone(
+        architecture, arguments, default.mean, default.std, weights,
+        source=name if tag else None, hub_id=default.hf_hub_id if tag else None,
+    )  # fmt: skip
+
+
+def _keep_stem(name: str, stem: str) -> None:
+    if stem == "cifar":
+        raise InputError(f"--stem cifar would throw the stem of the checkpoint {name!r} away: leave it out")
+
+
+def _saved_arguments(folder: Path) -> dict:
+    """What config.json says that timm built the network with."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not isinstance(config, dict) or "architecture" not in config:
+        raise InputError(
+            f"backbone {str(folder)!r} is a folder without a timm checkpoint: a config.json that names an "
+            "architecture, and model.safetensors"
+        )
+    return config.get("model_args") or {}
+
+
+@torch.no_grad()
+def _try(network: nn.Module, name: str, arguments: dict, image_size: int) -> None:
+    """Two grey images: whether the network takes them, and gives each the vector that it says."""
+    channels = arguments.get("in_chans") or CHANNELS
+    if channels != CHANNELS:
+        raise InputError(
+            f"backbone {name!r} with in_chans {channels}: images are read as RGB, {CHANNELS} channels (grey ones too)"
+        )
+    with refusing(f"backbone {name!r} with {arguments} does not take images of {image_size} x {image_size} pixels"):
+        features = network.eval()(torch.zeros(2, CHANNELS, image_size, image_size))
+    if not isinstance(features, Tensor) or features.shape != (2, count_features(network)):
+        shape = list(features.shape) if isinstance(features, Tensor) else f"{type(features).__name__} of feature maps"
+        raise InputError(f"backbone {name!r} with {arguments} gives {shape} for 2 images, not one vector an image")

@@ -145,7 +145,7 @@ class SimCLRForPreTraining(SimCLRPreTrainedModel):
     def __init__(self, config: SimCLRConfig):
         super().__init__(config)
         self.model = SimCLRModel(config)
-        features = self.model.encoder.num_features
+        features = getattr(self.model.encoder, "head_hidden_size", self.model.encoder.num_features)
         self.projection = ProjectionHead(features, config.projection_dim, config.projection_layers)
         self.post_init()
 
