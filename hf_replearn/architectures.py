@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -22,6 +21,7 @@ from transformers import (
 )
 
 from hf_replearn.data.tokenization import vocabulary_size
+from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
 
 if TYPE_CHECKING:
@@ -150,14 +150,9 @@ def make_config(
 
 def load_config(name: str) -> PreTrainedConfig:
     """The configuration of a checkpoint to go on from. Raises InputError when there is none."""
-    try:
+    where = "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
+    with refusing(f"--init {name!r} {where}"):
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"--init {name!r} {_no_checkpoint(name)}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _no_checkpoint(name: str) -> str:
-    return "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
 
 
 def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, length: int) -> PreTrainedModel:
@@ -166,7 +161,7 @@ def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, len
     Raises InputError when it cannot be loaded, has fewer token embeddings than the tokenizer numbers tokens, or cannot
     read rows of `length` tokens.
     """
-    model = load_weights(auto_class, name)
+    model = load_whole(auto_class, name, setting="--init", fresh_head=True, dtype=torch.float32)
     known, largest = model.get_input_embeddings().weight.shape[0], vocabulary_size(tokenizer) - 1
     if largest >= known:
         raise InputError(f"--init {name!r} knows {known} tokens, but its tokenizer has {largest + 1}")
@@ -175,30 +170,6 @@ def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, len
         longest -= model.config.pad_token_id + 1
     if longest is not None and length > longest:
         raise InputError(f"--sequence_length {length} is longer than --init {name!r} can read: {longest}")
-    return model
-
-
-def load_weights(auto_class: type, name: str) -> PreTrainedModel:
-    """A checkpoint in float32. A head that it lacks starts from random weights, which is said.
-
-    Raises InputError when it cannot be loaded, lacks weights of its body, or holds some that are not finite.
-    """
-    try:
-        model, found = auto_class.from_pretrained(
-            name, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
-        )
-    except Exception as error:  # of transformers, safetensors, torch's unpickler or the architecture itself
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise InputError(f"--init {name!r} {_no_checkpoint(name)}: {reason}") from error
-    missing = sorted(found["missing_keys"])
-    body = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
-    if body:
-        raise InputError(f"--init {name!r} lacks {len(body)} weights of its {model.config.model_type}, {body[0]} first")
-    if missing:
-        warnings.warn(f"--init {name!r} has no head for this: {', '.join(missing)} start at random", stacklevel=2)
-    bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        raise InputError(f"--init {name!r}: {len(bad)} of its weights are not finite, {bad[0]} first")
     return model
 
 

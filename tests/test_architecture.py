@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "metrics": {"metrics"},
     "randomness": set(),
     "losses": set(),
-    "architectures": {"data", "training"},
+    "architectures": {"data", "encoders", "training"},
     "pretraining": {"pretraining", "data", "encoders", "training", "sharing", "settings"},
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
@@ -115,6 +115,17 @@ FORBIDDEN = {
 def test_nothing_unsafe_is_done(what):
     """Anywhere in the package or the recipes."""
     assert [path for path in SOURCES if re.search(FORBIDDEN[what], path.read_text())] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_nothing_of_others_is_loaded_without_a_word_about_its_code(path):
+    """transformers asks at a terminal whether to run code that comes with a model, unless it is told not to."""
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"):
+            continue
+        ours = isinstance(call.func.value, ast.Name) and call.func.value.id.endswith("ForPreTraining")
+        told = [word.value.value for word in call.keywords if word.arg == "trust_remote_code"]
+        assert ours or told == [False], f"{path.name}, line {call.lineno}"
 
 
 def test_what_may_be_unsafe_is_used_safely():

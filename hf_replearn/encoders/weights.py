@@ -37,20 +37,29 @@ def _reason(error: Exception) -> str:
     return said[:300] if len(said) > 3 else f"{type(error).__name__} {said}".strip()
 
 
-def load_whole(auto: type, checkpoint: str, *, setting: str = "--model", **options) -> PreTrainedModel:
-    """auto.from_pretrained(checkpoint, **options), never with code of others, for a network that is to be used as it
-    is: a head that the checkpoint lacks is named on stderr.
+def load_whole(
+    auto: type, checkpoint: str, *, setting: str = "--model", fresh_head: bool = False, **options
+) -> PreTrainedModel:
+    """auto.from_pretrained(checkpoint, **options), never with code of others, for a network that is used as it is.
 
-    setting: the flag that named the checkpoint. Raises InputError for what does not load or lacks weights of the body.
+    setting:    the flag that named the checkpoint.
+    fresh_head: a head that the checkpoint lacks may start from random weights, which is said on stderr.
+    Raises InputError for what does not load, lacks weights, or holds some that are not finite.
     """
-    with refusing(f"{setting} {checkpoint} could not be loaded"):
+    named = f"{setting} {checkpoint}"
+    with refusing(f"{named} could not be loaded"):
         network, found = auto.from_pretrained(
             checkpoint, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
-    check_weights(network, found, named=f"{setting} {checkpoint}")
+    check_weights(network, found, named=named, part=None if fresh_head else network)
     new = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
     if new:
-        print(f"{setting} {checkpoint}: not in the checkpoint, so fresh: {_some(new)}", file=sys.stderr)
+        print(f"{named} has no such head: {_some(new)} start from random weights", file=sys.stderr)
+    bad = [
+        key for key, value in network.state_dict().items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if bad:
+        raise InputError(f"{named}: {len(bad)} of its weights are not finite: {_some(bad)}")
     return network
 
 

@@ -141,7 +141,7 @@ def export_sentence_transformers(folder: str | Path, *, max_length: int, pooling
     of the library understand.
     """
     folder = Path(folder)
-    width = AutoConfig.from_pretrained(folder).hidden_size
+    width = AutoConfig.from_pretrained(folder, trust_remote_code=False).hidden_size
     modes = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "last": "pooling_mode_lasttoken"}
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting.generation import generate
 from hf_replearn.evaluation.prompting.metrics import choose, exact_match
@@ -54,7 +55,7 @@ class Decoder:
 
         Raises InputError for what is no causal language model; a masked one reads both ways and cannot be prompted.
         """
-        try:
+        with refusing(f"--model {name} could not be loaded"):
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             kind = next(iter(config.architectures or ["a model without a head"]))
             if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values():
@@ -62,13 +63,7 @@ class Decoder:
                     f"--model {name} is {kind}, prompting needs a causal language model such as GPT-2, Llama or Qwen"
                 )
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                name, dtype=getattr(torch, dtype), attn_implementation="sdpa", trust_remote_code=False
-            )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"--model {name} could not be loaded: {' '.join(str(error).split())[:300]}") from error
+        model = load_whole(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation="sdpa")
         largest, known = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().num_embeddings
         if not 0 <= largest < known:
             raise InputError(
