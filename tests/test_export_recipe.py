@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.prompting.few_shot import Decoder
 from hf_replearn.settings import run
 
 TEXT = ["--dataset", "toy", "--size", "tiny", "--vocab_size", "400", "--sequence_length", "32", "--use_cpu"]
@@ -137,3 +139,25 @@ def test_a_longer_run_goes_on_from_a_finished_one(runs, tmp_path):
     assert steps == ['{"step": 1', '{"step": 2', '{"step": 4']
     assert (out / "checkpoint-4").is_dir()
     assert not all(torch.equal(before[key], value) for key, value in load_file(out / "model.safetensors").items())
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "arguments"),
+    [
+        ("evaluation", "EvaluateSettings", ["--model", "{}", "--dataset", "toy"]),
+        ("finetune", "FinetuneSettings", ["--model", "{}", "--dataset", "toy"]),
+        ("masked_lm", "MaskedLMSettings", ["--init", "{}", "--dataset", "toy"]),
+        ("causal_lm", "CausalLMSettings", ["--init", "{}", "--dataset", "toy"]),
+    ],
+)
+def test_commands_that_want_an_encoder_say_how_to_get_it(command, settings, arguments, runs, tmp_path, capsys):
+    checkpoint = runs / "causal_lm" / "checkpoint-1"
+    given = [argument.format(checkpoint) for argument in arguments]
+    assert recipe(command, settings, [*given, "--use_cpu", "--output_dir", str(tmp_path / "out")]) == 2
+    assert f"hf-replearn export --checkpoint {checkpoint}" in capsys.readouterr().err
+
+
+def test_prompting_says_so_too(runs):
+    checkpoint = runs / "causal_lm" / "checkpoint-1"
+    with pytest.raises(InputError, match=f"hf-replearn export --checkpoint {checkpoint}"):
+        Decoder.load(str(checkpoint), dtype="float32")

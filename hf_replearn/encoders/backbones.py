@@ -13,6 +13,7 @@ from timm.models import load_model_config_from_hf
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
+from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 
@@ -47,6 +48,7 @@ def find_backbone(name: str, *, image_size: int, arguments: dict | None = None, 
     arguments = dict(arguments or {})
     if not ("/" in name or Path(name).is_dir()):
         return _by_name(name, image_size=image_size, arguments=arguments, stem=stem)
+    refuse_checkpoint(name, "--backbone")
     _keep_stem(name, stem)
     folder = Path(name) if Path(name).is_dir() else None
     with refusing(f"backbone {name!r} could not be loaded"):

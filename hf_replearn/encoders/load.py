@@ -24,6 +24,7 @@ from transformers import (
     ViTConfig,
 )
 
+from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.weights import check_weights, drop_poolers, put_into, refusing
 from hf_replearn.errors import InputError
 
@@ -39,6 +40,7 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
 
     Raises InputError where there is none, or where a tokenizer is not the model's.
     """
+    refuse_checkpoint(checkpoint)
     what = "an encoder of images" if images else "a transformers encoder of texts with its tokenizer"
     with refusing(f"--model {checkpoint} is not {what}"):
         config = _configuration(checkpoint, **changes)

@@ -16,6 +16,8 @@ def refuse_checkpoint(name: str, setting: str = "--model") -> None:
             f"{setting} {name} is a checkpoint to go on training from: `hf-replearn export --checkpoint {name} "
             f"--output_dir NEW` writes its encoder, for {setting} NEW"
         )
+    if folder.name == "pretraining" and (folder.parent / "config.json").is_file():
+        raise InputError(f"{setting} {name} holds encoder and head: the encoder alone is in {folder.parent}")
     found = [path for path in folder.glob("checkpoint-*") if (path / "manifest.json").is_file()]
     if found and not (folder / "config.json").exists():
         newest = max(found, key=lambda path: path.stat().st_mtime)

@@ -17,6 +17,14 @@ def test_a_checkpoint_and_a_run_that_has_not_ended_are_refused_with_the_command_
         refuse_checkpoint(str(tmp_path / "run"))
 
 
+def test_of_a_finished_run_the_encoder_is_meant_not_what_goes_on_training(tmp_path):
+    (tmp_path / "pretraining").mkdir()
+    refuse_checkpoint(str(tmp_path / "pretraining"))
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=f"the encoder alone is in {tmp_path}$"):
+        refuse_checkpoint(str(tmp_path / "pretraining"))
+
+
 def test_finished_runs_other_folders_and_hub_ids_pass(tmp_path):
     (tmp_path / "checkpoint-2").mkdir()
     (tmp_path / "checkpoint-2" / "manifest.json").write_text("{}")

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting.generation import generate
@@ -55,6 +56,7 @@ class Decoder:
 
         Raises InputError for what is no causal language model; a masked one reads both ways and cannot be prompted.
         """
+        refuse_checkpoint(name)
         with refusing(f"--model {name} could not be loaded"):
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             kind = next(iter(config.architectures or ["a model without a head"]))
