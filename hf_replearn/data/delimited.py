@@ -39,6 +39,7 @@ class Sheet:
     separator: between fields. quotes: whether `"` stands around fields; None where there are no quotes.
     spaces:    whether a space follows each separator.
     types:     of each column, one of TYPES; `string` for all where only a part of the file was looked at.
+    rows:      how many there are, None where only a part was looked at.
     """
 
     file: str
@@ -47,6 +48,7 @@ class Sheet:
     quotes: bool | None
     spaces: bool
     types: tuple[str, ...]
+    rows: int | None = None
 
 
 def look_through(file: str, *, most: int | None = None) -> Sheet:
@@ -98,21 +100,22 @@ def _open_zst(file: str, mode: str):
     return zstandard.open(file, mode)
 
 
-def not_utf8(file: str) -> str | None:
-    """What is wrong with the encoding of a file of text, with the byte; None if nothing is."""
-    start, before = 0, b""
+def not_utf8(file: str, *, most: int | None = None) -> str | None:
+    """What is wrong with the encoding of a file of text, or of its first `most` bytes; None if nothing is."""
+    start, before, size = 0, b"", min(1 << 24, most or 1 << 24)
     with opened(file) as raw:
-        while chunk := raw.read(1 << 24):
+        while chunk := raw.read(size):
             data = before + chunk
             try:
                 data.decode()
                 before = b""
             except UnicodeDecodeError as error:
-                if error.reason == "unexpected end of data" and error.start > len(data) - 4:
-                    before = data[error.start :]  # a letter that goes on in the next chunk
-                else:
+                if error.reason != "unexpected end of data" or error.start < len(data) - 3:
                     return _complaint(file, start + error.start, data[error.start], data[:2])
+                before = data[error.start :]  # a letter that goes on in the next chunk
             start += len(data) - len(before)
+            if most is not None:
+                return None
     return _complaint(file, start, before[0], b"") if before else None
 
 
@@ -199,7 +202,7 @@ def _lines(head: str, text: io.TextIOWrapper) -> Iterator[str]:
 
 def _records(sheet: Sheet, lines: Iterator[str], *, quotes: bool) -> Sheet:
     """The sheet with the types of its columns. InputError or csv.Error, with the line, for what is no record."""
-    width, types = len(sheet.columns), [0] * len(sheet.columns)
+    width, types, count = len(sheet.columns), [0] * len(sheet.columns), 0
     quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     reader = csv.reader(lines, delimiter=sheet.separator, strict=True, quoting=quoting, skipinitialspace=sheet.spaces)
     try:
@@ -210,16 +213,19 @@ def _records(sheet: Sheet, lines: Iterator[str], *, quotes: bool) -> Sheet:
                     f"line {reader.line_num} of {sheet.file!r} has {len(row)} fields, and its header {width}: texts "
                     f"that hold {SEPARATORS[sheet.separator]} must stand in double quotes"
                 )
+            count += bool(row)
             for place, value in enumerate(row):
                 if value and types[place] < 3:
                     types[place] = max(types[place], _type(value))
     except csv.Error as error:
         raise csv.Error(f"line {reader.line_num}: a double quote is not closed or not doubled ({error})") from error
-    return replace(sheet, quotes=quotes, types=tuple(TYPES[number] for number in types))
+    return replace(sheet, quotes=quotes, types=tuple(TYPES[number] for number in types), rows=count)
 
 
 def _type(value: str) -> int:
-    return 1 if INTEGER.fullmatch(value) else 2 if NUMBER.fullmatch(value) else 3
+    if INTEGER.fullmatch(value):
+        return 1
+    return 2 if NUMBER.fullmatch(value) and not value.lstrip("-").isdigit() else 3
 
 
 def _has_quotes(text: str) -> bool:

@@ -201,8 +201,8 @@ def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | Ite
     for split, paths in files.items():
         _check_columns(inventory.kind, paths)
         more = {"sample_by": "paragraph", "encoding": "utf-8-sig"} if inventory.kind == "text" else {}
-        if streaming and inventory.kind in ("text", "json"):
-            _check_heads(paths)
+        if inventory.kind in ("text", "json"):
+            _check_encoding(paths, most=1 << 20 if streaming else None)
         loaded[split] = _load(inventory.kind, paths, streaming=streaming, **more)
     return loaded
 
@@ -228,6 +228,8 @@ def _delimited(files: dict[str, list[str]], *, streaming: bool) -> dict[str, Dat
     loaded = {}
     for split, found in sheets.items():
         first = _alike(found)
+        if all(sheet.rows == 0 for sheet in found):
+            raise InputError(f"{some(files[split])}: a header, and no rows")
         rows = _load(
             "csv",
             files[split],
@@ -293,16 +295,12 @@ def _columns(kind: str, path: str) -> set[str]:
     return set(row) if isinstance(row, dict) else set()
 
 
-def _check_heads(paths: list[str]) -> None:
-    """The first megabyte of each file is UTF-8: a stream would find out in the middle of the training."""
+def _check_encoding(paths: list[str], *, most: int | None) -> None:
+    """Each file, or its first `most` bytes, is UTF-8: pyarrow reads JSON without a look at it, and a stream would find
+    out in the middle of the training."""
     for path in paths:
-        with opened(path) as file:
-            head = file.read(1 << 20)
-        try:
-            head.decode()
-        except UnicodeDecodeError as error:
-            if error.start < len(head) - 4:
-                raise InputError(not_utf8(path)) from error
+        if complaint := not_utf8(path, most=most):
+            raise InputError(complaint)
 
 
 # ---- failures of readers
@@ -330,9 +328,7 @@ def _cause(complaint: str, error: BaseException, builder: str, paths: Sequence[s
     if full:
         return f"no space is left for datasets' cache in {str(datasets.config.HF_DATASETS_CACHE)!r} (HF_DATASETS_CACHE)"
     for path in paths:
-        found = not_utf8(path) if builder in ("json", "text") else None
-        found = found or (_bad_line(path) if builder == "json" else _damage(path) if builder == "arrow" else None)
-        if found:
+        if found := _bad_line(path) if builder == "json" else _damage(path) if builder == "arrow" else None:
             return found
     if any(isinstance(link, datasets.arrow_writer.SchemaInferenceError) for link in chain):
         return f"{complaint}: there is nothing in it"
