@@ -62,7 +62,12 @@ class EvaluateSettings:
     )
     baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
     dataset: str = setting(
-        ..., "Hub id, folder of {train,validation,test}.{parquet,jsonl,csv} or of images, or toy", section="data"
+        ...,
+        "file or folder of parquet, arrow, json, csv or tsv, or of images in class folders; a Hub id, or toy (digits)",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
@@ -125,7 +130,7 @@ def main(settings: EvaluateSettings) -> None:
     import transformers
     from accelerate import PartialState
 
-    from hf_replearn.data.images import list_skipped
+    from hf_replearn.data.inventory import write_skipped
     from hf_replearn.data.labelled import balanced_subset
     from hf_replearn.errors import TrainingError
     from hf_replearn.evaluation.kept import Kept
@@ -175,7 +180,7 @@ def main(settings: EvaluateSettings) -> None:
     if not state.is_main_process:
         return
     claim_folder(settings)
-    list_skipped(data.skipped, out)
+    write_skipped(out / "skipped_examples.txt", data.skipped)
 
     # 4. How well each test example does with them: what is computed is kept, and found again by a second start
     report, judged, kept = describe(settings, data, train, test, kind=kind, origins=origins), {}, Kept(out / KEPT)
@@ -230,6 +235,7 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
     glue = Path(settings.dataset).name in GLUE or settings.dataset_config in GLUE
     data = load_labelled(
         settings.dataset,
+        files=settings.files,
         config=settings.dataset_config,
         text_columns=settings.text_columns,
         image_column=settings.image_column,
@@ -240,7 +246,7 @@ def load(settings: EvaluateSettings, scope: Suite) -> tuple[Any, Any, Any]:
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )
-    PartialState().print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
+    PartialState().print(data.taken, *data.notes, sep="\n", flush=True)
     train, test = data.train, data.test
     for name, most in (
         ("train", settings.train_examples or scope.train),

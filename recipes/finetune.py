@@ -55,7 +55,12 @@ class FinetuneSettings(SharedRunSettings):
         True, "the same network from random weights beside it, and TF-IDF or raw pixels", section="model"
     )
     dataset: str = setting(
-        ..., "Hub id, folder of {train,validation,test}.{parquet,jsonl,csv} or of images, or toy", section="data"
+        ...,
+        "file or folder of parquet, arrow, json, csv or tsv, or of images in class folders; a Hub id, or toy (digits)",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
@@ -141,7 +146,7 @@ def main(settings: FinetuneSettings) -> None:
     """What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside baselines."""
     import transformers
 
-    from hf_replearn.data.images import list_skipped
+    from hf_replearn.data.inventory import write_skipped
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.encoders.inputs import ProcessorInputs
     from hf_replearn.encoders.load import choose_length, load_processor, uses_token_types, with_dropout
@@ -165,6 +170,7 @@ def main(settings: FinetuneSettings) -> None:
             repo_id = check_sharing(settings)
         data = load_labelled(
             settings.dataset,
+            files=settings.files,
             config=settings.dataset_config,
             text_columns=settings.text_columns,
             image_column=settings.image_column,
@@ -197,8 +203,8 @@ def main(settings: FinetuneSettings) -> None:
     task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers, processor)
     if args.process_index == 0:
         claim_folder(settings)
-        print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
-        list_skipped(data.skipped, out)
+        print(data.taken, *data.notes, sep="\n", flush=True)
+        write_skipped(out / "skipped_examples.txt", data.skipped)
     elif settings.mode == "linear":
         return  # probes are one process's work
     way, its_draws = (fine_tuning, draws) if settings.mode == "full" else (probing, few)

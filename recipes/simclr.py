@@ -24,7 +24,14 @@ from hf_replearn.training.settings import PretrainingSettings
 
 @dataclass(kw_only=True)
 class SimCLRSettings(PretrainingSettings):
-    dataset: str = setting(..., "Hub id, folder of images, parquet or arrow files, or toy (digits)", section="data")
+    dataset: str = setting(
+        ...,
+        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, or toy",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.png'; none: all of the one kind there is", section="data"
+    )
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")
     label_type: Literal["classes", "ignored"] | None = setting(
@@ -99,7 +106,8 @@ def main(settings: SimCLRSettings) -> None:
     from transformers import set_seed
 
     from hf_replearn import augmentation
-    from hf_replearn.data.images import list_skipped, load_images, stack_images
+    from hf_replearn.data.images import load_images, stack_images
+    from hf_replearn.data.inventory import write_skipped
     from hf_replearn.encoders.backbones import find_backbone
     from hf_replearn.evaluation.k_shot import feasible_shots
     from hf_replearn.evaluation.suite import suite
@@ -127,6 +135,7 @@ def main(settings: SimCLRSettings) -> None:
             repo_id = check_sharing(settings)
         data = load_images(
             settings.dataset,
+            files=settings.files,
             image_column=settings.image_column,
             label_column=settings.label_column,
             label_type=settings.label_type,
@@ -192,9 +201,9 @@ def main(settings: SimCLRSettings) -> None:
         trainer.add_callback(OnlineKNN(now, steps=settings.knn_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        list_skipped(data.skipped, out)
+        write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
         augmentation.picture(stack_images([data.train[0]], canvas=None)[0][0], out / "augmentations.png")
-        print(*data.notes, sep="\n", end="\n" * bool(data.notes), flush=True)
+        print(data.taken, *data.notes, sep="\n", flush=True)
         print(f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out}/log.jsonl")
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():

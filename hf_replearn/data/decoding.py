@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from hf_replearn.data.sources import FORMATS
+from hf_replearn.data.inventory import FORMATS
 
 BILINEAR = Image.Resampling.BILINEAR
 LARGEST_FILE = 2**30  # bytes; Pillow's own limit, of pixels, comes after a file is read

@@ -6,12 +6,10 @@ H height, W width
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import datasets
@@ -20,14 +18,14 @@ from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
 
 from hf_replearn.data.decoding import UndecodableImage, centre_crop, decode_rgb, stack_images
+from hf_replearn.data.inventory import LeftOut
 from hf_replearn.data.labels import Labels, choose_label, has_labels, is_image, read_labels
 from hf_replearn.data.scan import COLOUR16, GREY16, GREY32, scan
-from hf_replearn.data.sources import load_splits
+from hf_replearn.data.sources import Source, counted, load_source
 from hf_replearn.errors import InputError
 
 __all__ = [
-    "ImageData", "Skipped", "UndecodableImage", "centre_crop", "decode_rgb", "list_skipped", "load_images",
-    "stack_images",
+    "ImageData", "Skipped", "UndecodableImage", "centre_crop", "decode_rgb", "load_images", "stack_images",
 ]  # fmt: skip
 
 TEST_SPLITS = ("test", "validation")  # the first that will do is tested on
@@ -61,6 +59,8 @@ class ImageData:
     sizes:       how many images of each (H, W) in train and test together.
     skipped:     the images that did not decode.
     fingerprint: of the bytes and labels of all kept images in order, whatever container they came in.
+    taken:       one line of what was used of the source, and what was not.
+    left_out:    the files of the source that are not used.
     notes:       what the user should know of the data, a sentence each.
     """
 
@@ -73,6 +73,8 @@ class ImageData:
     sizes: Counter[tuple[int, int]]
     skipped: list[Skipped]
     fingerprint: str
+    taken: str = ""
+    left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @cached_property
@@ -100,8 +102,9 @@ class ImageData:
 
 
 def load_images(
-    dataset: str,
+    dataset: str | Source,
     *,
+    files: Sequence[str] = (),
     image_column: str | None = None,
     label_column: str | None = None,
     label_type: Literal["classes", "ignored"] | None = None,
@@ -112,7 +115,9 @@ def load_images(
     """Loads images, decodes each once, leaves out the bad ones and sets the test images apart.
 
     dataset: `toy`; a folder of images, flat or in class folders, or these in train/, test/ or validation/; a parquet or
-             arrow file, or {train,test,validation}.* of them in a folder; a `save_to_disk` folder; or a Hub id.
+             arrow file, or {train,test,validation}.* of them in a folder; a `save_to_disk` folder; or a Hub id: see
+             data.inventory. Or what was found of one.
+    files:   patterns of the files of a folder that are meant.
     image_column, label_column: needed only where the types of the columns leave a choice.
     label_type: what the labels are where data.labels finds two readings; "ignored": there are none.
     max_undecodable: the largest share of images that may be left out.
@@ -124,7 +129,9 @@ def load_images(
     InputError for whatever the user has to mend.
     """
     _check_range(value_range)
-    parts, labels, notes = _read_columns(load_splits(dataset), image_column, label_column, label_type)
+    source = dataset if isinstance(dataset, Source) else load_source(dataset, purpose="images", files=files)
+    dataset = source.name
+    parts, labels, notes = _read_columns(source.splits, image_column, label_column, label_type)
     found = {split: scan(rows, num_proc=num_proc) for split, rows in parts.items()}
     _check_levels(found, value_range, max_undecodable)
     parts, found, skipped = _leave_out(dataset, parts, found, max_undecodable)
@@ -146,10 +153,9 @@ def load_images(
     train, test, test_source, more = _set_test_apart(dataset, parts, found)
     if len(train) < 2:
         raise InputError(f"{dataset!r} has {len(train) or 'no'} image to train on: at least 2 are needed")
-    hub_id = None if dataset == "toy" or os.path.exists(dataset) else dataset
     return ImageData(
-        name=hub_id or os.path.basename(os.path.abspath(dataset)),
-        hub_id=hub_id,
+        name=source.name,
+        hub_id=source.hub_id,
         train=train,
         test=test,
         test_source=test_source,
@@ -157,15 +163,18 @@ def load_images(
         sizes=sizes,
         skipped=skipped,
         fingerprint=fingerprint,
+        taken=source.taken(_in_words(list(parts), train, test)),
+        left_out=source.left_out,
         notes=notes + more,
     )
 
 
-def list_skipped(skipped: list[Skipped], folder: str | os.PathLike) -> None:
-    """Writes skipped_images.txt, a line for each image left out, if there are any."""
-    if skipped:
-        lines = "".join(f"{image}\n" for image in skipped)
-        Path(folder, "skipped_images.txt").write_text(lines, encoding="utf-8", errors="surrogateescape")
+def _in_words(splits: list[str], train: Dataset, test: Dataset | None) -> dict[str, str]:
+    """What is taken of each split."""
+    held_out = 0 if test is None else len(test)
+    if len(splits) > 1:
+        return {"train": counted(len(train), "image"), splits[1]: counted(held_out, "image")}
+    return {"train": counted(len(train), "image") + f", and {held_out:,} held out" * bool(held_out)}
 
 
 # ---- columns

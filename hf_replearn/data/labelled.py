@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_replearn.data.images import Skipped, load_images
+from hf_replearn.data.inventory import LeftOut
 from hf_replearn.data.labels import (
     Labels,
     LabelType,
@@ -21,10 +21,9 @@ from hf_replearn.data.labels import (
     shown_columns,
     shown_kind,
 )
-from hf_replearn.data.sources import TEXTS, load_tables
+from hf_replearn.data.sources import Source, counted, load_source
 from hf_replearn.errors import InputError
 
-TABLES = {builder: suffixes for builder, suffixes in TEXTS.items() if builder != "text"}  # .txt has no labels
 # The inputs of GLUE's tasks, a pair being one input of two segments, and the usual name elsewhere.
 USUAL = (
     ("sentence1", "sentence2"), ("question1", "question2"), ("question", "sentence"), ("premise", "hypothesis"),
@@ -42,7 +41,8 @@ class LabelledData:
     test_source: where test comes from, in words.
     label_names: class names by number; None where the labels are numbers to regress on (floats).
     notes:       what the user should know of the data, a sentence each.
-    skipped:     the images that did not decode.
+    taken:       one line of what was used of the source, and what was not.
+    skipped:     the files that are not used, and the images that did not decode.
     """
 
     name: str
@@ -52,7 +52,8 @@ class LabelledData:
     test_source: str
     label_names: list[str] | None
     notes: list[str] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
+    taken: str = ""
+    skipped: list[LeftOut | Skipped] = field(default_factory=list)
 
     @property
     def inputs(self) -> list[str]:
@@ -63,6 +64,7 @@ class LabelledData:
 def load_labelled(
     dataset: str,
     *,
+    files: Sequence[str] = (),
     config: str | None = None,
     text_columns: str | None = None,
     label_column: str | None = None,
@@ -73,8 +75,9 @@ def load_labelled(
 ) -> LabelledData:
     """Loads a classification or regression set of texts, single or in pairs, or of images.
 
-    dataset: a folder of {train,validation,test}.{parquet,arrow,jsonl,csv}, one such file, a `save_to_disk` folder, a
-             Hub id, or whatever `load_images` reads; `toy` is scikit-learn's digits.
+    dataset: a folder of {train,validation,test}.{parquet,arrow,json,csv,tsv}, one such file, a `save_to_disk` folder,
+             a Hub id, or whatever `load_images` reads, see data.inventory; `toy` is scikit-learn's digits.
+    files:   patterns of the files of a folder that are meant.
     config:  of a Hub dataset that has several.
     text_columns: one name, or two with a comma between; needed only where names and types leave a choice, as are
              image_column and label_column.
@@ -85,9 +88,10 @@ def load_labelled(
 
     Examples without a label are left out. InputError for whatever the user has to mend.
     """
-    splits = None if dataset == "toy" else load_tables(dataset, TABLES, config=config)
-    if splits is None or (text_columns is None and any(map(is_image, _train(splits).features.values()))):
-        return _labelled_images(dataset, several=several, label_column=label_column, label_type=label_type, **images)
+    source = load_source(dataset, purpose="labels", files=files, config=config)
+    splits = source.splits
+    if source.kind == "images" or (text_columns is None and any(map(is_image, _train(splits).features.values()))):
+        return _labelled_images(source, several=several, label_column=label_column, label_type=label_type, **images)
     features = _train(splits).features
     label = choose_label(features, label_column)
     if label is None:
@@ -113,9 +117,19 @@ def load_labelled(
     facts += _copies(train, test)
     notes += _copies(train, None)
     test_source += f" ({'; '.join(facts)})" * bool(facts)
-    hub_id = None if os.path.exists(dataset) else dataset
-    name = "/".join(filter(None, (hub_id, config))) or os.path.basename(os.path.abspath(dataset)).partition(".")[0]
-    return LabelledData(name, hub_id, train, test, test_source, labels.names, notes + facts)
+    name = "/".join(filter(None, (source.hub_id, config))) or source.name.partition(".")[0]
+    taken = source.taken(_in_words(tested, train, test, [*texts, label]))
+    return LabelledData(
+        name, source.hub_id, train, test, test_source, labels.names, notes + facts, taken, source.left_out
+    )
+
+
+def _in_words(tested: str, train: Dataset, test: Dataset, columns: list[str]) -> dict[str, str]:
+    """What is taken of each split."""
+    told = f"{counted(len(train), 'row')} of the columns {', '.join(f'`{column}`' for column in columns)}"
+    if tested == "train":
+        return {"train": f"{told}, and {len(test):,} held out"}
+    return {"train": told, tested: counted(len(test), "row")}
 
 
 def balanced_subset(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
@@ -242,8 +256,8 @@ def _copies(train: Dataset, test: Dataset | None) -> list[str]:
     return [f"{copies:,} of {len(test):,} test texts are training texts too, word for word"] if copies else []
 
 
-def _labelled_images(dataset: str, *, several: bool, **choices):
-    data = load_images(dataset, **choices)
+def _labelled_images(source: Source, *, several: bool, **choices):
+    data, dataset = load_images(source, **choices), source.name
     if data.label_names is None or data.test is None:
         why = f" ({'; '.join(data.notes)})" if data.notes else ""
         raise InputError(
@@ -253,6 +267,7 @@ def _labelled_images(dataset: str, *, several: bool, **choices):
     if not data.single_label and not several:
         raise InputError(f"the images of {dataset!r} have several labels each: one is needed")
     notes = data.notes + [f"{len(data.skipped)} images do not decode and are left out"] * bool(data.skipped)
+    skipped = [*data.left_out, *data.skipped]
     return LabelledData(
-        data.name, data.hub_id, data.labelled, data.test, data.test_source, data.label_names, notes, data.skipped
+        data.name, data.hub_id, data.labelled, data.test, data.test_source, data.label_names, notes, data.taken, skipped
     )

@@ -18,8 +18,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 
 from hf_replearn.data import toy
 from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, opened
-from hf_replearn.data.inventory import FORMATS as FORMATS
-from hf_replearn.data.inventory import NOT_ASKED, READS, SUFFIXES, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
+from hf_replearn.data.inventory import NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
 from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.splits import MORE, WORDS, printable, some
 from hf_replearn.errors import InputError
@@ -111,20 +110,6 @@ def load_source(
         splits = _tables(inventory, streaming=streaming)
     shown = {split: found for split, found in inventory.splits.items() if found != [""]}
     return Source(name, None, inventory.kind, splits, shown, left_out)
-
-
-TEXTS = {kind: SUFFIXES[kind] for kind in READS["texts"]}
-
-
-def load_splits(dataset: str) -> dict[str, Dataset]:
-    """All splits and columns of an image `dataset`."""
-    return load_source(dataset, purpose="images").splits
-
-
-def load_tables(dataset: str, builders: dict, *, config: str | None = None) -> dict[str, Dataset] | None:
-    """All splits and columns of a labelled `dataset`, None for a folder of images."""
-    source = load_source(dataset, purpose="labels", config=config)
-    return None if source.kind == "images" else source.splits
 
 
 def local_path(dataset: str) -> str | None:
