@@ -3,8 +3,9 @@ import json
 
 import pytest
 
+from hf_replearn.errors import InputError
 from hf_replearn.sharing.names import family_and_task
-from hf_replearn.sharing.report import Report
+from hf_replearn.sharing.report import Report, load
 
 
 def test_a_report_survives_its_file_and_keeps_the_order_of_its_rows(report, tmp_path):
@@ -89,3 +90,51 @@ def test_what_could_not_be_measured_is_a_dash_with_its_reason(report, tmp_path):
     assert again.table().endswith("\n– linear of raw pixels: all train labels are 3")
     again.extend({"raw pixels": {"linear": 0.5}}, protocols={})
     assert again.reasons() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "", "is empty"),
+        (lambda text: "\n \n", "is empty"),
+        (lambda text: text[: len(text) // 2], "is damaged: no JSON at line"),
+        (lambda text: "[" * 100_000, "is damaged"),
+        (lambda text: "[1, 2]", "holds no report"),
+        (lambda text: text.replace("0.9501", '"0.9501"'), 'rows, SimCLR, linear: a number was expected, and there is "0'),
+        (lambda text: text.replace('"steps": 100', '"steps": "many"'), "training, steps: a whole number was expected"),
+        (lambda text: text.replace('"steps": 100', '"steps": 1.5'), "training, steps: a whole number was expected"),
+        (lambda text: text.replace('"name": "digits"', '"name": ["digits"]'), "data, name: a text was expected"),
+        (lambda text: text.replace('"steps": 100,', ""), "training: steps is missing"),
+        (lambda text: text.replace('"knn": "Weighted', '"kno": "Weighted'), "score 'knn@20' has no protocol"),
+        (lambda text: text.encode("utf-16"), "is no UTF-8"),
+        (lambda text: '{"task": {}}', "report.json"),
+    ],
+)
+def test_a_damaged_report_is_one_line_with_its_file(change, message, report, tmp_path):
+    report.save(tmp_path)
+    path = tmp_path / "report.json"
+    text = change(path.read_text())
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as error:
+        load(tmp_path)
+    assert message in str(error.value) and str(path) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 300
+
+
+def test_what_a_newer_version_added_is_left_out_with_a_word(report, tmp_path, capsys):
+    report.save(tmp_path)
+    path = tmp_path / "report.json"
+    facts = json.loads(path.read_text())
+    facts["training"]["energy"], facts["of_later"] = 3, {"a": 1}
+    path.write_text(json.dumps(facts))
+    loaded = load(tmp_path)
+    assert loaded.table() == report.table() and loaded.training.steps == 100
+    words = capsys.readouterr().err
+    assert "left out: of_later (of a newer version?)" in words and "training: unknown, and left out: energy" in words
+
+
+def test_only_what_both_have_is_compared(report):
+    """A score that could not be measured of the encoder is no victory of it."""
+    report.rows["SimCLR"]["linear"] = None
+    assert report.compared() == ["knn@20", "k_shot@1"] and report.misses() == ["knn@20"]
+    assert dataclasses.replace(report, rows={}).compared() == []
