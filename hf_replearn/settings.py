@@ -120,6 +120,8 @@ def parse(
         _print_config(settings_class, values, missing)
         sys.exit(0)
     for spec in missing:
+        if spec.metadata["positional"]:
+            raise InputError(f"give {spec.metadata['help']}")
         raise InputError(f"--{spec.name} is required: {spec.metadata['help']}")
     return settings_class(**values)
 

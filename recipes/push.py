@@ -17,7 +17,7 @@ from hf_replearn.settings import CardSettings, as_dict, run, setting
 
 @dataclass(kw_only=True)
 class PushSettings(CardSettings):
-    folder: str = setting(..., "what a run left: a folder with a report.json", section="run", positional=True)
+    folder: str = setting(..., "what a run left, a folder with a report.json", section="run", positional=True)
     hub_model_id: str | None = setting(None, "repository to push to; none: your name and the folder's", section="run")
     hub_private_repo: bool = setting(False, "make the repository private", section="run")
 

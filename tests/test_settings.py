@@ -294,5 +294,5 @@ def test_several_texts_by_flag_or_place(arguments):
     assert command_line(settings) == ["x y", "z", "--models", "a,b", "c"]
     assert parse(Places, command_line(settings)) == settings
     assert parse(Places, ["x"]).models == ("first",)
-    with pytest.raises(InputError, match="--folders is required: where"):
+    with pytest.raises(InputError, match="give where"):
         parse(Places, ["--models", "a"])

@@ -13,8 +13,15 @@ from markupsafe import Markup
 WIDTH, HEIGHT = 640, 340
 LEFT, RIGHT, TOP, BOTTOM = 66, 26, 14, 48
 COLOURS = 10  # that the style has: c0 … c9
+SHAPES = (
+    "M{x},{y}h0",
+    "M{x},{y}m-9,-9l18,18m0,-18l-18,18",
+    "M{x},{y}m-11,0h22m-11,-11v22",
+    "M{x},{y}m-9,9l9,-18l9,18z",
+)
+CUT = 14  # characters of a class's name
 DASHES = ("", "6 3", "2 3", "8 3 2 3")
-MANY_CLASSES = 30  # more are not written beside a confusion matrix
+MANY_CLASSES = 30  # more have no names beside a confusion matrix and no legend
 
 
 def whole_numbers(points) -> list[list[int]]:
@@ -39,7 +46,8 @@ def line_chart(
     if not curves:
         return None
     every = [point for points in curves.values() for point in points]
-    place = math.log2 if log else float
+    first = min(u for u, _, _ in every)  # K examples may be none
+    place = (lambda u: math.log2(u + (first == 0))) if log else float
     low_x, high_x = place(min(u for u, _, _ in every)), place(max(u for u, _, _ in every))
     ticks = round_ticks(min(v - h for _, v, h in every), max(v + h for _, v, h in every))
     low_y, high_y = ticks[0], ticks[-1]
@@ -55,6 +63,8 @@ def line_chart(
         parts.append(f'<path class="grid" d="M{LEFT},{level}H{WIDTH - RIGHT}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{level}" dy="4" text-anchor="end">{tick:g}</text>')
     marks = sorted({u for u, _, _ in every}) if log else round_ticks(min(every)[0], max(every)[0])
+    if all(u == int(u) for u, _, _ in every):  # there is no layer 1.5
+        marks = [mark for mark in marks if mark == int(mark)]
     for mark in marks:
         if low_x <= place(mark) <= high_x:
             across = at(mark, low_y).split(",")[0]
@@ -80,65 +90,105 @@ def line_chart(
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
         WIDTH, HEIGHT, f"{y} over {x}: {ends}", Markup("".join(parts)), label
     )
-    return svg + legend(list(curves), dashed=True)
+    return svg + legend(list(curves))
 
 
-def scatter(points: Sequence[Sequence[int]], labels: Sequence[int], *, title: str) -> Markup:
-    """A map of points of 0 … 1000, one colour a class (ten colours, then again)."""
-    paths = {}
+def scatter(points: Sequence[Sequence[float]], labels: Sequence[int], names: Sequence[str], *, title: str) -> Markup:
+    """A map of points of 0 … 1000: ten colours, then the same in another shape. Its class is told where one points."""
+    groups: dict[int, list[str]] = {}
     for (across, up), label in zip(points, labels, strict=True):
-        paths.setdefault(label, []).append(f"M{across},{1000 - up}h0")
-    drawn = "".join(f'<path class="c{label % COLOURS}" d="{"".join(paths[label])}"/>' for label in sorted(paths))
-    return Markup(
-        '<svg class="map" viewBox="-20 -20 1040 1040" role="img" aria-label="{}"><g stroke="currentColor" '
-        'stroke-width="14" stroke-linecap="round" stroke-opacity=".7">{}</g></svg>'
-    ).format(f"{title}: {len(points)} test examples, coloured by class", Markup(drawn))
+        shape = SHAPES[label // COLOURS % len(SHAPES)]
+        groups.setdefault(label, []).append(shape.format(x=across, y=1000 - up))
+    drawn = Markup("")
+    for label in sorted(groups):
+        name = names[label] if label < len(names) else str(label)
+        drawn += Markup('<g class="c{} s{}"><title>{}</title><path d="{}"/></g>').format(
+            label % COLOURS, label // COLOURS % len(SHAPES), name, "".join(groups[label])
+        )
+    return Markup('<svg class="map" viewBox="-20 -20 1040 1040" role="img" aria-label="{}">{}</svg>').format(
+        f"{title}: {len(points)} test examples, coloured by class", drawn
+    )
 
 
-def legend(names: Sequence[str], *, dashed: bool = False) -> Markup:
-    """Names beside their colours, as a list below the figure."""
+def class_legend(names: Sequence[str]) -> Markup:
+    """The classes of a map beside their colour and shape."""
     items = Markup("")
     for index, name in enumerate(names):
-        dash = DASHES[index // COLOURS % len(DASHES)] or DASHES[index % len(DASHES)] if dashed else ""
+        shape = SHAPES[index // COLOURS % len(SHAPES)].format(x=0, y=0)
+        items += Markup(
+            '<li><svg class="dot c{} s{}" viewBox="-16 -16 32 32" aria-hidden="true"><path d="{}"/></svg>{}</li>'
+        ).format(index % COLOURS, index // COLOURS % len(SHAPES), shape, name)
+    return Markup('<ul class="legend">{}</ul>').format(items)
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """The lines of a chart beside their colour and dashes."""
+    items = Markup("")
+    for index, name in enumerate(names):
+        dash = DASHES[index // COLOURS % len(DASHES)] or DASHES[index % len(DASHES)]
         items += Markup(
             '<li><svg class="key c{}" viewBox="0 0 24 8" aria-hidden="true"><path d="M0,4H24" stroke="currentColor" '
-            'stroke-width="{}" stroke-dasharray="{}"/></svg>{}</li>'
-        ).format(index % COLOURS, 2.5 if dashed else 8, dash, name)
+            'stroke-width="2.5" stroke-dasharray="{}"/></svg>{}</li>'
+        ).format(index % COLOURS, dash, name)
     return Markup('<ul class="legend">{}</ul>').format(items)
 
 
 def confusion(table: Sequence[Sequence[int]], names: Sequence[str], *, title: str) -> Markup:
-    """Classes (lines) told as classes (columns); the darker, the larger the share of its line."""
+    """Classes (lines) told as classes (columns), darker for a larger share of the line; and the worst mistakes."""
     size = len(table)
-    cell = 460 / size
-    parts = []
+    cell, left = 460 / size, 112 if size <= MANY_CLASSES else 12
+    parts = Markup("")
     for row, counts in enumerate(table):
         total = sum(counts) or 1
         for column, count in enumerate(counts):
-            if count:
-                parts.append(
-                    f'<rect x="{100 + column * cell:.1f}" y="{row * cell:.1f}" width="{cell:.1f}" height="{cell:.1f}" '
-                    f'fill="currentColor" fill-opacity="{count / total:.3f}"/>'
+            if not count:
+                continue
+            told = f"{names[row]} told as {names[column]}: {100 * count / total:.0f} % ({count} of {total})"
+            parts += Markup(
+                '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" fill="currentColor" fill-opacity="{:.3f}">'
+                "<title>{}</title></rect>"
+            ).format(left + column * cell, row * cell, cell, cell, count / total, told)
+            if size <= 12:
+                parts += Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="middle">{:.0f}</text>').format(
+                    "on" if count / total > 0.55 else "off",
+                    left + (column + 0.5) * cell,
+                    (row + 0.5) * cell + 5,
+                    100 * count / total,
                 )
-                if size <= 12:
-                    contrast = ' class="on"' if count / total > 0.55 else ' class="off"'
-                    parts.append(
-                        f'<text{contrast} x="{100 + (column + 0.5) * cell:.1f}" y="{(row + 0.5) * cell + 5:.1f}" '
-                        f'text-anchor="middle">{100 * count / total:.0f}</text>'
-                    )
-    labels = Markup("")
     for place, name in enumerate(names if size <= MANY_CLASSES else []):
         middle = (place + 0.5) * cell
-        labels += Markup('<text x="94" y="{:.1f}" text-anchor="end">{}</text>').format(middle + 4, cut(name, 13))
-        labels += Markup('<text transform="translate({:.1f},474) rotate(-40)" text-anchor="end">{}</text>').format(
-            100 + middle, cut(name, 13)
+        parts += Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            left - 6, middle + 5, cut(name, CUT)
+        )
+        parts += Markup('<text transform="translate({:.1f},474) rotate(-45)" text-anchor="end">{}</text>').format(
+            left + middle + 4, cut(name, CUT)
         )
     right = sum(table[i][i] for i in range(size)) / max(1, sum(map(sum, table)))
-    worst = max(((table[i][j], i, j) for i in range(size) for j in range(size) if i != j), default=(0, 0, 0))
-    text = f"{title}: {right:.1%} right; most often {names[worst[1]]} is taken for {names[worst[2]]} ({worst[0]} times)"
-    return Markup('<svg class="matrix" viewBox="0 0 570 560" role="img" aria-label="{}">{}{}</svg>').format(
-        text, Markup("".join(parts)), labels
+    worst = mistakes(table, names)
+    small = " small" if 12 < size <= MANY_CLASSES else ""
+    longest = max((len(cut(name, CUT)) for name in names), default=0) if size <= MANY_CLASSES else 0
+    svg = Markup('<svg class="matrix{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        small,
+        left + 472,
+        484 + 7 * longest,
+        f"{title}: {right:.1%} right; most often {worst[0] if worst else 'nothing'} is mistaken",
+        parts,
     )
+    lines = Markup("").join(Markup("<li>{}</li>").format(line) for line in worst)
+    listed = Markup('<p class="note">Most frequent mistakes, as a share of the class:</p><ol class="mistakes">{}</ol>')
+    return svg + listed.format(lines) if worst else svg
+
+
+def mistakes(table: Sequence[Sequence[int]], names: Sequence[str], *, most: int = 5) -> list[str]:
+    """ "cat taken for dog: 31 %" of the pairs with the largest shares."""
+    shares = [
+        (count / sum(counts), names[row], names[column])
+        for row, counts in enumerate(table)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    shares.sort(key=lambda found: -found[0])
+    return [f"{true} taken for {told}: {share:.0%}" for share, true, told in shares[:most]]
 
 
 def cut(text: str, length: int) -> str:

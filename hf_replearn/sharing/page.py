@@ -9,30 +9,40 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hf_replearn.errors import InputError
 from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.sharing import figures
-from hf_replearn.sharing.names import family_and_task
-from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite, load
+from hf_replearn.sharing.measured import Measured, load_any
+from hf_replearn.sharing.names import family_and_task, in_words
+from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite
 
 FILE = "report.html"
 CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
 POINTS = 300  # of a training curve
+LARGEST = 5_000_000  # bytes of a picture that the page holds
+IN_CURVES = {"loss": "loss", "held_out_loss": "loss on held-out text", "knn@20": "accuracy, 20 nearest neighbours"}
+OVER = {"k_shot": "labels a class", "voc07": "labels a class", "prompt": "examples in the prompt"}
+NOTE = "Larger is better; ± is half the 95 % interval."
+SHARE = ("finetune", "finetune_once", "linear_probe")  # whose parameter is a share of the labels
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a table shows, and the number by which its column is sorted (None: last)."""
+    """What a table shows, the half width of its interval below it, and the number by which its column is sorted (None:
+    last). why: the reason for a dash."""
 
     text: str
     value: float | None = None
     best: bool = False
+    half: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,13 +61,16 @@ class Table:
 
 @dataclass
 class Page:
-    """What the template shows, in its order. charts: (title, [(caption, Markup)])."""
+    """What the template shows, in its order. charts: (title, [(caption, Markup)]); pictures: (caption, data URI);
+    legend: of the maps."""
 
     title: str
     lead: str
     facts: list[tuple[str, str]]
+    pictures: list[tuple[str, str]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     charts: list[tuple[str, list]] = field(default_factory=list)
+    legend: str = ""
     neighbours: dict[str, Any] = field(default_factory=dict)
     top_features: dict[str, list] = field(default_factory=dict)
     samples: str = ""
@@ -66,17 +79,27 @@ class Page:
     foot: str = ""
 
 
-def write_page(folder: str | Path) -> Path:
-    """Writes `folder/report.html` from `report.json`, and the training curves of `log.jsonl` where a run left one."""
-    report = load(folder)
-    page = evaluation_page(report) if isinstance(report, Evaluation) else run_page(report, read_log(folder))
-    path = Path(folder, FILE)
+def write_page(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Writes the page of what a run, an evaluation, fine-tuning or prompting left in `folder`.
+
+    path: where to; none: `folder/report.html`. Raises InputError for a folder without such a report.
+    """
+    report = load_any(folder)
+    if isinstance(report, Evaluation):
+        page = evaluation_page(report)
+    elif isinstance(report, Report):
+        page = run_page(report, read_log(folder))
+    else:
+        page = measured_page(report)
+    page.pictures = pictures(report, folder)
+    path = Path(path or Path(folder, FILE))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, render(page))
     return path
 
 
 def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
-    """Writes one page that puts runs and evaluations beside one another.
+    """Writes one page that puts runs, evaluations, fine-tunings and promptings beside one another.
 
     Only scores of the same protocol, told by its whole sentence, and the same data share a column.
     Raises InputError for folders without a report, or fewer than two.
@@ -84,7 +107,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
     if len(folders) < 2:
         raise InputError("a comparison needs at least two folders with a report.json")
     names = names_of(folders)
-    reports = dict(zip(names, map(load, folders), strict=True))
+    reports = dict(zip(names, map(load_any, folders), strict=True))
     logs = {name: read_log(folder) for name, folder in zip(names, folders, strict=True)}
     page = Page(
         title=" · ".join(names),
@@ -92,13 +115,12 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
         "and the number of examples are the same. Intervals are those of each report: for paired tests, evaluate the "
         "encoders together.",
         facts=[(name, summary(report)) for name, report in reports.items()],
-        tables=joint_tables(reports),
+        tables=[*held_out_tables(reports), *joint_tables(reports)],
         charts=[("Training", training_charts({name: log for name, log in logs.items() if log}))],
-        protocols=[(name, text) for report in reports.values() for name, text in report.protocols.items()],
+        protocols=list(dict.fromkeys(line for report in reports.values() for line in used_protocols(report))),
         details=[(f"Command of {name}", report.command) for name, report in reports.items()],
         foot=foot(next(iter(reports.values()))),
     )
-    page.protocols = list(dict.fromkeys(page.protocols))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, render(page))
@@ -116,6 +138,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["prose"] = lambda text: re.sub(r"`([^`]*)`", r"\1", str(text))  # a page has no Markdown
     page.charts = [(title, drawn) for title, drawn in page.charts if drawn]
     script = Path(__file__).with_name("page_script.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -141,15 +164,13 @@ def run_page(report: Report, log: list[dict]) -> Page:
         facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
     facts += [("Not measured", line) for line in report.reasons()]
     tables = score_tables(report)
-    if training.held_out:
-        lines = [(name, [Cell(f"{loss:.3f}", loss)]) for name, loss in training.held_out.items()]
-        tables.append(Table("Held-out text", ["loss per token"], lines, note="Smaller is better."))
+    tables += held_out_tables({"": report})
     return Page(
         title=f"{report.method.name} on {data.name}",
         lead=report.method.summary,
         facts=facts,
         tables=tables,
-        charts=[("Few labels", shot_charts(report)), ("Training", training_charts({report.method.name: log}))],
+        charts=[("Curves", score_charts(report)), ("Training", training_charts({report.method.name: log}))],
         samples=report.samples,
         protocols=used_protocols(report),
         details=[("Command", report.command), *details(report)],
@@ -165,28 +186,14 @@ def evaluation_page(report: Evaluation) -> Page:
     known = list(dict.fromkeys(name for encoder in report.encoders.values() for name in encoder))
     lines = [(row, [Cell(encoder.get(name, "–")) for name in known]) for row, encoder in report.encoders.items()]
     names = task.classes or []
-    maps = [
-        (f"{kind} of {row}", figures.scatter(points, report.maps["labels"], title=f"{kind} of the features of {row}"))
+    maps = {
+        f"Maps by {kind}": [
+            (row, figures.scatter(points, report.maps["labels"], names, title=f"{kind} of {row}"))
+            for row, points in report.maps.get(kind, {}).items()
+            if not (kind == "PCA" and row.startswith("PCA"))
+        ]
         for kind in ("t-SNE", "PCA")
-        for row, points in report.maps.get(kind, {}).items()
-    ]
-    if maps and len(names) <= 2 * figures.COLOURS:
-        maps.append(("Classes", figures.legend(names)))
-    layers = [
-        (
-            metric,
-            figures.line_chart(
-                {
-                    row: [(n, v, 0.0) for n, v in enumerate(found[metric])]
-                    for row, found in report.layers.items()
-                    if metric in found
-                },
-                x="layer",
-                y=metric,
-            ),
-        )
-        for metric in next(iter(report.layers.values()), {})
-    ]
+    }
     matrices = [
         (f"Linear probe of {row}, % of each class", figures.confusion(table, names, title=f"Linear probe of {row}"))
         for row, table in report.confusion.items()
@@ -197,11 +204,12 @@ def evaluation_page(report: Evaluation) -> Page:
         facts=facts,
         tables=[Table("Encoders", known, lines), *score_tables(report)],
         charts=[
-            ("Few labels", shot_charts(report)),
-            ("Layers", layers),
-            ("Maps", maps),
+            ("Curves", score_charts(report)),
+            ("Layers", layer_charts(report)),
+            *maps.items(),
             ("Confusions", matrices),
         ],
+        legend=figures.class_legend(names) if any(maps.values()) and len(names) <= figures.MANY_CLASSES else "",
         neighbours=report.neighbours,
         top_features=report.top_features,
         protocols=used_protocols(report),
@@ -210,8 +218,34 @@ def evaluation_page(report: Evaluation) -> Page:
     )
 
 
-def summary(report: Report | Evaluation) -> str:
+def measured_page(report: Measured) -> Page:
+    """Of fine-tuning or prompting."""
+    return Page(
+        title=report.title,
+        lead=report.lead,
+        facts=[("Data", report.data), *(("Not measured", line) for line in report.reasons())],
+        tables=score_tables(report),
+        charts=[("Curves", score_charts(report)), ("Layers", layer_charts(report))],
+        protocols=used_protocols(report),
+        details=[("Command", report.command), *details(report)],
+        foot=foot(report),
+    )
+
+
+def pictures(report: Report | Evaluation | Measured, folder: str | Path) -> list[tuple[str, str]]:
+    """The pictures of a run but for its curves, which the page draws itself: (caption, data URI)."""
+    found = []
+    for name, caption in getattr(report, "figures", {}).items():
+        path = Path(folder, name)
+        if name.endswith(".png") and name != "curves.png" and path.is_file() and path.stat().st_size <= LARGEST:
+            found.append((caption, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"))
+    return found
+
+
+def summary(report: Report | Evaluation | Measured) -> str:
     """The data in one line."""
+    if isinstance(report, Measured):
+        return f"{report.title}: {report.data}"
     if isinstance(report, Evaluation):
         task = report.task
         train = f"{task.train:,} labels, " if task.train else ""
@@ -224,11 +258,16 @@ def summary(report: Report | Evaluation) -> str:
 
 def used_protocols(report: Scores) -> list[tuple[str, str]]:
     """Those of the metrics that were measured, in their order."""
-    names = [name.split("@")[0] for name in [*report.metrics, *properties_of(report)]]
-    return [(name, report.protocols[name]) for name in dict.fromkeys(names)]
+    names = dict.fromkeys(name.split("@")[0] for name in [*report.metrics, *properties_of(report)])
+    found = {name: report.protocols[name] for name in names}
+    tasks = {name: family_and_task(name)[1] for name in found}
+    return [
+        (in_words(name, text) + (f" ({tasks[name]})" if tasks[name] not in (None, name) else ""), text)
+        for name, text in found.items()
+    ]
 
 
-def details(report: Report | Evaluation) -> list[tuple[str, str]]:
+def details(report: Report | Evaluation | Measured) -> list[tuple[str, str]]:
     """Settings and versions as text."""
     import yaml
 
@@ -248,59 +287,108 @@ def foot(report: Scores) -> str:
 def score_tables(report: Report | Evaluation) -> list[Table]:
     """The scores in families, the properties, and the paired tests."""
     tables = []
-    for (family, task), metrics in families(report.metrics).items():
+    for (family, task), metrics in families(whole_network(report.metrics)).items():
         measured = [row for row in report.rows if not report.rows[row].keys().isdisjoint(metrics)]
         lines = [(row, [cell(report, row, metric) for metric in metrics]) for row in measured]
         title = f"{family}: {task}" if task else family
-        tables.append(Table(title, metrics, lines, note="Larger is better; ± is half the 95 % interval."))
+        tables.append(Table(title, heads(report, metrics), lines, note=NOTE))
     names = properties_of(report)
     if names:
         lines = [(row, [plain(found.get(name)) for name in names]) for row, found in report.properties.items()]
         tables.append(Table("Properties", names, lines, note="Neither good nor bad by being large."))
+    return tables + comparison_tables(report)
+
+
+def comparison_tables(report: Report | Evaluation) -> list[Table]:
+    """How much the first row is ahead of each other one, family by family."""
     tests = getattr(report, "comparisons", [])
-    if tests:
-        first = next(iter(report.rows))
-        metrics = list(dict.fromkeys(test["metric"] for test in tests))
-        cells = {(test["other"], test["metric"]): difference(test) for test in tests}
-        others = dict.fromkeys(test["other"] for test in tests)
+    if not tests:
+        return []
+    first, tables = next(iter(report.rows)), []
+    cells = {(test["other"], test["metric"]): difference(test) for test in tests}
+    others = dict.fromkeys(test["other"] for test in tests)
+    note = f"{first} less each other encoder, on the same test examples and labels, with half the 95 % interval; bold: "
+    note += f"p < 0.05, by paired bootstrap, corrected for {len(tests)} comparisons (Holm)."
+    for (family, _), metrics in families(list(dict.fromkeys(test["metric"] for test in tests))).items():
         lines = [(row, [cells.get((row, metric), Cell("–")) for metric in metrics]) for row in others]
-        note = f"{first} less each other encoder, on the same test examples and labels, with half the 95 % interval; "
-        note += f"bold: p < 0.05, by paired bootstrap, corrected for {len(tests)} comparisons (Holm)."
-        tables.append(Table(f"How much {first} is ahead", metrics, lines, note=note))
+        tables.append(Table(f"How much {first} is ahead: {family}", heads(report, metrics), lines, note=note))
+        note = ""
     return tables
 
 
 def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
     """A table for each dataset and family; metrics of another protocol are another column."""
-    columns: dict = {}  # (dataset, family) -> {(metric, sentence): {line: Cell}}
+    joint: dict = {}  # (dataset, family) -> {(metric, sentence): {line: Cell}}
     for name, report in reports.items():
-        for (family, task), metrics in families(report.metrics).items():
+        for (family, task), metrics in families(whole_network(report.metrics)).items():
             data = task or data_key(report)  # the protocol of a task names its own data
-            table = columns.setdefault((data, family), {})
+            table = joint.setdefault((data, family), {})
             for metric in metrics:
                 column = table.setdefault((metric, report.protocols[metric.split("@")[0]]), {})
                 for row in report.rows:
                     if metric in report.rows[row]:
                         column[f"{name}: {row}"] = cell(report, row, metric, mark=False)
     tables = []
-    for (data, family), table in columns.items():
-        heads, sentences = [], {}
+    for (data, family), table in joint.items():
+        columns, sentences = [], {}
         for metric, sentence in table:
             known = sentences.setdefault(metric, [])
             known.append(sentence)
-            heads.append(metric if len(known) == 1 else f"{metric} (protocol {len(known)})")
+            head = in_words(metric, sentence, short=True)
+            columns.append(head if len(known) == 1 else f"{head} (protocol {len(known)})")
         rows = list(dict.fromkeys(line for column in table.values() for line in column))
         lines = [(row, [column.get(row, Cell("–")) for column in table.values()]) for row in rows]
         lines = [
             (row, [marked(cell, column) for cell, column in zip(cells, table.values(), strict=True)])
             for row, cells in lines
         ]
-        tables.append(Table(f"{family}: {data}", heads, lines, note="Larger is better; ± is half the 95 % interval."))
+        tables.append(Table(f"{family}: {data}", columns, lines, note=NOTE))
     return tables
+
+
+def held_out_tables(reports: dict[str, Report | Evaluation | Measured]) -> list[Table]:
+    """The loss per token on held-out text: a table for each text and each way to cut it into tokens, since losses of
+    different tokens say nothing of one another. Those are the same whose token frequencies lose the same."""
+    tables: dict = {}
+    for name, report in reports.items():
+        losses = report.training.held_out if isinstance(report, Report) else {}
+        if not losses:
+            continue
+        frequencies = losses.get("token frequencies")
+        key = (data_key(report), report.method.name, name if frequencies is None else round(frequencies, 4))
+        for row, loss in losses.items():
+            line = f"{name}: {row}" if name and row != "token frequencies" else row
+            tables.setdefault(key, {})[line] = loss
+    note = "Smaller is better. Losses of other tokens, of another tokenizer or text, stand in another table."
+    found = []
+    for (data, method, _), losses in tables.items():
+        least = min(losses.values()) if len(losses) > 1 else None
+        lines = [
+            (
+                row,
+                [
+                    Cell(f"{loss:.3f}", loss, loss == least),
+                    Cell(number(perplexity(loss)), perplexity(loss), loss == least),
+                ],
+            )
+            for row, loss in sorted(losses.items(), key=lambda item: item[0] == "token frequencies")
+        ]
+        found.append(Table(f"Held-out text: {data}, {method}", ["loss per token", "perplexity"], lines, note=note))
+    return found
+
+
+def perplexity(loss: float) -> float:
+    return math.exp(min(loss, 100.0))
+
+
+def number(value: float) -> str:
+    return f"{value:,.1f}" if value < 1e6 else f"{value:.2g}"
 
 
 def data_key(report: Report | Evaluation) -> str:
     """Data whose scores may be compared: the same name and the same number of test examples."""
+    if isinstance(report, Measured):
+        return report.data
     if isinstance(report, Evaluation):
         return f"{report.task.name}, {report.task.test:,} test examples"
     test = "" if report.data.test is None else f", {report.data.test:,} test examples"
@@ -310,7 +398,7 @@ def data_key(report: Report | Evaluation) -> str:
 def marked(cell: Cell, column: dict[str, Cell]) -> Cell:
     values = [other.value for other in column.values() if other.value is not None]
     best = cell.value is not None and len(values) > 1 and round(cell.value, 3) == round(max(values), 3)
-    return Cell(cell.text, cell.value, best)
+    return replace(cell, best=best)
 
 
 def families(metrics: Sequence[str]) -> dict[tuple[str, str | None], list[str]]:
@@ -325,15 +413,27 @@ def properties_of(report: Scores) -> list[str]:
     return list(dict.fromkeys(name for found in report.properties.values() for name in found))
 
 
+def heads(report: Scores, metrics: Sequence[str]) -> list[str]:
+    """What the columns of these metrics are called."""
+    return [in_words(metric, report.protocols[metric.split("@")[0]], short=True) for metric in metrics]
+
+
+def whole_network(metrics: Sequence[str]) -> list[str]:
+    """Those that are not of a single layer, "finetune_x@10% layer 3", which stand in a chart."""
+    return [metric for metric in metrics if " layer " not in metric]
+
+
 def cell(report: Scores, row: str, metric: str, *, mark: bool = True) -> Cell:
     value = finite(report.rows[row].get(metric))
-    return Cell(report.cell(row, metric), value, mark and row in report.best(metric))
+    text, _, half = report.cell(row, metric).partition(" ± ")
+    why = report.missing.get(row, {}).get(metric, "")
+    return Cell(text, value, mark and row in report.best(metric), f"± {half}" if half else "", why)
 
 
 def difference(test: dict[str, Any]) -> Cell:
     """Of a paired test: bold where it is significant."""
-    text = f"{test['difference']:+.3f} ± {test['ci95']:.3f}".replace("-", "−")
-    return Cell(text, test["difference"], best=test["p"] < 0.05)
+    text = f"{test['difference']:+.3f}".replace("-", "−")
+    return Cell(text, test["difference"], best=test["p"] < 0.05, half=f"± {test['ci95']:.3f}")
 
 
 def plain(value: float | None) -> Cell:
@@ -343,22 +443,50 @@ def plain(value: float | None) -> Cell:
 # ---- charts
 
 
-def shot_charts(report: Scores) -> list:
-    """Accuracy over labels a class, with bands, for each family of scores that has at least two values of k."""
+def score_charts(report: Scores) -> list:
+    """Scores over labels a class, shares of the labels or examples in the prompt, with bands, where there are two."""
     charts = []
-    few = [metric.split("@")[0] for metric in report.metrics if family_and_task(metric)[0] == "Few labels"]
-    for protocol in dict.fromkeys(few):
+    for protocol in dict.fromkeys(metric.split("@")[0] for metric in whole_network(report.metrics) if "@" in metric):
+        kind = next((name for name in (*OVER, *SHARE) if f"{protocol}_".startswith(f"{name}_")), None)
+        if kind is None:
+            continue
+        metrics = [metric for metric in whole_network(report.metrics) if metric.startswith(f"{protocol}@")]
         curves = {}
         for row, scores in report.rows.items():
             points = [
-                (float(metric.split("@")[1]), scores.get(metric), scores.get(metric + INTERVAL) or 0.0)
-                for metric in report.metrics
-                if metric.startswith(f"{protocol}@")
+                (float(metric.split("@")[1].rstrip("%")), scores.get(metric), scores.get(metric + INTERVAL) or 0.0)
+                for metric in metrics
+                if metric in scores
             ]
             curves[row] = points if len(points) > 1 else []
-        drawn = figures.line_chart(curves, x="labels a class", y=protocol, log=True)
-        charts += [] if drawn is None else [(f"{protocol}; bands are 95 % intervals", drawn)]
+        percent = " %" if any(metric.endswith("%") for metric in metrics) else ""
+        drawn = figures.line_chart(
+            curves, x=OVER.get(kind, f"share of the labels{',' * bool(percent)}{percent}"), y="score", log=True
+        )
+        task = family_and_task(protocol)[1]
+        caption = in_words(protocol, report.protocols[protocol]) + (f" ({task})" if task else "")
+        charts += [] if drawn is None else [(f"{caption}; bands are 95 % intervals", drawn)]
     return charts
+
+
+def layer_charts(report: Evaluation | Measured) -> list:
+    """Scores over the layers of each network."""
+    curves: dict[str, dict[str, list]] = {}
+    for row, found in getattr(report, "layers", {}).items():
+        for metric, values in found.items():
+            curves.setdefault(metric, {})[row] = [(n, v, 0.0) for n, v in enumerate(values)]
+    for row, scores in report.rows.items():
+        for metric, value in scores.items():
+            name, _, layer = metric.partition(" layer ")
+            if layer.isdigit():
+                curves.setdefault(name, {}).setdefault(row, []).append(
+                    (int(layer), value, scores.get(metric + INTERVAL) or 0.0)
+                )
+    drawn = {
+        metric: figures.line_chart({row: sorted(points) for row, points in rows.items()}, x="layer", y="score")
+        for metric, rows in curves.items()
+    }
+    return [(in_words(name, report.protocols.get(name.split("@")[0], "")), svg) for name, svg in drawn.items() if svg]
 
 
 def training_charts(logs: dict[str, list[dict]]) -> list:
@@ -370,7 +498,8 @@ def training_charts(logs: dict[str, list[dict]]) -> list:
             points = [(step, value, 0.0) for step, value in series(log, quantity)]
             curves[name] = points[:: max(1, len(points) // POINTS)]
         drawn = figures.line_chart(curves, x="step", y=quantity)
-        charts += [] if drawn is None or max(map(len, curves.values())) < 2 else [(quantity, drawn)]
+        caption = IN_CURVES.get(quantity, quantity.replace("_", " "))
+        charts += [] if drawn is None or max(map(len, curves.values())) < 2 else [(caption, drawn)]
     return charts
 
 

@@ -11,6 +11,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from hf_replearn.cli import main as hf_replearn
 from hf_replearn.errors import InputError
 from hf_replearn.sharing import figures
 from hf_replearn.sharing.card import card
@@ -20,7 +21,7 @@ from hf_replearn.sharing.report import Evaluation, Task, load
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 191 }}"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DIFFERENCE = {"difference": -0.2, "ci95": 0.1, "p": 0.01}
-VOID = {"meta", "link", "img", "br", "rect", "path", "circle"}
+VOID = {"meta", "link", "img", "br", "circle"}  # and rect and path, unless they have a title
 
 
 class Tags(html.parser.HTMLParser):
@@ -47,6 +48,7 @@ class Tags(html.parser.HTMLParser):
 
     def handle_startendtag(self, tag, attributes):
         self.attributes += [(tag, *pair) for pair in attributes]
+        assert tag in ("rect", "path", "circle")
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -131,8 +133,9 @@ def test_figures_and_tables_are_named_for_those_who_do_not_see_them(pages):
 
 def test_the_page_shows_what_the_report_holds(pages):
     run, judged, _ = (page.read_text(encoding="utf-8") for page in pages)
-    assert "0.781 ± 0.012" in run and "loss" in run and "2 CPU cores" in run
-    assert "<strong>0.700 ± 0.010</strong>" in judged and "−0.200 ± 0.100" in judged
+    assert "<strong>0.781</strong> <small>± 0.012</small>" in run and "loss" in run and "2 CPU cores" in run
+    assert "<strong>0.700</strong> <small>± 0.010</small>" in judged
+    assert "<strong>−0.200</strong> <small>± 0.100</small>" in judged
 
 
 def test_only_scores_of_one_protocol_share_a_column(report, tmp_path):
@@ -146,8 +149,8 @@ def test_only_scores_of_one_protocol_share_a_column(report, tmp_path):
         page = write_comparison([tmp_path / name for name in names], tmp_path / "page.html")
         return re.findall(r"<button type=\"button\">([^<]*)</button>", page.read_text(encoding="utf-8"))
 
-    assert heads("a", "b").count("knn@20") == 1 and "knn@20 (protocol 2)" not in heads("a", "b")
-    assert heads("a", "c").count("knn@20") == 1 and heads("a", "c").count("knn@20 (protocol 2)") == 1
+    assert heads("a", "b").count("20 neighbours") == 1 and "20 neighbours (protocol 2)" not in heads("a", "b")
+    assert [heads("a", "c").count(name) for name in ("20 neighbours", "20 neighbours (protocol 2)")] == [1, 1]
     with pytest.raises(InputError, match="at least two"):
         heads("a")
 
@@ -167,6 +170,154 @@ def test_other_data_is_another_table(report, tmp_path):
         dataclasses.replace(report, data=dataclasses.replace(report.data, test=test)).save(tmp_path / name)
     text = write_comparison([tmp_path / "a", tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "Few labels: digits, 360 test examples" in text and "Few labels: digits, 100 test examples" in text
+
+
+def test_a_score_that_could_not_be_measured_is_a_dash_with_its_reason(evaluation, tmp_path):
+    evaluation.missing = {"raw pixels": {"map": "all labels <differ>"}}
+    evaluation.save(tmp_path)
+    assert '<abbr title="all labels &lt;differ&gt;">–</abbr>' in write_page(tmp_path).read_text()
+
+
+def test_backticks_and_maps_of_maps_are_not_shown(evaluation, tmp_path):
+    evaluation.maps["PCA"]["PCA of pixels"] = [[0, 1], [2, 3]]
+    evaluation.maps["t-SNE"]["PCA of pixels"] = [[0, 1], [2, 3]]
+    evaluation.save(tmp_path)
+    text = write_page(tmp_path).read_text()
+    assert "split test" in text and "`" not in text.partition("<script>")[0]
+    assert "t-SNE of PCA of pixels: 2" in text and "PCA of PCA" not in text
+
+
+def test_pictures_of_a_run_are_in_its_page(report, tmp_path):
+    report.figures = {"augmentations.png": "Views of one image.", "gone.png": "Gone.", "curves.png": "Loss."}
+    for name in ("augmentations.png", "curves.png"):
+        (tmp_path / name).write_bytes(b"picture")
+    report.save(tmp_path)
+    text = write_page(tmp_path).read_text()
+    assert 'src="data:image/png;base64,cGljdHVyZQ==" alt="Views of one image."' in text
+    assert "Gone." not in text and text.count("<img") == 1  # the loss is drawn by the page itself
+
+
+def test_losses_stand_in_one_table_only_where_the_tokens_are_the_same(report, tmp_path):
+    for name, losses in (
+        ("a", {"this model": 3.5, "token frequencies": 6.0}),
+        ("b", {"this model": 3.25, "token frequencies": 6.0}),
+        ("c", {"this model": 1.0, "token frequencies": 2.0}),  # of another tokenizer
+    ):
+        (tmp_path / name).mkdir()
+        training = dataclasses.replace(report.training, held_out=losses)
+        dataclasses.replace(report, training=training, rows={}, protocols={}).save(tmp_path / name)
+    text = write_comparison([tmp_path / name for name in "abc"], tmp_path / "page.html").read_text()
+    first, second = re.findall(r">Held-out text: digits.*?</table>", text, flags=re.DOTALL)
+    assert re.findall(r'<th scope="row">([^<]*)</th>', first) == ["a: this model", "b: this model", "token frequencies"]
+    assert "<strong>3.250</strong>" in first and "<strong>25.8</strong>" in first and "403.4" in first  # exp
+    assert "c: this model" in second and "c: this model" not in first
+
+
+SETTINGS = {"model": "/home/jane/out/mine", "dataset": "reviews.csv", "mode": "full"}
+FINETUNED = {
+    "runs": [
+        {"row": row, "label_fraction": share, "seed": seed, "labels": 5, "scores": {"f1": value, "f1 layer 0": 0.25}}
+        for row, value in (("mine", 0.75), ("TF-IDF", 0.5))
+        for share in (0.5, 1.0)
+        for seed in (1, 2, 3)
+    ],
+    "names": {"f1": "finetune_reviews"},
+    "protocols": {"finetune_reviews": "F1 of the class 'good' on 16 examples."},
+    "settings": SETTINGS,
+    "versions": {"hf_replearn": "1"},
+}
+PROMPTED = {
+    "settings": {"model": "gpt2"},
+    "model": {"name": "/home/jane/gpt2"},
+    "tasks": {
+        "copa": {
+            "summary": {
+                "copa": {
+                    "acc": {"0": {"mean": 0.5}, "4": {"mean": 0.625, "mean_ci95": 0.125}},
+                    "perplexity": {"0": {"mean": 9}},
+                },
+                "copa, linear probe": {"acc": {"4": {"mean": None}}},
+            },
+            "runs": [{"documents": [{}, {}]}],
+        }
+    },
+    "versions": {"hf_replearn": "1"},
+}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name, content in (("finetuned/scores.json", FINETUNED), ("prompted/results.json", PROMPTED)):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps(content))
+    return tmp_path / "finetuned", tmp_path / "prompted"
+
+
+def test_what_finetune_and_prompt_left_has_a_page_too(folders, tmp_path):
+    tuned, prompted = (write_page(folder).read_text() for folder in folders)
+    Tags(tuned), Tags(prompted)
+    assert "mine on reviews.csv, fine-tuned" in tuned and "F1 of the class &#39;good&#39;, 50 % of labels" in tuned
+    assert "<strong>0.750</strong>" in tuned and "0.250" not in tuned  # a layer's score stands in its chart
+    assert "F1 of the class &#39;good&#39;, fine-tuned, 50 % of the labels" in tuned and ">layer</text>" in tuned
+    assert "gpt2, prompted" in prompted and "copa (2 documents)" in prompted and "perplexity" not in prompted
+    assert "0.625" in prompted and "± 0.125" in prompted and "acc, 0 examples" in prompted
+    assert ">examples in the prompt</text>" in prompted  # the curve has a place for K = 0
+    joint = write_comparison(folders, tmp_path / "page.html").read_text()
+    assert "finetuned: mine" in joint and "prompted: gpt2" in joint and "Prompted: copa" in joint
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "content"),
+    [
+        (0, "scores.json", "{}"),
+        (0, "scores.json", "[]"),
+        (0, "scores.json", ""),
+        (0, "scores.json", json.dumps(FINETUNED | {"runs": [{"row": "a"}]})),
+        (
+            0,
+            "scores.json",
+            json.dumps(FINETUNED | {"runs": [{"row": 1, "label_fraction": "x", "scores": {"f1": "y"}}]}),
+        ),
+        (1, "results.json", json.dumps(PROMPTED | {"tasks": {"copa": {"summary": {}}}})),
+        (1, "results.json", json.dumps(PROMPTED | {"tasks": 3})),
+    ],
+)
+def test_damaged_scores_are_one_line(folders, place, name, content):
+    (folders[place] / name).write_text(content)
+    with pytest.raises(InputError) as error:
+        write_page(folders[place])
+    assert name in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_the_command_says_what_it_wants_and_overwrites_only_pages(folders, pages, tmp_path, capsys):
+    def report(*words):
+        try:
+            hf_replearn(["report", *map(str, words)])
+        except SystemExit as end:
+            assert end.code == 2
+        return capsys.readouterr()
+
+    assert "give at least one folder that pretraining" in report().err
+    assert "is no folder: give what pretraining" in report(tmp_path / "nothing").err
+    assert "has no report.json, scores.json or results.json" in report(tmp_path).err
+    chosen = tmp_path / "x" / "chosen.html"
+    assert str(chosen) in report(folders[0], "--output", chosen).out and chosen.exists()
+    assert report(folders[0], folders[1], pages[0].parent, "--output", chosen).out
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is there and no page" in report(folders[0], "--output", tmp_path / "notes.txt").err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert "cannot be written" in report(folders[0], "--output", tmp_path).err
+
+
+def test_a_log_that_a_full_disk_cut_is_read_as_far_as_it_goes(report, tmp_path, capsys):
+    report.save(tmp_path)
+    lines = [{"step": 1, "loss": 2.0}, {"step": "x", "loss": 1}, {"step": 2, "loss": "high"}, {"step": 3, "loss": 1.0}]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"step": 4, "lo\n[1]\n' + "[" * 10**5
+    (tmp_path / "log.jsonl").write_text(text)
+    assert 'aria-label="loss over step: SimCLR from 2 to 1"' in write_page(tmp_path).read_text()
+    assert "4 damaged lines left out" in capsys.readouterr().err
+    (tmp_path / "log.jsonl").write_text("")
+    write_page(tmp_path)
 
 
 # ---- figures
@@ -231,7 +382,7 @@ def test_the_policy_stops_other_scripts(pages, tmp_path):
 def test_tables_sort_by_name_and_number_both_ways_and_put_missing_values_last(pages, tmp_path):
     script = """
     const second = (t) => t.tHead?.rows[0].cells[1].textContent;
-    const table = [...document.querySelectorAll("table")].find((t) => second(t)?.startsWith("knn"));
+    const table = [...document.querySelectorAll("table")].find((t) => second(t)?.startsWith("20 neighbours"));
     const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(",");
     const states = [];
     for (const column of [1, 1, 2, 2, 0]) {
@@ -269,3 +420,28 @@ def test_nothing_but_tables_scrolls_sideways(pages, tmp_path, width):
         dom, _ = browse(page, tmp_path, append=script)
         inner, outer = map(int, re.search(r"<title>(\d+)/(\d+)</title>", dom).groups())
         assert inner <= outer <= width  # a scroll bar may take a part
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_no_word_is_too_small_and_no_few_labels_are_cut_off(evaluation, tmp_path):
+    """On a screen of 1,280 pixels: seven numbers of labels fit, and confused classes can be read (11 px)."""
+    shots = {f"k_shot@{2**power}": 0.5 for power in range(7)}
+    evaluation.rows = {row: shots | {f"{name}_ci95": 0.01 for name in shots} for row in evaluation.rows}
+    evaluation.task.classes = [f"class {number}" for number in range(10)]
+    evaluation.confusion = {row: [[5] * 10] * 10 for row in evaluation.rows}
+    evaluation.save(tmp_path)
+    script = """
+    const frame = document.createElement("iframe");
+    frame.style.cssText = "width:1280px;height:800px;border:0";
+    frame.srcdoc = document.documentElement.outerHTML.replace(/<script>[^]*?<\\/script>/g, "");
+    frame.onload = () => {
+      const page = frame.contentDocument;
+      const cut = [...page.querySelectorAll(".wide")].filter((t) => t.scrollWidth > t.clientWidth);
+      const sizes = [...page.querySelectorAll("svg.matrix")].map((svg) => 16 * svg.getBoundingClientRect().width / 584);
+      document.title = cut.map((t) => t.getAttribute("aria-labelledby")) + "/" + Math.min(...sizes);
+    };
+    document.body.append(frame);
+    """
+    dom, _ = browse(write_page(tmp_path), tmp_path, append=script)
+    cut, size = re.search(r"<title>([^<]*)/([\d.]+)</title>", dom).groups()
+    assert cut == "" and float(size) >= 11

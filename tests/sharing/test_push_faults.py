@@ -101,7 +101,10 @@ def test_a_hub_in_trouble_is_not_a_refused_token(tmp_path, report):
 
     with Ill(home=tmp_path / "home") as hub:
         environment = os.environ | hub.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        for status, words in ((500, "does not answer as it should (status 500): try again later"), (429, "fewer requests")):
+        for status, words in (
+            (500, "does not answer as it should (status 500): try again later"),
+            (429, "fewer requests"),
+        ):
             hub.status = status
             done = subprocess.run(
                 [sys.executable, "-m", "hf_replearn", "push", "out"],
@@ -128,7 +131,14 @@ STRAY = """
 secrets.json sub/creds.json .env notes.md wandb/config.yaml pretraining/token.json model.bin data.json 1_Pooling/x.json
 .eval_results/x.json images/cat.png train.log optimizer.pt sub/README.md pretraining/sub/x.py
 """.split()  # noqa: SIM905
-OURS = "checkpoint-5/config.json checkpoint-5/model.safetensors runs/events.json .lock skipped_images.txt x.partial".split()
+OURS = [
+    "checkpoint-5/config.json",
+    "checkpoint-5/model.safetensors",
+    "runs/events.json",
+    ".lock",
+    "skipped_images.txt",
+    "x.partial",
+]
 
 
 @pytest.fixture

@@ -100,7 +100,10 @@ def test_what_could_not_be_measured_is_a_dash_with_its_reason(report, tmp_path):
         (lambda text: text[: len(text) // 2], "is damaged: no JSON at line"),
         (lambda text: "[" * 100_000, "is damaged"),
         (lambda text: "[1, 2]", "holds no report"),
-        (lambda text: text.replace("0.9501", '"0.9501"'), 'rows, SimCLR, linear: a number was expected, and there is "0'),
+        (
+            lambda text: text.replace("0.9501", '"0.9501"'),
+            'rows, SimCLR, linear: a number was expected, and there is "0',
+        ),
         (lambda text: text.replace('"steps": 100', '"steps": "many"'), "training, steps: a whole number was expected"),
         (lambda text: text.replace('"steps": 100', '"steps": 1.5'), "training, steps: a whole number was expected"),
         (lambda text: text.replace('"name": "digits"', '"name": ["digits"]'), "data, name: a text was expected"),
