@@ -175,7 +175,7 @@ def main(settings: EvaluateSettings) -> None:
     # 3. Features: each process computes its part of those of networks
     features, origins = {}, {}
     for row in sources if state.is_main_process else networks:
-        with at_work(f"features of {row}" if state.is_main_process else None):
+        with at_work(f"features of {row}" if state.is_main_process and row not in networks else None):
             features[row], origins[row] = sources[row](*parts)
     if not state.is_main_process:
         return
@@ -189,6 +189,7 @@ def main(settings: EvaluateSettings) -> None:
         if row in networks:
             tune = partial(finetuned, settings, *networks[row], test=test, names=data.label_names)
             tuned = fine_tuning(row, tune, draws, train, layers=layers, which=settings.layers, kept=kept)
+        print(f"scores of {row} …", flush=True)
         judged[row] = judge_encoder(row, layers, labels_of(test), protocol=protocol, tuned=tuned.outcomes, kept=kept)
         note(report, row, judged[row], tuned)
         if kind == "classes" and len(layers) > 1:
@@ -580,9 +581,11 @@ def draw(report, features: dict, judged: dict, test, *, points: int, seed: int) 
 
 def find_maps(report, row: str, some, *, seed: int) -> dict:
     """Both maps of some features (N, D), in the report."""
+    from hf_replearn.evaluation.checks import check_finite
     from hf_replearn.evaluation.projection import pca_map, tsne_map
     from hf_replearn.sharing.figures import whole_numbers
 
+    check_finite(some.x, "test")
     maps = {"PCA": whole_numbers(pca_map(some)), "t-SNE": whole_numbers(tsne_map(some, seed=seed))}
     for kind, places in maps.items():
         report.maps[kind][row] = places
@@ -591,9 +594,11 @@ def find_maps(report, row: str, some, *, seed: int) -> dict:
 
 def find_examples(report, row: str, tested, test, *, queries: list[int]) -> dict:
     """The nearest neighbours of the queries, and the examples of the most selective features, in the report."""
+    from hf_replearn.evaluation.checks import check_finite
     from hf_replearn.evaluation.label_free import most_active
     from hf_replearn.evaluation.retrieval import neighbours
 
+    check_finite(tested.x, "test")
     names = report.task.classes
     nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1).tolist()
     others = [[key for key in keys if key != query][:NEIGHBOURS] for query, keys in zip(queries, nearest, strict=True)]

@@ -155,6 +155,107 @@ def test_texts_and_two_models_with_several_kinds_of_pooling(bert, reviews, tmp_p
     assert one.encoders["bert"]["pooling"] == "mean of layer 1"
 
 
+def make_mail(folder, sizes: dict[str, tuple[int, int]]):
+    """Texts of two kinds that nothing tells apart: {split: (examples, every which one is spam)}."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for split, (count, every) in sizes.items():
+        texts = [" ".join(rng.choice(list("abcdefgh"), 3)) for _ in range(count)]
+        labels = ["spam" if row % every == 0 else "ham" for row in range(count)]
+        Dataset.from_dict({"text": texts, "label": labels}).to_csv(folder / f"{split}.csv")
+    return folder
+
+
+def test_some_of_the_test_set_are_a_sample_of_it(bert, tmp_path):
+    """Always "ham" is right 19 times in 20, in the test set and in what is taken of it."""
+    mail, out = make_mail(tmp_path / "mail", {"train": (400, 20), "test": (800, 20)}), tmp_path / "out"
+    arguments = ["--model", bert, "--dataset", mail, "--train_examples", 100, "--test_examples", 200]
+    assert evaluate(*arguments, "--baselines", "false", "--output_dir", out) == 0
+    report = load(out)
+    assert np.sum(report.confusion["bert"], axis=1).tolist() == [190, 10]
+    assert report.rows["bert"]["linear"] == report.rows["bert"]["knn@20"] == 0.95
+    assert list(filter(lambda name: name.startswith("k_shot"), report.metrics)) == ["k_shot@1", "k_shot@2", "k_shot@4"]
+    how = "(drawn at random in the proportions of their classes"
+    assert f"on 200 of 800 test examples {how}, seed 42)" in report.protocols["linear"]
+    assert f"with 100 of 400 labels {how}, at least one of each class, seed 42)" in report.protocols["linear"]
+
+
+def test_protocols_that_cannot_be_computed_are_dashes_with_their_reasons(bert, tmp_path, capsys):
+    """One test example a class: none has another of its class to find, and clusters have nothing in common."""
+    mail, out = make_mail(tmp_path / "mail", {"train": (40, 2), "test": (2, 2)}), tmp_path / "out"
+    assert evaluate("--model", bert, "--dataset", mail, "--shots", 1, "--output_dir", out) == 0
+    report = load(out)
+    for row in report.rows:
+        assert report.rows[row]["linear"] is not None and report.rows[row]["map"] is None
+        assert "single example" in report.missing[row]["map"]
+        assert "clusters need at least two of several" in report.missing[row]["nmi"]
+    assert list(report.confusion) == list(report.rows)
+    for text in (capsys.readouterr().out, (out / "report.html").read_text()):
+        assert "every class has a single example: none can find another of its class" in text
+
+
+def test_a_network_of_which_nothing_can_be_measured(bert, reviews, tmp_path, capsys, monkeypatch):
+    """The baselines are measured all the same."""
+    recipe = importlib.import_module("hf_replearn.recipes.evaluation")
+    represent = recipe.represent
+
+    def broken(settings, encoder, preprocess, *parts, origin):
+        layers, facts = represent(settings, encoder, preprocess, *parts, origin=origin)
+        if origin == str(bert):
+            layers[-1][1].x[0, 0] = torch.nan
+        return layers, facts
+
+    monkeypatch.setattr(recipe, "represent", broken)
+    out = tmp_path / "out"
+    assert evaluate("--model", bert, "--dataset", reviews, "--shots", 1, "--output_dir", out) == 1
+    why = "1 of 60 test features are NaN or infinite, first in row 0"
+    assert why in capsys.readouterr().err.strip().splitlines()[-1]
+    report = load(out)
+    assert set(report.rows["bert"].values()) == {None} and why in report.missing["bert"]["linear"]
+    assert report.rows["TF-IDF"]["linear"] > 0.9 and "TF-IDF" in report.neighbours
+    assert not report.comparisons
+
+
+def test_a_second_start_goes_on_with_what_the_first_has_measured(bert, reviews, tmp_path, monkeypatch):
+    from hf_replearn.evaluation import side_by_side
+
+    seen, honest = [], side_by_side.outcomes
+
+    def interrupted(train, test, *, name, **how):
+        seen.append(name)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return honest(train, test, name=name, **how)
+
+    monkeypatch.setattr(side_by_side, "outcomes", interrupted)
+    out, arguments = tmp_path / "out", ["--model", bert, "--dataset", reviews, "--shots", "1,2"]
+    assert evaluate(*arguments, "--output_dir", out) == 130
+    assert evaluate(*arguments, "--output_dir", out) == 0
+    assert seen == ["bert", "random weights", "TF-IDF", "TF-IDF", "PCA of TF-IDF"]
+    assert evaluate(*arguments, "--output_dir", tmp_path / "whole") == 0
+    again, whole = load(out), load(tmp_path / "whole")
+    assert again.rows == whole.rows and again.comparisons == whole.comparisons and again.confusion == whole.confusion
+    assert not (out / ".measured").exists()
+
+
+def test_pictures_that_fail_come_after_the_scores_are_on_disk(bert, reviews, tmp_path, capsys, monkeypatch):
+    from hf_replearn.evaluation import projection
+
+    out, on_disk = tmp_path / "out", []
+
+    def fails(*arguments, **how):
+        on_disk.append(load(out).rows["bert"]["linear"])
+        raise RuntimeError("the map is folded")
+
+    monkeypatch.setattr(projection, "tsne_map", fails)
+    assert evaluate("--model", bert, "--dataset", reviews, "--shots", 1, "--output_dir", out) == 0
+    report = load(out)
+    assert on_disk and report.rows["bert"]["linear"] == on_disk[0]
+    assert report.missing["bert"] == {"maps": "RuntimeError: the map is folded"}
+    assert "maps of bert: RuntimeError: the map is folded" in (out / "report.html").read_text()
+    assert "bert" in report.neighbours and "bert" in report.confusion
+
+
 def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
     arguments = [
         "--model",
@@ -176,6 +277,7 @@ def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
         assert len(over_layers) == 3 and min(over_layers) > 0.9 and len(report["layers"][row]["finetune@0.1"]) == 3
         assert report["rows"][row]["finetune@0.1"] > 0.6 and "finetune@0.1_ci95" in report["rows"][row]
     assert "finetune@1" not in report["rows"]["TF-IDF"]
+    assert "the share balanced over classes" in report["protocols"]["finetune"]
     tested = {(test["metric"], test["other"]) for test in report["comparisons"]}
     assert ("finetune@1", "random weights") in tested and ("finetune@1", "TF-IDF") not in tested
     assert "learning rate 0.003" in report["protocols"]["finetune"]

@@ -30,15 +30,15 @@ class Kept:
         path = self.folder / f"{key}.safetensors"
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 (not a mapping)
+                names, facts = json.loads(file.metadata()["facts"])
+                return {name: file.get_tensor(name) for name in names}, facts
         except (OSError, ValueError, KeyError, TypeError, SafetensorError):
             pass  # not there, or cut short: it is computed
         tensors, facts = compute()
         self.folder.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(tensors, partial, metadata={"facts": json.dumps(facts)})
+        save_file(tensors, partial, metadata={"facts": json.dumps([list(tensors), facts])})
         partial.replace(path)
         return tensors, facts
 

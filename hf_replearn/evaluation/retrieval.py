@@ -38,16 +38,15 @@ def retrieval(
         asking = asking[torch.randperm(len(asking), generator=torch.Generator().manual_seed(seed))[:queries]].sort()[0]
     check_finite(features.x, "test")
     x = normalize(features.x)
-    shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    keys, key_classes = x[shuffled], classes[shuffled]
-    place_of = shuffled.argsort()
+    chance = torch.Generator().manual_seed(seed)
     found: dict[str, list[Tensor]] = {}
     place = torch.arange(1, len(x))
     for rows in asking.split(QUERIES):
-        similarity = x[rows] @ keys.T
-        similarity.scatter_(1, place_of[rows][:, None], -torch.inf)  # nobody finds himself
-        order = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        relevant = key_classes[order] == classes[rows, None]  # (Q, N - 1), best first
+        similarity = x[rows] @ x.T
+        similarity.scatter_(1, rows[:, None], -torch.inf)  # nobody finds himself
+        shuffled = torch.rand(similarity.shape, generator=chance).argsort(dim=1)
+        order = similarity.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)[:, :-1]
+        relevant = classes[shuffled.gather(1, order)] == classes[rows, None]  # (Q, N - 1), best first
         for k in ranks:
             found.setdefault(f"recall@{k}", []).append(relevant[:, :k].any(dim=1).float())
         precision = relevant.cumsum(dim=1) / place

@@ -50,7 +50,7 @@ def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
     _, n, features = x.shape
     if n < features:  # the n x n form is the smaller
         values, u = torch.linalg.eigh(x @ x.mT)
-        scale = values.clamp(min=1e-6 * values.max().item()).sqrt()[:, None]  # (B, 1, n)
+        scale = values.clamp(min=max(1e-6 * values.max().item(), 1e-30)).sqrt()[:, None]  # (B, 1, n)
         axes = x.mT @ (u / scale)
     else:
         axes = torch.linalg.eigh(x.mT @ x)[1]

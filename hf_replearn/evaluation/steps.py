@@ -14,35 +14,39 @@ import torch
 from hf_replearn.errors import Preempted
 
 NOT_A_NUMBER = "it is not a number"
-BEAT = 4.0  # seconds between two signs of life
+MOMENT, BEAT = 1.0, 4.0  # seconds before the first sign of life, and between two
 # What a computation ends with that its data do not allow; linear algebra's own errors are among them.
 FAILURES = (ArithmeticError, LookupError, MemoryError, RuntimeError, ValueError)
 
 
 @contextmanager
 def at_work(what: str | None) -> Iterator[None]:
-    """Prints what is being done and, while it is, the seconds it has taken so far: `k-shot … 4 s … 8 s … 9.2 s`.
+    """Says what is being done where it takes more than a moment, and how long it has taken: `k-shot … 5 s … 9.2 s`.
 
-    what: None prints nothing.
+    what: None says nothing.
     """
     if what is None:
         yield
         return
-    start, done = time.monotonic(), threading.Event()
-    print(f"{what} …", end="", flush=True)
+    start, done, said = time.monotonic(), threading.Event(), threading.Event()
 
-    def beat() -> None:
-        while not done.wait(BEAT):
-            print(f" {time.monotonic() - start:.0f} s …", end="", flush=True)
+    def speak() -> None:
+        wait = MOMENT
+        while not done.wait(wait):
+            seconds = f" {time.monotonic() - start:.0f} s …" if said.is_set() else f"{what} …"
+            print(seconds, end="", flush=True)
+            said.set()
+            wait = BEAT
 
-    sign_of_life = threading.Thread(target=beat, daemon=True)
-    sign_of_life.start()
+    speaker = threading.Thread(target=speak, daemon=True)
+    speaker.start()
     try:
         yield
     finally:
         done.set()
-        sign_of_life.join()
-        print(f" {time.monotonic() - start:.1f} s", flush=True)
+        speaker.join()
+        if said.is_set():
+            print(f" {time.monotonic() - start:.1f} s", flush=True)
 
 
 def alone(

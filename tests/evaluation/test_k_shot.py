@@ -68,3 +68,15 @@ def test_default_shots_stop_at_the_smallest_class_and_larger_ones_are_refused(di
         k_shot(train, test, shots=(0, 1))
     with pytest.raises(InputError, match="draws is 1"):
         k_shot(train, test, draws=1)
+
+
+def test_a_guess_is_worth_a_guess_whatever_the_mixture_of_the_test_set():
+    """Features that are all alike tell nothing; class 0 is nine tenths of the test set."""
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    flat = Features(torch.ones(100, 3), labels)
+    assert k_shot(flat, flat, shots=(1, 4), draws=3)["k_shot@4"] == pytest.approx(0.5)
+
+
+def test_classes_without_enough_examples_are_called_by_their_names(digits):
+    with pytest.raises(InputError, match="class 'nine' has 1 of the 3 training examples"):
+        k_shot.__globals__["feasible_shots"](torch.tensor([0, 0, 1]), [2], names=["zero", "nine"])

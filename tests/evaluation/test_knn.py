@@ -90,3 +90,9 @@ def test_class_numbers_need_not_be_0_1_2(evaluate):
     train, test = blobs(60), blobs(60, seed=1)
     renamed = [Features(f.x, 7 * f.labels + 3) for f in (train, test)]
     assert evaluate(*renamed) == evaluate(train, test)
+
+
+def test_a_single_example_of_each_class_leaves_none_to_choose_a_cost_on():
+    one = Features(torch.eye(3), torch.arange(3))
+    with pytest.raises(InputError, match="none is left to choose the cost"):
+        linear_probe(one, one)

@@ -64,3 +64,19 @@ def test_maps_keep_far_groups_apart():
         assert points.shape == (60, 2)
         assert abs(groups[0].mean(axis=0) - groups[1].mean(axis=0)).max() > 2 * spread
     assert pca_map(Features(torch.randn(5, 1))).shape == (5, 2)
+
+
+def test_equals_are_ranked_by_chance_and_not_by_their_place():
+    """Of an encoder that has collapsed, on rows that are sorted by class."""
+    labels = torch.arange(300) // 100
+    found = retrieval(Features(torch.ones(300, 4), labels))
+    for name in ("recall@1", "map"):
+        assert found[name].mean().item() == pytest.approx(1 / 3, abs=0.1)
+        assert max(found[name][labels == c].mean() for c in range(3)) < 0.8
+
+
+def test_fewer_others_than_are_asked_for():
+    assert neighbours(Features(torch.eye(3)), torch.eye(3)[:1], k=7).shape == (1, 3)
+    broken = Features(torch.tensor([[1.0, torch.nan], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 0, 1]))
+    with pytest.raises(InputError, match="NaN or infinite, first in row 0"):
+        retrieval(broken)

@@ -86,6 +86,12 @@ def test_sts_equals_scipys_spearman_on_cosines():
     found = sts(first, second, scores)
     assert found["sts_spearman"] == pytest.approx(scipy.stats.spearmanr(cosines, scores).statistic, abs=1e-6)
     assert 0.1 < found["sts_spearman_ci95"] < 0.4
+    with pytest.raises(InputError, match="equally similar"):
+        sts(torch.ones(60, 8), torch.ones(60, 8), scores)
+    with pytest.raises(InputError, match="the same score"):
+        sts(first, second, torch.full((60,), 3.0))
+    with pytest.raises(InputError, match="NaN or infinite, first in row 0"):
+        sts(first * torch.nan, second, scores)
     with pytest.raises(InputError, match="2 pairs"):
         sts(first[:2], second[:2], scores[:2])
 
