@@ -19,6 +19,7 @@ with several seeds and GLUE's metrics. `--add_to_card` writes the scores into th
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -127,6 +128,8 @@ class EvaluateSettings:
 
 def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
+        print(f"evaluating on {settings.dataset} …", flush=True)
     import transformers
     from accelerate import PartialState
 
@@ -539,7 +542,10 @@ def of_task(report, task: str, *, first: str) -> tuple[dict, dict[str, str], dic
         protocol, *parameters = re.split("(?=@|_ci95$)", metric, maxsplit=1)
         return "".join([f"{'finetune_once' if protocol == 'finetune' else protocol}_{task}", *parameters])
 
-    names = dict(zip(report.rows, [first, *list(report.rows)[1:]], strict=True))
+    # Principal components of these examples are not those of all that the run was trained on.
+    some = f" ({report.task.train:,} {report.task.unit}s)" if report.task.train else ""
+    others = [row + some if row.startswith("PCA of") else row for row in list(report.rows)[1:]]
+    names = dict(zip(report.rows, [first, *others], strict=True))
     rows = {names[row]: {named(key): value for key, value in scores.items()} for row, scores in report.rows.items()}
     held_out = f" The test examples: {report.task.held_out} of {report.task.name}; frozen features pooled as "
     held_out += f"{next(iter(report.encoders.values()))['pooling']}."

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shlex
 import time
@@ -144,6 +145,8 @@ class Task:
 
 def main(settings: FinetuneSettings) -> None:
     """What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside baselines."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
+        print(f"learning on {settings.dataset} …", flush=True)
     import transformers
 
     from hf_replearn.data.inventory import write_skipped

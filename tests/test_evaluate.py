@@ -290,7 +290,7 @@ def test_scores_go_into_the_card_of_the_first_model(resnet, report, tmp_path):
     arguments = ["--model", model, "--dataset", "toy", "--train_examples", 100, "--test_examples", 50, "--shots", "1,2"]
     assert evaluate(*arguments, "--add_to_card", "--output_dir", out) == 0
     found, extended = load(out), load(model)
-    assert list(extended.rows) == ["SimCLR", "raw pixels", "random weights", "PCA of pixels"]
+    assert list(extended.rows) == ["SimCLR", "raw pixels", "random weights", "PCA of pixels (100 images)"]
     assert extended.rows["SimCLR"]["knn@20"] == 0.9  # what was known stays
     assert extended.rows["SimCLR"]["knn_toy@20"] == found.rows["tiny"]["knn@20"]
     assert extended.rows["raw pixels"]["k_shot_toy@1_ci95"] == found.rows["raw pixels"]["k_shot@1_ci95"]
