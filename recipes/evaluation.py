@@ -494,6 +494,7 @@ def describe(settings: EvaluateSettings, data, train, test, *, kind: str, origin
             test=len(test),
             classes=data.label_names,
             held_out=data.test_source,
+            notes=data.notes,
         ),
         encoders=origins,
         command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
@@ -548,7 +549,7 @@ def of_task(report, task: str, *, first: str) -> tuple[dict, dict[str, str], dic
     names = dict(zip(report.rows, [first, *others], strict=True))
     rows = {names[row]: {named(key): value for key, value in scores.items()} for row, scores in report.rows.items()}
     held_out = f" The test examples: {report.task.held_out} of {report.task.name}; frozen features pooled as "
-    held_out += f"{next(iter(report.encoders.values()))['pooling']}."
+    held_out += f"{next(iter(report.encoders.values()))['pooling']}." + "".join(f" {n}." for n in report.task.notes)
     known = {name: report.protocols[name] + held_out for name in dict.fromkeys(m.split("@")[0] for m in report.metrics)}
     missing = {
         names[row]: {named(key): why for key, why in found.items() if key in report.rows[row]}

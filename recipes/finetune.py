@@ -573,10 +573,11 @@ def protocols(settings: FinetuneSettings, names: dict[str, str], data) -> dict[s
     if "f1" in names:
         positive = data.label_names[choose_positive(settings, task_of(settings), data, metrics=names)]
     shown = {metric: metric.replace("_", " ").capitalize() for metric in names}
-    shown |= {"f1": f"F1 of the class {positive!r}", "f1_macro": "F1, mean over the classes,"}
+    shown |= {"f1": f"F1 of the class {positive!r}", "f1_macro": "Macro F1"}
     return {
         name: f"{shown[metric]} on {data.test_source} of {data.name} ({len(data.test):,} "
         f"examples) {how}; {seeds}. {plain}: a linear model of these on the same labels."
+        + "".join(f" {note}." for note in data.notes)
         for metric, name in names.items()
     }
 

@@ -80,7 +80,8 @@ def hub_type(metric: str, sentence: str = "") -> str:
     protocol, _, parameter = _taken_apart(metric)
     kind = WORDS[protocol][2] if protocol in WORDS else metric.partition("@")[0]
     if kind is None:
-        kind = re.sub(r"\W+", "_", measure(sentence).lower())
+        named = measure(sentence)  # "F1 of the class 'equivalent'" is F1
+        kind = "f1" if named.startswith("F1 of ") else re.sub(r"\W+", "_", named.lower())
     return TYPES.get(kind, kind).replace("at_k", f"at_{parameter or 'k'}")
 
 

@@ -182,6 +182,7 @@ def evaluation_page(report: Evaluation) -> Page:
     """Of several encoders on one dataset."""
     task = report.task
     facts = [("Data", summary(report)), ("Test examples", task.held_out)]
+    facts += [("About the data", note) for note in task.notes]
     facts += [("Not measured", line) for line in report.reasons()]
     known = list(dict.fromkeys(name for encoder in report.encoders.values() for name in encoder))
     lines = [(row, [Cell(encoder.get(name, "–")) for name in known]) for row, encoder in report.encoders.items()]

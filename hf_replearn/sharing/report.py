@@ -256,7 +256,7 @@ class Task:
     """The labelled data that encoders are judged on.
 
     unit: what one example is called. train, test: examples used. classes: names by number, None for similarities.
-    held_out: where the test examples come from, in words.
+    held_out: where the test examples come from, in words. notes: what else there is to know of them, a sentence each.
     """
 
     name: str
@@ -266,6 +266,7 @@ class Task:
     classes: list[str] | None
     held_out: str
     hub_id: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Example(TypedDict, total=False):
