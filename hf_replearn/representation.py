@@ -185,7 +185,7 @@ def labels_of(dataset) -> Tensor | None:
     """The `label` column as Features has it: class numbers, or an indicator matrix where it holds lists."""
     if "label" not in dataset.column_names:
         return None
-    labels, feature = dataset["label"], dataset.features["label"]
+    labels, feature = dataset["label"][:], dataset.features["label"]
     if not hasattr(feature, "feature"):
         return torch.tensor(labels)
     indicators = torch.zeros(len(dataset), feature.feature.num_classes, dtype=torch.int8)
