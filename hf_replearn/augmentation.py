@@ -456,33 +456,24 @@ def _require_rgb(images: Tensor, operation: str) -> None:
 # ------------------------------------------------------------------------------------------------ the picture
 
 
-def picture(image: Tensor, path: str | Path) -> None:
-    """Writes Figure 4 of the paper for one image (3, H, W) uint8: the original and what each operation makes of it."""
+def draw_views(images: Tensor, views: Tensor, path: str | Path, *, aspect: Tensor | None = None) -> None:
+    """Writes a picture of images (B, 3, H, W) uint8, one a row, and beside each its V views: (V·B, 3, size, size)
+    float in [0, 1], as a policy returns them. aspect: (B,), width / height of the images before they were squeezed."""
     from matplotlib.figure import Figure
 
-    side = min(image.shape[1:])
-    top, left = (image.shape[1] - side) // 2, (image.shape[2] - side) // 2
-    x = image[None, :, top : top + side, left : left + side].cpu().float() / 255
-    one, edges = torch.ones(1), sobel(x)
-    panels = {
-        "original": x,
-        "crop and resize": crop_resize(x, torch.tensor([[0.05, 0.25, 0.65, 0.85]]), side),
-        "crop, resize and flip": crop_resize(x, torch.tensor([[0.2, 0.15, 1, 0.85]]), side, mirrored=one > 0),
-        "colour drop": grey(x),
-        "colour jitter": hue(saturation(contrast(x, 1.3 * one), 1.6 * one), -0.12 * one),
-        "rotate 90°": rotate(x, one),
-        "cutout": cutout(x, torch.tensor([[0.35, 0.3, 0.75, 0.7]])),
-        "Gaussian noise": gaussian_noise(x, draw_noise(x.shape, generator=torch.Generator().manual_seed(0))),
-        "Gaussian blur": gaussian_blur(x, 2 * one),
-        "Sobel filter": edges / edges.max().clamp(min=1e-3),  # shown at full contrast
-    }
-    figure = Figure(figsize=(10, 4.7), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    for letter, axes, (name, panel) in zip("abcdefghij", figure.subplots(2, 5).flat, panels.items(), strict=True):
-        axes.imshow(
-            panel[0].permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest" if side < 200 else "antialiased"
-        )
-        axes.set_xlabel(f"({letter}) {name}", fontsize=11, labelpad=6)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color="0.8", linewidth=0.6)
-    figure.savefig(path, dpi=200)
+    rows, columns = len(images), 1 + len(views) // len(images)
+    panels = views.cpu().unflatten(0, (columns - 1, rows)).transpose(0, 1)  # (B, V, 3, size, size)
+    figure = Figure(figsize=(1.4 * columns, 1.4 * rows + 0.3), layout="constrained")
+    for row, line in enumerate(figure.subplots(rows, columns, squeeze=False)):
+        shape = images.shape[2] / images.shape[3] if aspect is None else 1 / float(aspect[row])
+        shape = images.shape[3] / images.shape[2] * min(max(shape, 1 / 4), 4)  # a line of pixels is drawn as a strip
+        line[0].imshow(images[row].cpu().permute(1, 2, 0).numpy(), interpolation="nearest", aspect=shape)
+        for axes, view in zip(line[1:], panels[row], strict=True):
+            axes.imshow(view.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color="0.8", linewidth=0.6)
+        if row == 0:
+            line[0].set_title("image", fontsize=9)
+            line[1].set_title("views as this run draws them", fontsize=9, loc="left")
+    figure.savefig(path, dpi=100)

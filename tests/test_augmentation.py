@@ -4,6 +4,7 @@ import colorsys
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -408,8 +409,24 @@ def test_gpu_gives_the_views_of_the_cpu(policy):
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-4, rtol=0)
 
 
-def test_picture(tmp_path):
-    for shape in ((3, 32, 32), (3, 30, 50)):
-        ours.picture(as_uint8(smooth(1, height=shape[1], width=shape[2]))[0], tmp_path / "augmentations.png")
-        with Image.open(tmp_path / "augmentations.png") as written:
-            assert written.width > 1000 and len(written.convert("L").getcolors()) > 50
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (30, 50), (1, 1), (1, 300), (300, 1)])
+def test_the_picture_shows_each_image_beside_its_views(height, width, tmp_path):
+    images = as_uint8(smooth(3, height=height, width=width))
+    views = ours.simclr_cifar(images, size=16, views=4, generator=generator())
+    ours.draw_views(images, views, tmp_path / "augmentations.png")
+    with Image.open(tmp_path / "augmentations.png") as written:
+        assert written.width > 600 and len(written.convert("RGB").getcolors(2**20)) > 10
+
+
+def test_the_picture_puts_views_beside_their_own_image(tmp_path):
+    """Images of one colour each, whose views keep it: nothing but that colour stands in a row."""
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint8)
+    images = colours[:, :, None, None].expand(3, 3, 8, 8)
+    views = torch.cat([images, images]).float() / 255  # view v of image i is row v * B + i
+    ours.draw_views(images, views, tmp_path / "augmentations.png")
+    with Image.open(tmp_path / "augmentations.png") as written:
+        pixels = np.asarray(written.convert("RGB"))
+    for row, band in enumerate(np.array_split(pixels[30:], 3)):
+        middle = band[len(band) // 2]
+        found = {tuple(pixel) for pixel in middle[(middle.max(1) == 255) & (middle.min(1) == 0)]}
+        assert found == {tuple(colours[row].tolist())}

@@ -26,24 +26,28 @@ class Backbone:
     """A timm architecture with the arguments that rebuild it and, for a checkpoint, the weights to start from.
 
     mean, std: of the input, per channel, as the checkpoint or architecture has them.
+    input_size: its height and width, in pixels, as these have it; others may do as well.
     """
 
     architecture: str
     arguments: dict
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    input_size: int
     weights: dict[str, Tensor] | None = None
     source: str | None = None  # the checkpoint as it was named
     hub_id: str | None = None  # and whether that is on the Hub
 
 
-def find_backbone(name: str, *, image_size: int, arguments: dict | None = None, stem: str = "imagenet") -> Backbone:
+def find_backbone(
+    name: str, *, image_size: int | None, arguments: dict | None = None, stem: str = "imagenet"
+) -> Backbone:
     """`name` is a timm architecture (`resnet18`: random weights), one with the tag of its weights (`resnet18.a1_in1k`),
     a Hub id (`timm/resnet18.a1_in1k`) or the folder of a checkpoint.
 
-    Networks tied to one image size are built for `image_size` (pixels). Raises InputError when there is no such
-    backbone or tag, naming the nearest, when its weights cannot be had, when it does not take the arguments or images
-    of that size, or has no stem that `stem` could replace.
+    Networks tied to one image size are built for `image_size` (pixels; None: their own). Raises InputError when there
+    is no such backbone or tag, naming the nearest, when its weights cannot be had, when it does not take the arguments
+    or images of that size, or has no stem that `stem` could replace.
     """
     arguments = dict(arguments or {})
     if not ("/" in name or Path(name).is_dir()):
@@ -57,10 +61,10 @@ def find_backbone(name: str, *, image_size: int, arguments: dict | None = None, 
         source = f"hf-hub:{name}" if folder is None else f"local-dir:{folder}"
         network = timm.create_model(source, pretrained=True, num_classes=0, **arguments)
         known = network.pretrained_cfg
-        architecture, mean, std = known["architecture"], known["mean"], known["std"]
-    _try(network, name, arguments, image_size)
+        architecture, mean, std, own = (known[key] for key in ("architecture", "mean", "std", "input_size"))
+    _try(network, name, arguments, image_size or own[-1])
     hub_id = name if folder is None else None
-    return Backbone(architecture, arguments, mean, std, network.state_dict(), source=name, hub_id=hub_id)
+    return Backbone(architecture, arguments, mean, std, own[-1], network.state_dict(), source=name, hub_id=hub_id)
 
 
 def count_features(network: nn.Module) -> int:
@@ -72,7 +76,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _by_name(name: str, *, image_size: int, arguments: dict, stem: str) -> Backbone:
+def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str) -> Backbone:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         nearest = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.4))
@@ -92,16 +96,17 @@ def _by_name(name: str, *, image_size: int, arguments: dict, stem: str) -> Backb
             )
         _keep_stem(name, stem)
     default = timm.get_pretrained_cfg(name)
+    own = default.input_size[-1]
     if default.fixed_input_size:
-        arguments.setdefault("img_size", image_size)
+        arguments.setdefault("img_size", image_size or own)
     with refusing(f"backbone {name!r} with {arguments}" + ": its weights could not be loaded" * bool(tag)):
         network = timm.create_model(name, pretrained=bool(tag), num_classes=0, **arguments)
     if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
         raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
-    _try(network, name, arguments, image_size)
+    _try(network, name, arguments, image_size or own)
     weights = network.state_dict() if tag else None
     return Backbone(
-        architecture, arguments, default.mean, default.std, weights,
+        architecture, arguments, default.mean, default.std, own, weights,
         source=name if tag else None, hub_id=default.hf_hub_id if tag else None,
     )  # fmt: skip
 

@@ -54,7 +54,8 @@ def cached_gradient_step(
 @contextmanager
 def _running_statistics_kept(model: nn.Module) -> Iterator[None]:
     """The first of the two forward passes must not move the running averages of batch normalisation."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    norms = [module for module in model.modules() if isinstance(module, kinds)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

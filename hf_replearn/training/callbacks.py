@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,37 @@ class CollapseWarning(TrainerCallback):
                 "gets nearly the same features. Lower the learning rate or raise the temperature.",
                 stacklevel=2,
             )
+
+
+class Estimate(TrainerCallback):
+    """Says once, after some steps, how long the run will take, if that is long: before hours are spent."""
+
+    def __init__(self, *, steps: int = 3, seconds: float = 20.0, long: float = 600.0):
+        self.steps, self.seconds, self.long, self.begun, self.told = steps, seconds, long, None, False
+
+    def on_step_end(self, args, state, control, **kwargs):
+        now = (state.global_step, time.perf_counter())
+        if self.begun is None:  # after the first step, which is slower than the others
+            self.begun = now
+        steps, seconds = (last - first for last, first in zip(now, self.begun, strict=True))
+        if self.told or not steps or (steps < self.steps and seconds < self.seconds) or not state.is_world_process_zero:
+            return
+        self.told = True
+        left = (state.max_steps - state.global_step) * seconds / steps
+        if left > self.long:
+            print(
+                f"\n{state.max_steps - state.global_step:,} more steps will take about {_duration(left)} "
+                f"({seconds / steps:.2g} s a step); fewer: --max_steps or --num_train_epochs; an end by the clock: "
+                "--max_minutes",
+                flush=True,
+            )
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86400, "days"), (3600, "hours")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds / 60:.0f} minutes"
 
 
 class OnlineKNN(TrainerCallback):

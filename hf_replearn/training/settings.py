@@ -23,6 +23,9 @@ class PretrainingSettings(SharedRunSettings):
     max_steps: int = setting(
         -1, "stop after this many optimizer steps instead; -1: off", section="training", at_least=1
     )
+    max_minutes: float | None = setting(
+        None, "a time budget instead of epochs; with --max_steps whichever ends first", section="training", above=0
+    )
     per_device_train_batch_size: int = setting(
         256, "examples per process and step", section="training", at_least=1, at_most=1_000_000
     )
@@ -134,9 +137,6 @@ class TextPretrainingSettings(PretrainingSettings):
     dropout: float = setting(0.0, "of a model from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
     zero_init: bool = setting(True, "of a model from scratch: output projections start at 0", section="model")
     num_train_epochs: float = setting(1.0, "passes over the training data", section="training", above=0)
-    max_minutes: float | None = setting(
-        None, "a time budget instead of epochs; with --max_steps whichever ends first", section="training", above=0
-    )
     per_device_train_batch_size: int = setting(
         32, "rows per process and micro-step", section="training", at_least=1, at_most=1_000_000
     )
@@ -217,5 +217,5 @@ def has_bf16(device: str) -> bool:
     import torch
 
     if device == "cpu":
-        return torch.cpu._is_avx512_bf16_supported()
+        return torch.cpu.get_capabilities().get("avx512_bf16", False)
     return device == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
