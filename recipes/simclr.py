@@ -551,12 +551,12 @@ def describe(settings: SimCLRSettings, trainer, data, backbone, exported, judged
 
 def export(checkpoint: Path, facts: dict, out: Path) -> None:
     """Writes the encoder of a checkpoint in timm's format. facts: what the run depended on."""
-    from hf_replearn.encoders.backbones import find_backbone
     from hf_replearn.methods.simclr import SimCLRForPreTraining
     from hf_replearn.sharing.export import export_timm
 
     size = facts["image_size"]
-    backbone = find_backbone(facts["backbone"], image_size=size, arguments=facts["backbone_args"], stem=facts["stem"])
+    then = {name: facts[name] for name in ("backbone", "backbone_args", "image_size", "stem")}
+    backbone, _ = find_start(SimCLRSettings(dataset=facts["dataset"], output_dir=str(out), **then), image_size=size)
     export_timm(
         SimCLRForPreTraining.from_pretrained(checkpoint).model.encoder,
         out,

@@ -8,7 +8,9 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from PIL import Image
 
 from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import parse, run
+from hf_replearn.training.checkpoints import read_manifest
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
@@ -158,6 +161,93 @@ def test_cached_gradients_and_a_checkpoint_to_start_from(photos, tmp_path):
     assert report["encoder"]["initialized_from"] == "a"  # and not where it lies on this machine
 
 
+def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_path, capsys):
+    """No word on size, stem, augmentation, batch: small images get CIFAR's. The same command goes on, with more steps
+    too; another run starts from its encoder, stem and all; the encoder of its checkpoint is exported."""
+    from hf_replearn.methods.simclr import SimCLRForPreTraining
+    from hf_replearn.recipes.simclr import SimCLRSettings, find_start
+
+    recipe = importlib.import_module("hf_replearn.recipes.simclr")
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        image = Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8))
+        (image.crop((0, 0, 1, 1)) if number == 0 else image).save(tmp_path / f"{number:02}.png")  # one of one pixel
+    given = ["--dataset", str(tmp_path), "--use_cpu", "--bf16", "false", *SMALL[2:4]]
+
+    def exit_code(*arguments):
+        try:
+            run(recipe.main, recipe.SimCLRSettings, [*given, *arguments])
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    out = tmp_path / "runs" / "a"
+    assert exit_code("--max_steps", "1", "--output_dir", str(out)) == 0
+    printed = capsys.readouterr().out
+    assert "images are of several sizes, half of them up to 28 pixels: trained at 32" in printed
+    chosen = "--augmentation cifar --strength 0.5 --temperature 0.5 --per_device_train_batch_size 16"
+    assert f"trained at 32 with --backbone resnet18 --stem cifar {chosen}\n" in printed
+    assert (out / "augmentations.png").exists()
+    kept = (out / "recipe.yaml").read_text()
+    assert "image_size: 32\n" in kept and "stem: cifar\n" in kept and "per_device_train_batch_size: 16\n" in kept
+    assert json.loads((out / "report.json").read_text())["settings"]["temperature"] == 0.5
+
+    assert exit_code("--max_steps", "2", "--output_dir", str(out)) == 2
+    assert "max_steps 1 instead of 2" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="max_steps 1 instead of 2: it goes on, as --allow_change says"):
+        assert exit_code("--max_steps", "2", "--allow_change", "--output_dir", str(out)) == 0
+    printed = capsys.readouterr().out
+    assert json.loads((out / "report.json").read_text())["training"]["steps"] == 2
+    assert f"--backbone {out}" in printed
+
+    trained = SimCLRForPreTraining.from_pretrained(out / "pretraining").model.encoder.state_dict()
+    for name in (str(out), str(out / "pretraining")):
+        start, stem = find_start(SimCLRSettings(dataset="toy", output_dir="b", backbone=name), image_size=99)
+        assert (start.architecture, start.input_size, stem) == ("resnet18", 32, "cifar")
+        assert all(weight.equal(start.weights[name]) for name, weight in trained.items())
+    given[given.index("--backbone_args") :] = ["--backbone", str(out)]
+    assert exit_code("--max_steps", "1", "--output_dir", str(tmp_path / "runs" / "b")) == 0
+    assert json.loads((tmp_path / "runs" / "b" / "report.json").read_text())["encoder"]["initialized_from"]
+    assert exit_code("--stem", "imagenet", "--output_dir", str(tmp_path / "runs" / "c")) == 2
+    assert "--stem imagenet" in capsys.readouterr().err
+    recipe.export(
+        tmp_path / "runs" / "b" / "checkpoint-1",
+        read_manifest(tmp_path / "runs" / "b" / "checkpoint-1")["circumstances"],
+        tmp_path / "exported",
+    )
+    exported = (tmp_path / "exported" / "model.safetensors").read_bytes()
+    assert exported == (tmp_path / "runs" / "b" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "want"),
+    [
+        ({(8, 8): 9}, {}, {"image_size": 16, "stem": "cifar", "backbone": "resnet18", "augmentation": "cifar"}),
+        ({(28, 28): 9}, {}, {"image_size": 32, "stem": "cifar", "strength": 0.5, "temperature": 0.5}),
+        ({(32, 32): 1, (30, 64): 1, (64, 20): 1}, {}, {"image_size": 64, "stem": "cifar"}),
+        ({(32, 32): 60, (3000, 4000): 40}, {}, {"image_size": 32}),
+        ({(96, 96): 9}, {}, {"image_size": 96, "stem": "imagenet", "backbone": "resnet50", "augmentation": "imagenet"}),
+        ({(375, 500): 9}, {}, {"image_size": 224, "stem": "imagenet", "strength": 1.0, "temperature": 0.1}),
+        ({(375, 500): 9}, {"image_size": 32}, {"image_size": 32, "stem": "cifar", "backbone": "resnet18"}),
+        ({(32, 32): 9}, {"backbone": "test_vit"}, {"image_size": 64, "stem": "imagenet", "augmentation": "cifar"}),
+        ({(32, 32): 9}, {"backbone": "resnet10t"}, {"image_size": 64, "stem": "imagenet"}),  # its stem is no 7x7
+        ({(32, 32): 9}, {"stem": "imagenet"}, {"image_size": 64, "stem": "imagenet"}),
+        ({(32, 32): 9}, {"strength": 0.0, "temperature": 1.0}, {"strength": 0.0, "temperature": 1.0}),
+        ({(32, 32): 9}, {}, {"per_device_train_batch_size": 64}),  # of 100 images
+        ({(32, 32): 9}, {"negatives": 96}, {"per_device_train_batch_size": 32}),
+        ({(32, 32): 9}, {"per_device_train_batch_size": 7}, {"per_device_train_batch_size": 7}),
+    ],
+)
+def test_settings_that_are_left_to_the_data(sizes, given, want):
+    recipe = importlib.import_module("hf_replearn.recipes.simclr")
+    data = SimpleNamespace(sizes=Counter(sizes), train=range(100))
+    settings = recipe.SimCLRSettings(dataset="toy", output_dir="out", **given)
+    fitted, backbone = recipe.fit_to_data(settings, data, processes=1)
+    assert {name: getattr(fitted, name) for name in want} == want
+    assert recipe.left_to_the_data(fitted) == []
+    assert backbone.arguments == ({"img_size": 64} if given.get("backbone") == "test_vit" else {})
+
+
 @pytest.fixture
 def folders(tmp_path):
     """Folders that are wrong in their own ways."""
@@ -191,6 +281,29 @@ def folders(tmp_path):
         (["--dataset", "toy", "--resume", "{}/empty"], "not a checkpoint folder"),
         (["--dataset", "toy", "--backbone", "vit_tiny_patch16_224", "--backbone_args", "{{}}"], "--stem cifar"),
         (["--dataset", "toy", "--backbone_args", "{{'layer': 3}}"], "layer"),
+        (["--dataset", "toy", "--backbone_args", "{{'in_chans': 1}}"], "images are read in 3 colours"),
+        (["--dataset", "toy", "--backbone_args", "{{'features_only': True}}", "--stem", "imagenet"], "no encoder that"),
+        (
+            [
+                "--dataset",
+                "toy",
+                "--backbone",
+                "test_vit",
+                "--backbone_args",
+                "none",
+                "--stem",
+                "imagenet",
+                "--image_size",
+                "30",
+            ],
+            "3 colours of 30 pixels: Input height (30)",
+        ),
+        (["--dataset", "toy", "--image_size", "4096", "--per_device_train_batch_size", "1024"], "GB: lower --per_dev"),
+        (["--dataset", "toy", "--per_device_train_batch_size", "1"], "must be between 2 and 1000000, got 1"),
+        (["--dataset", "toy", "--max_minutes", "1", "--warmup_steps", "10"], "--warmup_steps 10: with --max_minutes"),
+        (["--dataset", "toy", "--report_to", "nosuch"], "--report_to nosuch: choose none"),
+        (["--dataset", "toy", "--max_steps", "0"], "--max_steps must be at least 1, got 0"),
+        (["--dataset", ""], "--dataset is empty"),
         (["--dataset", "toy", "--shots", "1,5000"], "5000"),
         (["--dataset", "toy", "--temperature", "0"], "--temperature must be between 0.025 and 1000"),
         (["--data_set", "toy"], "did you mean --dataset?"),

@@ -39,9 +39,8 @@ def check_memory(
     activations = max(0, kept - weights) // 2 // 2 * examples
     needed, there = 4 * weights + activations, total_memory(device)
     if needed > there:
-        raise InputError(
-            f"a step needs at least {needed / 1e9:,.1f} GB of memory, and there are {there / 1e9:,.1f} GB: lower {lower}"
-        )
+        much = f"at least {needed / 1e9:,.1f} GB of memory, and there are {there / 1e9:,.1f} GB"
+        raise InputError(f"a step needs {much}: lower {lower}")
 
 
 def total_memory(device: torch.device) -> int:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_replearn.training.callbacks import JSONLines
+from hf_replearn.training.callbacks import Estimate, JSONLines
 
 
 def begun(folder, step: int) -> list[dict]:
@@ -28,3 +28,15 @@ def test_damaged_lines_do_not_stop_a_run(tmp_path, line):
     (tmp_path / "log.jsonl").write_bytes(b'{"step": 1}\n' + line + b"\n" + line + b'\n{"step": 2}\n')
     with pytest.warns(UserWarning, match="log.jsonl: 2 lines are damaged, and left out from now on"):
         assert begun(tmp_path, 5) == [{"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"), [(10_000, ["9,996 more steps will take about 2.8 hours (1 s a step)"]), (500, [])]
+)
+def test_a_long_run_says_early_how_long_it_will_take(steps, told, monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    monkeypatch.setattr("hf_replearn.training.callbacks.time.perf_counter", lambda: next(clock))
+    estimate = Estimate()
+    for step in range(1, 7):
+        estimate.on_step_end(None, SimpleNamespace(global_step=step, max_steps=steps, is_world_process_zero=True), None)
+    assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines() if line] == told
