@@ -229,7 +229,10 @@ def main(settings: SimCLRSettings) -> None:
         write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
         print(data.taken, *data.notes, sep="\n")
         print(what_was_chosen(settings, data, chosen), end="")
-        print(f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out}/log.jsonl")
+        print(
+            f"{len(data.train):,} images, {len(data.skipped)} skipped; learning rate {lr:.4g}; log: {out}/log.jsonl",
+            flush=True,
+        )
         try_to_show("augmentations.png", partial(draw_views, collator, data.train, out / "augmentations.png"))
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():

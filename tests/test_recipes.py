@@ -281,8 +281,8 @@ def folders(tmp_path):
         (["--dataset", "toy", "--resume", "{}/empty"], "not a checkpoint folder"),
         (["--dataset", "toy", "--backbone", "vit_tiny_patch16_224", "--backbone_args", "{{}}"], "--stem cifar"),
         (["--dataset", "toy", "--backbone_args", "{{'layer': 3}}"], "layer"),
-        (["--dataset", "toy", "--backbone_args", "{{'in_chans': 1}}"], "images are read in 3 colours"),
-        (["--dataset", "toy", "--backbone_args", "{{'features_only': True}}", "--stem", "imagenet"], "no encoder that"),
+        (["--dataset", "toy", "--backbone_args", "{{'in_chans': 1}}"], "images are read as RGB"),
+        (["--dataset", "toy", "--backbone_args", "{{'features_only': True}}", "--stem", "imagenet"], "not one vector"),
         (
             [
                 "--dataset",
@@ -296,7 +296,7 @@ def folders(tmp_path):
                 "--image_size",
                 "30",
             ],
-            "3 colours of 30 pixels: Input height (30)",
+            "does not take images of 30 x 30 pixels: Input height (30)",
         ),
         (["--dataset", "toy", "--image_size", "4096", "--per_device_train_batch_size", "1024"], "GB: lower --per_dev"),
         (["--dataset", "toy", "--per_device_train_batch_size", "1"], "must be between 2 and 1000000, got 1"),

@@ -53,8 +53,9 @@ def find_backbone(
     if not ("/" in name or Path(name).is_dir()):
         return _by_name(name, image_size=image_size, arguments=arguments, stem=stem)
     refuse_checkpoint(name, "--backbone")
-    _keep_stem(name, stem)
     folder = Path(name) if Path(name).is_dir() else None
+    if folder is None or (folder / "config.json").exists():
+        _keep_stem(name, stem)
     with refusing(f"backbone {name!r} could not be loaded"):
         saved = load_model_config_from_hf(name)[2] if folder is None else _saved_arguments(folder)
         arguments = {key: value for key, value in saved.items() if key not in SPOKEN_FOR} | arguments
