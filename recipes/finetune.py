@@ -156,8 +156,11 @@ def main(settings: FinetuneSettings) -> None:
     from hf_replearn.errors import TrainingError
     from hf_replearn.metrics import GLUE
     from hf_replearn.sharing.card import extend_card
+    from hf_replearn.sharing.finetuned import write_finetuned_card
     from hf_replearn.sharing.hub import push
+    from hf_replearn.sharing.page import write_page
     from hf_replearn.sharing.results import check_sharing
+    from hf_replearn.sharing.show import try_to_show
     from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()  # that a head is new is no news here
@@ -230,6 +233,9 @@ def main(settings: FinetuneSettings) -> None:
     own = [value for run in runs if run["row"] == encoder for value in run["scores"].values()]
     if all(value is None or not math.isfinite(value) for value in own):
         raise TrainingError(f"of {encoder} nothing could be measured: {next(iter(missing[encoder].values()))}")
+    if (out / "model").exists():
+        try_to_show("the card of the network", partial(write_finetuned_card, out, repo_id=repo_id))
+    try_to_show("the page", partial(write_page, out))
     if settings.push_to_hub:
         print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
 

@@ -162,12 +162,44 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
 
     Data text is escaped, so that a class or a folder named `<script>` or `{{ x }}` is shown as such.
     """
+    place = shown_place(folder)
+    module, _, model_class = report.method.model_class.rpartition(".")
+    misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
+    return (
+        templates()
+        .get_template("card_template.md")
+        .render(
+            report=report,
+            title=report.repo_id.split("/")[-1] if report.repo_id else None,
+            tables=score_tables(report),
+            compared=len(report.compared()),
+            misses=misses if len(misses) <= MOST else [],
+            above=len(report.compared()) - len(misses),
+            changed={name: value for name, value in report.settings.items() if name in report.changed},
+            others=list(dict.fromkeys(task for _, task in map(family_and_task, report.metrics) if task)),
+            command=shlex.split(report.command)[1],
+            module=Markdown(module),
+            model_class=Markdown(model_class),
+            location=report.repo_id or place,
+            timm_location=f"hf-hub:{report.repo_id}" if report.repo_id else f"local-dir:{place}",
+            license=metadata.get("license_name") or metadata.get("license"),
+            pictures={name: caption for name, caption in report.figures.items() if name in OF_TRAINING},
+            figures={name: caption for name, caption in report.figures.items() if name not in OF_TRAINING},
+        )
+    )
+
+
+def shown_place(folder: str | Path) -> str:
+    """How the card names a folder that was not pushed: as it was given, or by its last part."""
+    return Path(folder).resolve().name if Path(folder).is_absolute() or ".." in Path(folder).parts else str(folder)
+
+
+def templates():
+    """The jinja2 environment of the cards: Markdown, not HTML, in which `finalize` escapes whatever is printed."""
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    place = Path(folder).resolve().name if Path(folder).is_absolute() or ".." in Path(folder).parts else str(folder)
-    module, _, model_class = report.method.model_class.rpartition(".")
-    environment = Environment(  # Markdown, not HTML: `finalize` escapes whatever is printed
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         finalize=escape,
@@ -181,26 +213,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     environment.filters["shell"] = shlex.join
     environment.filters["exp"] = math.exp
     environment.filters["count"] = lambda number: f"{number:,}"
-    environment.filters["inline"] = lambda text: Markdown(f"`{text}`")
-    misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
-    return environment.get_template("card_template.md").render(
-        report=report,
-        title=report.repo_id.split("/")[-1] if report.repo_id else None,
-        tables=score_tables(report),
-        compared=len(report.compared()),
-        misses=misses if len(misses) <= MOST else [],
-        above=len(report.compared()) - len(misses),
-        changed={name: value for name, value in report.settings.items() if name in report.changed},
-        others=list(dict.fromkeys(task for _, task in map(family_and_task, report.metrics) if task)),
-        command=shlex.split(report.command)[1],
-        module=Markdown(module),
-        model_class=Markdown(model_class),
-        location=report.repo_id or place,
-        timm_location=f"hf-hub:{report.repo_id}" if report.repo_id else f"local-dir:{place}",
-        license=metadata.get("license_name") or metadata.get("license"),
-        pictures={name: caption for name, caption in report.figures.items() if name in OF_TRAINING},
-        figures={name: caption for name, caption in report.figures.items() if name not in OF_TRAINING},
-    )
+    return environment
 
 
 def extendable(folder: str | Path) -> Report:
