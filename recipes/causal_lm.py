@@ -41,7 +41,7 @@ def main(settings: CausalLMSettings) -> None:
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import go_on
     from hf_replearn.methods.causal_lm import DataCollatorForCausalLM
-    from hf_replearn.pretraining.texts import open_texts, save, say_what_is_read, show
+    from hf_replearn.pretraining.texts import longest, open_texts, save, say_what_is_read, show
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
     from hf_replearn.training.folder import circumstances, claim_folder, find_checkpoint
@@ -66,6 +66,7 @@ def main(settings: CausalLMSettings) -> None:
     collator = DataCollatorForCausalLM()
     set_seed(settings.seed)
     model = start(settings, tokenizer, args)
+    tokenizer.model_max_length = longest(tokenizer, model.model.config, length=length)
 
     # 3. Train
     def whole_or_short(batch):
@@ -113,7 +114,7 @@ def main(settings: CausalLMSettings) -> None:
         texts,
         out,
         baseline=partial(frequency_loss, rows, texts.test, special=special),
-        samples=partial(go_on, model.model, tokenizer, tokens=min(40, length - 12)),
+        samples=partial(go_on, model.model, tokenizer, prompt=min(12, length // 2), tokens=min(40, length // 2)),
         private=settings.hub_private_repo,
     )
 

@@ -50,7 +50,7 @@ def main(settings: MaskedLMSettings) -> None:
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import fill_gaps
     from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
-    from hf_replearn.pretraining.texts import open_texts, save, say_what_is_read, show
+    from hf_replearn.pretraining.texts import longest, open_texts, save, say_what_is_read, show
     from hf_replearn.sharing.export import export_sentence_transformers
     from hf_replearn.sharing.show import try_to_show
     from hf_replearn.training import optimizers, schedules
@@ -90,6 +90,7 @@ def main(settings: MaskedLMSettings) -> None:
     # 3. Encoder f, its prediction head g, the objective
     set_seed(settings.seed)
     model = start(settings, tokenizer, args)
+    tokenizer.model_max_length = longest(tokenizer, model.model.config, length=length)
 
     # 4. Train
     def whole_or_short(batch):

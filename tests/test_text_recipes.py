@@ -417,3 +417,10 @@ def test_the_objective_compiles_as_one_graph(architecture):
     loss = compiled(input_ids=tokens, **batch).loss
     loss.backward()
     assert loss.item() == pytest.approx(model(input_ids=tokens, **batch).loss.item(), rel=1e-6)
+
+
+def test_exported_tokenizers_say_what_their_models_read(trained):
+    """Learned positions are as many as were trained, rotary ones as the configuration has; longer texts are cut."""
+    limits = {name: json.loads((trained / name / "tokenizer_config.json").read_text()) for name in ARCHITECTURES}
+    found = {name: config["model_max_length"] for name, config in limits.items()}
+    assert found == {"bert": 32, "roberta": 32, "gpt2": 32, "modernbert": 8192, "qwen3": 8192}

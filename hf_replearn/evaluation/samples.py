@@ -70,7 +70,7 @@ def go_on(
             rest = printable(tokenizer.decode(made, skip_special_tokens=True))
             if len(made) == tokens:  # it was stopped, maybe in the middle of a word
                 rest = f"{whole_words(rest)} …"
-            lines.append(f"{printable(first)} | {rest}")
+            lines.append(f"{printable(first)} | {rest or '(the text ends)'}")
     return "\n".join(lines)
 
 

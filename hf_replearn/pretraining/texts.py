@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.rows import pack_rows, padding
@@ -99,7 +99,6 @@ def open_texts(
         )
     if not any(row["length"] > len(start) + len(end) + 1 for row in test):
         raise InputError(f"there is no text in the documents that are held out, {corpus.test_source}")
-    tokenizer.model_max_length = _longest(tokenizer, length)
     return Texts(corpus, tokenizer, start, end, rows, test, notes, repo_id)
 
 
@@ -124,7 +123,7 @@ def say_what_is_read(texts: Texts, out: Path) -> None:
     write_skipped(out / "skipped_texts.txt", texts.corpus.left_out)
     length = len(texts.test[0]["input_ids"])
     told, documents = sum(row["length"] for row in texts.test), texts.corpus.test
-    held_out = f"{len(texts.test):,} rows, {told:,} tokens, of {texts.corpus.test_source}"
+    held_out = f"{len(texts.test):,} rows, {told:,} tokens"
     if isinstance(texts.rows, IterableDataset):
         print(f"train: a stream of rows of {length} tokens; held out: {held_out}; log: {out}/log.jsonl")
     else:
@@ -138,6 +137,17 @@ def say_what_is_read(texts: Texts, out: Path) -> None:
                 print(f"held out: the document that begins {' '.join((row['text'] or '')[:80].split())!r}")
     for note in texts.notes:
         print(note)
+
+
+def longest(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, *, length: int) -> int:
+    """The longest text in tokens that a model reads well, for whoever cuts texts at what its tokenizer says.
+
+    Learned positions beyond those of training are noise; rotary ones go on.
+    """
+    if tokenizer.model_max_length <= UNLIMITED:
+        return max(length, tokenizer.model_max_length)
+    config = config.get_text_config()
+    return config.max_position_embeddings if getattr(config, "rope_parameters", None) else length
 
 
 def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
@@ -181,8 +191,9 @@ def show(
 
 
 def held_out_texts(corpus: Corpus) -> list[str]:
-    """Some documents that are long enough to show something."""
-    return [row["text"] for row in islice(corpus.test, 200) if len(row["text"] or "") > 80][:5]
+    """Some documents that are long enough to show something, or else the longest."""
+    texts = [row["text"] for row in islice(corpus.test, 200) if row["text"]]
+    return [text for text in texts if len(text) > 80][:5] or sorted(texts, key=len)[-5:]
 
 
 def _some(documents: Dataset | IterableDataset) -> list[str]:
@@ -214,8 +225,3 @@ def _check_short_rows(settings: TextPretrainingSettings, *, around: int) -> None
         raise InputError(f"--short_rows cuts rows into four, and --sequence_length {length} is not a multiple of 4")
     if settings.short_rows and length // 4 <= max(around, 1):
         raise InputError(f"--short_rows: a quarter of --sequence_length {length} has no room for text")
-
-
-def _longest(tokenizer: PreTrainedTokenizerBase, length: int) -> int:
-    """The longest text that the model was trained on, for whoever truncates to what the tokenizer says."""
-    return length if tokenizer.model_max_length > UNLIMITED else max(length, tokenizer.model_max_length)
