@@ -64,6 +64,8 @@ def look_through(file: str, *, most: int | None = None) -> Sheet:
         head = text.read(1 << 20)
         if not head.strip():
             raise InputError(f"{file!r} is empty")
+        if _is_wide(head[:4096].encode()):
+            raise InputError(not_utf8(file))
         whole = len(head) < 1 << 20
         separator = _separator(file, head, whole=whole)
         sheet = _header(file, head, separator)
@@ -105,6 +107,10 @@ def not_utf8(file: str, *, most: int | None = None) -> str | None:
     start, before, size = 0, b"", min(1 << 24, most or 1 << 24)
     with opened(file) as raw:
         while chunk := raw.read(size):
+            if not start and _is_wide(chunk):
+                return (
+                    f"{file!r} is not UTF-8: many bytes are 0, as in UTF-16; convert it, perhaps with iconv -f utf-16le"
+                )
             data = before + chunk
             try:
                 data.decode()
@@ -114,9 +120,13 @@ def not_utf8(file: str, *, most: int | None = None) -> str | None:
                     return _complaint(file, start + error.start, data[error.start], data[:2])
                 before = data[error.start :]  # a letter that goes on in the next chunk
             start += len(data) - len(before)
-            if most is not None:
+            if most is not None and len(chunk) == size:
                 return None
     return _complaint(file, start, before[0], b"") if before else None
+
+
+def _is_wide(beginning: bytes) -> bool:
+    return 4 * beginning[:4096].count(0) > len(beginning[:4096])
 
 
 def _complaint(file: str, place: int, byte: int, beginning: bytes) -> str:

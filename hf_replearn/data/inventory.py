@@ -40,8 +40,12 @@ READS = {
 }
 
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
-SYSTEM_FOLDERS = {"__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
+SYSTEM_FOLDERS = {
+    "__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".git", ".cache",
+    ".ipynb_checkpoints", ".venv", ".idea", ".vscode", ".spotlight-v100", ".fseventsd", ".trashes", ".thumbnails",
+}  # fmt: skip
 SYSTEM, NOT_ASKED, BESIDE = "hidden or of the system", "not one of --files", "about the data, not part of it"
+HIDDEN, POINTER = "a hidden folder", "a pointer of Git LFS, not the file: run git lfs pull"
 LOOP, OUTPUT = "a link to a folder that it lies in", "the output of a run"
 PROGRAMS = {
     ".py", ".ipynb", ".sh", ".bat", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".log", ".bib", ".cff", ".md5",
@@ -106,7 +110,7 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
     if saved is not None:
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
     kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files))
-    lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT)]
+    lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT, HIDDEN)]
     if kind == "images":
         places = image_places(path, used, [item.file for item in lost])
     else:
@@ -188,9 +192,10 @@ def _what(entry: os.DirEntry) -> tuple[str, str]:
     except OSError as error:
         return "file", "a link to nothing" if entry.is_symlink() else str(error.strerror)
     what = "folder" if stat.S_ISDIR(mode) else "file"
-    hidden = entry.name.startswith(".") or entry.name.lower() in (SYSTEM_FOLDERS if what == "folder" else SYSTEM_FILES)
-    if hidden:
+    if entry.name.lower() in (SYSTEM_FOLDERS if what == "folder" else SYSTEM_FILES):
         return what, SYSTEM
+    if entry.name.startswith("."):
+        return what, SYSTEM if what == "file" else HIDDEN
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         return what, "a named pipe" if stat.S_ISFIFO(mode) else "a device or socket"
     try:
@@ -263,8 +268,8 @@ def _sorted_by_kind(
             suffix = os.path.splitext(name)[1].lower()
             is_about = is_about or suffix in PROGRAMS
             others.append(LeftOut(name, BESIDE if is_about else reason or _not_here(kind, suffix, purpose)))
-        elif kind not in ("images", "text") and not os.path.getsize(os.path.join(os.path.abspath(path), name)):
-            others.append(LeftOut(name, "an empty file"))
+        elif kind != "images" and (problem := _no_content(os.path.join(path, name))):
+            others.append(LeftOut(name, problem))
         else:
             (about if is_about else used)[kind].append(name)
     metadata = [name for found in about.values() for name in found if METADATA.fullmatch(os.path.basename(name))]
@@ -278,8 +283,8 @@ def _sorted_by_kind(
         what = {"images": "are no images", "texts": "is no text", "labels": "are no labelled examples"}[purpose]
         reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind != "images")
         pictures = "" if purpose == "texts" else "pictures, "
-        found = f" its files are {counts(item.file for item in others)};" if others else ""
-        raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}{_unpack(others)}")
+        found = f" its files are {counts(item.file for item in others)}{_usual_reason(others)};" if others else ""
+        raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}")
     if len(used) > 1:
         readings = " or ".join(f"the {_counted(kind, len(found))} ({some(found)})" for kind, found in used.items())
         example = "*" + os.path.splitext(next(iter(used.values()))[0])[1]
@@ -290,6 +295,15 @@ def _sorted_by_kind(
     return kind, sorted(found), others, metadata if kind == "images" else []
 
 
+def _no_content(file: str) -> str:
+    """Why a table or text has nothing in it, if it has not."""
+    size = os.path.getsize(file)
+    if 0 < size < 200:
+        with open(file, "rb") as content:
+            return POINTER if content.read().startswith(b"version https://git-lfs") else ""
+    return "" if size else "an empty file"
+
+
 def _not_here(kind: str, suffix: str, purpose: str) -> str:
     if purpose == "images" and kind in ("csv", "json"):
         return "no images; labels are read from class folders or from metadata.csv with a column file_name"
@@ -298,8 +312,9 @@ def _not_here(kind: str, suffix: str, purpose: str) -> str:
     return f"{suffix} is not read here"
 
 
-def _unpack(others: list[LeftOut]) -> str:
-    return next((f"; {item.file} is {item.reason}" for item in others if "archive" in item.reason), "")
+def _usual_reason(others: list[LeftOut]) -> str:
+    reason = Counter(item.reason for item in others).most_common(1)[0][0]
+    return "" if reason == BESIDE else f", {reason}"
 
 
 def _counted(kind: str, number: int) -> str:

@@ -63,7 +63,7 @@ def _joined(inventory: Inventory, split: str, data: Dataset, found: dict[str, di
             if str(label) != folder:
                 raise InputError(
                     f"what is the class of {name!r}: {folder!r}, as its folder says, or {label!r}, as "
-                    f"{some(inventory.metadata)} says? Choose another column with --label_column, or leave one out"
+                    f"{some(inventory.metadata)} says? Leave one of them out"
                 )
         columns.pop("label")
     if "image" in columns:

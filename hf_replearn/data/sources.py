@@ -108,7 +108,11 @@ def load_source(
             splits = with_metadata(inventory, splits, _metadata_rows(inventory), left_out)
     else:
         splits = _tables(inventory, streaming=streaming)
-    shown = {split: found for split, found in inventory.splits.items() if found != [""]}
+    for split, rows in splits.items():
+        _refuse_split_column(dataset, split, rows)
+    unused = {item.file for item in left_out}
+    shown = {split: [file for file in found if file not in unused] for split, found in inventory.splits.items()}
+    shown = {split: found for split, found in shown.items() if found != [""]}
     return Source(name, None, inventory.kind, splits, shown, left_out)
 
 
@@ -175,6 +179,26 @@ def _metadata_rows(inventory: Inventory) -> dict[str, list[dict]]:
 
 
 # ---- tables and texts
+
+
+def _refuse_split_column(dataset: str, split: str, rows: Dataset | IterableDataset) -> None:
+    """A column that says which rows are to test on would be passed over."""
+    if isinstance(rows, IterableDataset):
+        return
+    for column, kind in rows.features.items():
+        if column.lower() in ("split", "subset", "partition", "set") and is_string(kind):
+            values = set(rows.unique(column)) - {None}
+            words = {WORDS.get(value.lower()) for value in values}
+            if len(words) > 1 and None not in words:
+                raise InputError(
+                    f"the column {column!r} of {dataset!r} says {', '.join(sorted(values))}, and all rows are of the "
+                    f"split {split!r}: write a file for each split, or leave that column out"
+                )
+
+
+def is_string(kind) -> bool:
+    """Whether a column holds one text a row."""
+    return isinstance(kind, Value) and kind.dtype in ("string", "large_string")
 
 
 def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | IterableDataset]:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from hf_replearn.data.inventory import LeftOut
-from hf_replearn.data.sources import counted, load_source
+from hf_replearn.data.sources import counted, is_string, load_source
 from hf_replearn.errors import InputError
 
 HOLD_OUT_SHARE, HOLD_OUT_MOST = 0.02, 2_000  # of the documents, where the data has no validation split
@@ -119,9 +119,11 @@ def load_corpus(
         size = min(max(1, round(HOLD_OUT_SHARE * len(train))), HOLD_OUT_MOST)
         if len(train) < 2:
             blank = " (a blank line divides those of .txt)" if source.kind == "text" else ""
-            raise InputError(f"{dataset!r} has {len(train)} document(s){blank}: at least 2 are needed, one to evaluate")
+            raise InputError(
+                f"{dataset!r} has {counted(len(train), 'document')}{blank}: at least 2 are needed, one to evaluate"
+            )
         halves = train.train_test_split(test_size=size, seed=0)
-        train, test, held_out = halves["train"], halves["test"], f"{size} documents at random"
+        train, test, held_out = halves["train"], halves["test"], f"{counted(size, 'document')} at random"
         parts = {"train": f"{documents}, held out: {held_out}"}
     copies = _copies(train, test)
     return Corpus(
@@ -189,7 +191,7 @@ def _has_text(row: dict) -> bool:
 
 
 def _text_column(features: datasets.Features, asked: str | None) -> str:
-    strings = [name for name, kind in features.items() if _is_string(kind)]
+    strings = [name for name, kind in features.items() if is_string(kind)]
     columns = ", ".join(features)
     if asked is not None and asked not in strings:
         problem = f"is {_name(features[asked])}, not one text a row" if asked in features else "does not exist"
@@ -200,10 +202,6 @@ def _text_column(features: datasets.Features, asked: str | None) -> str:
         problem = f"several columns hold text: {', '.join(strings)}" if strings else f"no column holds text: {columns}"
         raise InputError(f"{problem}; choose with --text_column")
     return asked or ("text" if "text" in strings else strings[0])
-
-
-def _is_string(kind) -> bool:
-    return isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string")
 
 
 def _name(kind) -> str:

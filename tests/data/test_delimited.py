@@ -168,6 +168,7 @@ def test_other_encodings_are_named_with_the_byte(said, name):
     message = said(pack(content.encode("latin-1")), name)
     assert f"byte 0xe9 at {place:,}" in message and "iconv -f latin1" in message
     assert "utf-16" in said(pack(content.encode("utf-16")), name)
+    assert "utf-16le" in said(pack(content.encode("utf-16le")), name)
 
 
 def test_the_byte_is_found_behind_the_first_megabytes(said):

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from hf_replearn.data.inventory import BESIDE, LOOP, NOT_ASKED, OUTPUT, SYSTEM, kind_of, take_inventory
+from hf_replearn.data.inventory import BESIDE, HIDDEN, LOOP, NOT_ASKED, OUTPUT, POINTER, SYSTEM, kind_of, take_inventory
 from hf_replearn.data.splits import word_of
 from hf_replearn.errors import InputError
 
@@ -174,6 +174,7 @@ def test_what_is_left_out_is_named_with_the_reason(tree):
         "README.md": BESIDE, "train.py": BESIDE,
         ".DS_Store": SYSTEM, "cat/._0.png": SYSTEM, "__MACOSX/": SYSTEM, "cat/Thumbs.db": SYSTEM, ".git/": SYSTEM,
     }  # fmt: skip
+    assert reasons(tree("c/0.png java/1.png .net/2.png", "languages"), "images") == {".net/": HIDDEN}
 
 
 # ---- links and what is no file
@@ -305,6 +306,17 @@ def test_pictures_beside_a_table_are_two_readings_only_where_both_may_have_label
     assert "table.csv" in said(path, "labels") and "0.png" in said(path, "labels")
     assert reasons(path, "images").keys() == {"table.csv"}
     assert "2 of the 3" in said(path, "texts")
+
+
+def test_files_without_content_are_no_data(tree, tmp_path):
+    path = tree("a.txt b.txt c.txt d.txt")
+    (tmp_path / "data" / "a.txt").write_bytes(b"")
+    (tmp_path / "data" / "b.txt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    assert reasons(path, "texts") == {"a.txt": "an empty file", "b.txt": POINTER}
+    (tmp_path / "data" / "c.txt").write_bytes(b"")
+    assert "3 of the 4" in said(path, "texts")
+    (tmp_path / "data" / "d.txt").write_bytes(b"")
+    assert "an empty file" in said(path, "texts")
 
 
 def test_metadata_of_imagefolder_is_no_table(tree):

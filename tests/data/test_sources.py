@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from PIL import Image
 
 from hf_replearn.data.images import load_images
+from hf_replearn.data.inventory import write_skipped
 from hf_replearn.errors import InputError
 
 
@@ -274,3 +275,119 @@ def test_some_labels_missing(tmp_path):
     data = load_images(str(save(tmp_path, table(5, label=[0, 1, -1, 1, 1], features=kinds))))
     assert "1 of the 5 images of 'train' have no label" in data.notes[0] and "1 of the 4 labelled" in data.test_source
     assert sorted(data.labelled["label"][:]) == [0, 1, 1] and len(data.train) == 4
+
+
+# ---- metadata of datasets' imagefolder
+
+
+def metadata(root, rows, name="metadata.csv"):
+    (root / name).write_text("".join(f"{row}\n" for row in rows))
+    return root
+
+
+def test_labels_from_metadata(put):
+    for number in range(6):
+        root = put(f"{number}.png", number)
+    metadata(root, ["file_name,label,caption", *(f"{n}.png,{'ab'[n % 2]},text {n}" for n in range(6))])
+    data = load_images(str(root))
+    assert data.label_names == ["a", "b"]
+    for row in [*data.train, *data.test]:
+        assert row["label"] == int(row["image"]["path"][-5]) % 2
+    other = [f"{n}.png,a,{'xy'[n // 3]}" for n in range(6)]
+    assert load_images(str(metadata(root, ["file_name,label,kind", *other])), label_column="kind").label_names == [
+        "x",
+        "y",
+    ]
+
+
+def test_metadata_of_each_split_as_json_lines(put):
+    for split, level in (("train", 0), ("test", 9)):
+        for number in range(4):
+            root = put(f"{split}/{number}.png", level + number)
+        rows = [f'{{"file_name": "{n}.png", "label": "{"ab"[n % 2]}"}}' for n in range(4)]
+        metadata(root / split, rows, "metadata.jsonl")
+    data = load_images(str(root))
+    assert (len(data.train), len(data.test), data.label_names) == (4, 4, ["a", "b"])
+    assert data.test["label"][:] == [0, 1, 0, 1]
+
+
+def test_images_without_a_row_and_rows_without_an_image_are_named(put):
+    for number in range(6):
+        root = put(f"{number}.png", number)
+    metadata(root, ["file_name,label", *(f"{n}.png,{'ab'[n % 2]}" for n in range(5)), "9.png,a", "../secret.png,b"])
+    data = load_images(str(root))
+    assert len(data.train) + len(data.test) == 5
+    assert [item.file for item in data.left_out] == ["metadata.csv row 6", "metadata.csv row 7", "5.png"]
+    assert "train: 5 files" in data.taken
+    assert "do not fit" in said(metadata(root, ["file_name,label", "0.png,a", "1.png,b"]))
+    assert "two rows" in said(metadata(root, ["file_name,label", "0.png,a", "0.png,b"]))
+    assert "file_name" in said(metadata(root, ["image,label", "0.png,a", "1.png,b"]))
+
+
+def test_metadata_that_contradicts_the_class_folders(put):
+    for name in ("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png"):
+        root = put(name, int(name[4]))
+    files = ("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png")
+    assert load_images(str(metadata(root, ["file_name,label", *(f"{f},{f[:3]}" for f in files)]))).label_names == [
+        "cat",
+        "dog",
+    ]
+    message = said(metadata(root, ["file_name,label", *(f"{f},cat" for f in files)]))
+    assert "'dog'" in message and "'cat'" in message
+
+
+# ---- paths
+
+
+def test_paths_that_lead_nowhere_are_not_looked_up_on_the_hub(monkeypatch, tmp_path):
+    def hub(*args, **kwargs):
+        raise AssertionError("looked up")
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    monkeypatch.chdir(tmp_path)
+    for path in (
+        "./missing",
+        "../missing",
+        "~/missing",
+        "a/b/missing",
+        "missing/",
+        "train.csv",
+        "a/train.parquet",
+        "a\\b",
+    ):
+        assert "no folder or file" in said(path)
+    assert "empty" in said("") and "empty" in said("  ")
+
+
+def test_home_is_expanded_and_is_local_data(put, monkeypatch, tmp_path):
+    put("cat/0.png"), put("dog/1.png"), put("dog/2.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data = load_images("~/images")
+    assert (data.name, data.hub_id) == ("images", None)
+
+
+def test_splits_of_the_hub_have_their_usual_names(monkeypatch):
+    found = DatasetDict(train=table(6).select(range(4)), dev=table(6).select([4, 5]), unsupervised=table(3))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: found)
+    data = load_images("somebody/something")
+    assert (data.test_source, data.hub_id) == ("split `validation`", "somebody/something")
+    assert data.taken == "train: 4 images; validation: 2 images; not used: the split 'unlabeled' (3 rows)"
+
+
+def test_a_column_that_names_the_split_is_not_passed_over(tmp_path):
+    table(4, split=["train", "train", "test", "test"]).to_parquet(tmp_path / "data.parquet")
+    assert "'split'" in said(tmp_path) and "test, train" in said(tmp_path)
+    table(4, split=["a", "b", "a", "b"]).to_parquet(tmp_path / "data.parquet")
+    load_images(str(tmp_path))
+
+
+def test_files_that_are_left_out_are_listed(put, tmp_path):
+    for name in ("cat/0.png", "dog/1.png", "dog/2.png"):
+        root = put(name)
+    (root / "cat" / "x.heic").write_bytes(b"x")
+    (root / ".DS_Store").write_bytes(b"x")
+    data = load_images(str(root))
+    write_skipped(tmp_path / "skipped.txt", data.left_out)
+    assert (tmp_path / "skipped.txt").read_text() == "cat/x.heic (.heic is not read)\n"
+    write_skipped(tmp_path / "skipped.txt", [])
+    assert not (tmp_path / "skipped.txt").exists()

@@ -87,3 +87,46 @@ def test_a_single_document_cannot_be_split(tmp_path):
     datasets.Dataset.from_dict({"text": ["only one"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(InputError, match="has 1 document"):
         load_corpus(str(tmp_path))
+
+
+def test_rows_without_text_are_left_out_and_counted(tmp_path):
+    (tmp_path / "a.csv").write_text("text\n" + "word\n" * 6 + '""\n" "\nNone\n')
+    corpus = load_corpus(str(tmp_path / "a.csv"))
+    texts = [row["text"] for part in (corpus.train, corpus.test) for row in part]
+    assert sorted(texts) == ["None", *["word"] * 6]
+    assert [str(item) for item in corpus.left_out] == ["train row 6 (no text)", "train row 7 (no text)"]
+    assert "7 documents of column `text`" in corpus.taken and "left out: 2" in corpus.taken
+    stream = load_corpus(str(tmp_path / "a.csv"), streaming=True)
+    assert all(row["text"].strip() for row in stream.test) and len(list(stream.test)) == 7
+
+
+def test_a_column_that_is_mostly_empty_is_not_the_text(tmp_path):
+    (tmp_path / "a.csv").write_text("text,note\n" + ",a\n" * 9 + "word,b\n")
+    with pytest.raises(InputError, match="9 of 10 rows.*--text_column"):
+        load_corpus(str(tmp_path / "a.csv"))
+
+
+def test_documents_that_are_in_train_and_held_out_are_counted(put):
+    put(".txt", "train")
+    corpus = load_corpus(str(put(".txt", "test", [TEXTS[0], "another", TEXTS[1]])))
+    assert "2 of the 3 held-out documents are in train too" in corpus.taken
+    assert "2 of the 3" in corpus.test_source
+
+
+def test_what_is_taken_of_a_folder_is_said(put, tmp_path):
+    put(".jsonl", "train", TEXTS[:5])
+    put(".jsonl", "unsupervised", TEXTS[5:9])
+    (tmp_path / "notes.docx").write_text("x")
+    corpus = load_corpus(str(put(".jsonl", "test", ["held out"])))
+    assert corpus.taken == (
+        "train: 1 file (train.jsonl), 5 documents of column `text`; test: 1 file (test.jsonl), held out, 1 document of "
+        "column `text`; not used: the split 'unlabeled' (4 rows); left out: 1 (notes.docx (.docx is not read))"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_the_encoding_of_a_stream_is_looked_at_before_the_training(tmp_path, name):
+    content = {"a.txt": "caf\xe9", "a.jsonl": '{"text": "\xe9"}\n', "a.csv": "text\n\xe9\n"}[name]
+    (tmp_path / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match="byte 0xe9"):
+        load_corpus(str(tmp_path), streaming=True)
