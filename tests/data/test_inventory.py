@@ -135,7 +135,7 @@ def test_classes_are_the_first_folders_below_what_wraps_them(tree, names, classe
         ("train/a/0.png test/a/1.png logo.png", ["logo.png", "splits"]),
         ("train/cat/0.png train/dog/1.png train/test/2.png test/cat/3.png", ["'test'", "cat, dog"]),
         ("images/0.png annotations/0.png", ["annotations", "images"]),
-        ("test/cat/0.png test/dog/0.png", ["test", "none to train on"]),
+        ("test/cat/0.png test/dog/0.png", ["test", "no split to train on"]),
         ("cat/0.png x.parquet", ["0.png", "x.parquet", "--files"]),
     ],
 )
@@ -291,7 +291,7 @@ def test_texts_are_read_wherever_they_lie(tree, names):
         ("in_domain_train.tsv in_domain_dev.tsv out_of_domain_dev.tsv", ["several"]),
         ("train.csv test.csv eval.csv", ["test", "eval"]),
         ("train/a.csv train/test.csv", ["train/test.csv"]),
-        ("validation.parquet", ["'validation'", "none to train on"]),
+        ("validation.parquet", ["validation", "no split to train on"]),
         ("train.csv test.xlsx", ["test.xlsx"]),
         ("train.parquet train.csv", ["train.parquet", "train.csv"]),
     ],
