@@ -82,8 +82,8 @@ def _splits_of(path: str, names: dict[str, str], *, titles: bool) -> dict[str, s
             raise InputError(f"which is the split {split!r} of {path!r}: {' or '.join(several)}? Choose with --files")
     if TRAIN not in splits:
         raise InputError(
-            f"{path!r} has only {' and '.join(sorted(splits))} ({some(words)}), and no split to train on: to learn from "
-            f"one of them, give it by itself, as --dataset {os.path.join(path, next(iter(words)))}"
+            f"{path!r} has only {' and '.join(sorted(splits))} ({some(words)}), and no split to train on: to learn "
+            f"from one of them, give it by itself, as --dataset {os.path.join(path, next(iter(words)))}"
         )
     return {name: word.split for name, word in words.items()} | apart
 
