@@ -269,6 +269,8 @@ def main(settings: SimCLRSettings) -> None:
 
     # 7. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, trainer, data, backbone, exported, judged)
+    if (out / "augmentations.png").exists():
+        report.figures["augmentations.png"] = "Images of the data, and views of each as this run drew them."
     write_results(report, out, repo_id=repo_id)
     print(f"\n{report.table()}\n\nencoder and card: {out}\n{how_to_go_on(out)}")
     if repo_id:

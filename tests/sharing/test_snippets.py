@@ -1,7 +1,8 @@
-"""Every line of Python that the cards show does what is said beside it."""
+"""Every line of Python that the README and the cards show does what is said beside it."""
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from hf_replearn.sharing.card import card
 from hf_replearn.sharing.export import export_sentence_transformers, export_timm, save_native
 from hf_replearn.sharing.finetuned import write_finetuned_card
 from hf_replearn.sharing.report import Data, Encoder, Training
+
+README = Path(__file__).parents[2] / "README.md"
+CARDS = sorted((README.parent / "model_cards").glob("*.md"))
 
 
 def snippets(text: str) -> list[str]:
@@ -62,6 +66,33 @@ def made(tmp_path_factory):
 def here(made, monkeypatch):
     monkeypatch.chdir(made)
     return made
+
+
+def test_the_readme(here):
+    """Vision: both libraries give the same features, bit for bit, and the head loads. Text: as many as are wide."""
+    vision, text = snippets(README.read_text())
+    names: dict = {}
+    with torch.no_grad():
+        exec(vision, names)
+    assert torch.equal(names["features"], names["same"]) and names["features"].std() > 0
+    exec(text, names)
+    assert names["features"].shape == (1, 16) and names["told"][0]["token_str"]
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_the_committed_cards_are_of_this_form(path):
+    """Scores in words, and types, languages and front matter as the Hub reads them."""
+    from huggingface_hub import ModelCard
+
+    text = path.read_text()
+    data = ModelCard(text).data
+    kinds = {result.metric_type for result in data.eval_results}
+    assert "accuracy" in kinds and not any("@" in kind or "_sst2" in kind for kind in kinds)
+    assert "k\\_shot" not in text
+    assert data.library_name == "timm" or data.language == ["en"]
+    assert "\\`" not in text and "## License" in text and not re.search(r"(?<!\w)/(home|root|work|tmp)/", text)
+    for snippet in snippets(text):
+        compile(snippet, str(path), "exec")
 
 
 def test_weights_are_read_by_whom_the_other_files_are(made):
