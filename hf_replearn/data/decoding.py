@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from hf_replearn.data.inventory import FORMATS
+from hf_replearn.errors import InputError
 
 BILINEAR = Image.Resampling.BILINEAR
 LARGEST_FILE = 2**30  # bytes; Pillow's own limit, of pixels, comes after a file is read
@@ -30,10 +31,14 @@ PILLOW_ERRORS = (
 )  # fmt: skip
 
 
-class UndecodableImage(ValueError):
-    """Why an image cannot become RGB, and its file where the data records one."""
+class UndecodableImage(InputError):
+    """Why an image cannot become RGB, and its file where the data records one.
+
+    Such images are found before training; later it is one whose file was changed or removed since.
+    """
 
     def __init__(self, reason: str, path: str | None = None):
+        reason = reason.strip().rpartition("UndecodableImage: ")[2]  # a loader's process hands on a whole traceback
         super().__init__(reason, path)
         self.reason, self.path = reason, path
 

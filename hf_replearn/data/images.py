@@ -214,6 +214,8 @@ def _read_columns(
     parts = {}
     for split, rows in chosen.items():
         rows = rows.select_columns(image).rename_columns({image: "image"})
+        if rows.features["image"] == Value("binary_view"):  # which datasets cannot take for images
+            rows = rows.cast_column("image", Value("large_binary"))
         rows = rows.cast_column("image", datasets.Image(decode=False))
         parts[split] = rows if labels is None else labels.add_to(split, rows)
     return parts, labels, notes
@@ -305,7 +307,7 @@ def _leave_out(
     if len(skipped) > max_undecodable * total:
         raise InputError(
             f"{len(skipped)} of {total} images ({len(skipped) / total:.1%}) in {dataset!r} do not decode, more than "
-            f"max_undecodable = {max_undecodable:g}: {', '.join(map(str, skipped[:3]))}{', …' * (len(skipped) > 3)}"
+            f"--max_undecodable {max_undecodable:g}: {', '.join(map(str, skipped[:3]))}{', …' * (len(skipped) > 3)}"
         )
     return kept, measured, skipped
 

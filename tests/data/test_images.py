@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from functools import partial
 
 import datasets
 import numpy as np
@@ -476,6 +477,15 @@ def test_dark_16_bit_colours(tmp_path):
 
 
 # ---- files that are no pictures, and odd shapes
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_goes_while_a_run_is_at_work_is_one_line(tmp_path, workers):
+    rows = Dataset.from_dict({"image": [{"bytes": None, "path": str(tmp_path / "gone.png")}]})
+    loader = torch.utils.data.DataLoader(rows, num_workers=workers, collate_fn=partial(stack_images, canvas=None))
+    with pytest.raises(InputError) as error:
+        next(iter(loader))
+    assert str(error.value) == f"{tmp_path / 'gone.png'}: No such file or directory"
 
 
 def test_a_pipe_and_a_device_are_not_read(tmp_path):
