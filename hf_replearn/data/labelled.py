@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -99,13 +100,16 @@ def load_labelled(
             f"the label is not clear; the columns are {shown_columns(features)}: choose with --label_column"
         )
     texts = _text_columns(splits, text_columns, label)
-    tested = next((split for split in evaluate_on if split in splits and has_labels(splits[split], label)), "train")
+    there = [split for split in evaluate_on if split in splits]
+    without = list(itertools.takewhile(lambda split: not has_labels(splits[split], label), there))
+    tested = next(iter(there[len(without) :]), "train")
     labels = read_labels({split: splits[split] for split in ("train", tested)}, label, label_type=label_type)
     if labels.several and not several:
         raise InputError(f"the label {label!r} of {dataset!r} has several classes an example: one is needed")
     train, left_out = _standard_columns("train", splits, texts, labels)
     _check_labels(dataset, train["label"][:], label, labels)
     notes, facts = labels.notes + left_out, []
+    notes += [f"no row of {split!r} has a label: it is not used" for split in without]
     if tested == "train":
         train, test = _without_fifth(train, alike=labels.several or labels.names is None)
         test_source = f"a held-out {HOLD_OUT_SHARE:.0%} of train"

@@ -74,7 +74,8 @@ def test_the_split_to_evaluate_on(saved):
     columns = {"sentence": TEXTS, "label": [0, 1] * 10}
     secret = columns | {"label": [-1] * 20}
     folder = saved({"train": columns, "validation": columns, "test": secret})
-    assert "the split 'validation'" in load_labelled(folder).test_source
+    data = load_labelled(folder)
+    assert "the split 'validation'" in data.test_source and "no row of 'test' has a label: it is not used" in data.notes
     folder = saved({"train": columns, "validation": columns, "test": columns})
     assert "the split 'test'" in load_labelled(folder).test_source
     assert "the split 'validation'" in load_labelled(folder, evaluate_on=("validation", "test")).test_source
