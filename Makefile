@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-all check bench wheel clean
+.PHONY: demo test test-all test-lowest check bench wheel clean
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -21,11 +21,23 @@ demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is
 		--num_cpu_threads_per_process $$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
-test: .venv/installed  ## the quick tests
+test: .venv/installed  ## the quick tests: those of the CPU see no GPU, those of a GPU run by themselves
 	$(BIN)/python -m pytest -q
+	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-all: .venv/installed  ## the slow ones too
-	$(BIN)/python -m pytest -q -m ""
+	$(BIN)/python -m pytest -q -m "not gpu"
+	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
+
+test-lowest: .venv-lowest/installed  ## the quick tests with the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -q
+
+.venv-lowest/installed: pyproject.toml
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --no-build-package psutil \
+		--resolution lowest-direct --editable ".[dev]"
+	touch $@
 
 check: .venv/installed  ## lint and format
 	$(BIN)/ruff check .
@@ -38,4 +50,4 @@ wheel: .venv/installed
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf .venv build dist *.egg-info out
+	rm -rf .venv .venv-lowest build dist *.egg-info out

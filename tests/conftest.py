@@ -1,4 +1,4 @@
-"""No test looks anything up on the Hub, and none writes to the user's caches."""
+"""No test looks anything up on the Hub, and none writes to the user's caches; a GPU is seen by `-m gpu` alone."""
 
 import os
 import tempfile
@@ -13,6 +13,12 @@ import shutil
 import warnings
 
 import pytest
+
+
+def pytest_configure(config):
+    """Tests are of the CPU, and some fork, which a process that has used a GPU must not. Those of a GPU run alone."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(autouse=True, scope="session")

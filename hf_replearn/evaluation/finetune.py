@@ -10,7 +10,7 @@ from torch import nn
 from transformers import ProgressCallback, Trainer
 
 from hf_replearn.encoders.load import load_network, load_processor
-from hf_replearn.errors import TrainingError
+from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.metrics import score
 
 __all__ = ["finetune", "load_network", "load_processor", "score"]
@@ -20,7 +20,9 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
     """Trains `network` on all rows of train, in place; returns its predictions on test and the labels, (M,) each.
 
     collate: rows -> batch with `labels`. args: transformers.TrainingArguments. Batches hold texts of about one length.
-    Raises TrainingError where the loss or a prediction is not finite: of these no class can be told.
+    Where the network has batch normalisation, a last batch of one example is left out, another one in each epoch.
+    Raises TrainingError where the loss or a prediction is not finite: of these no class can be told; InputError where
+    batch normalisation would see one example at a time.
     """
     if "text" in train.column_names:  # padding would be half of the work
         args.train_sampling_strategy = "group_by_length"
@@ -29,7 +31,9 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
     trainer = _Finetuner(model=network, args=args, train_dataset=train, data_collator=collate)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Bar())
+    args.dataloader_drop_last = _leaves_one(network, len(train), args)
     trainer.train()
+    args.dataloader_drop_last = False  # it would leave out test examples too
     args.train_sampling_strategy = "random"  # it would order test too, which is in the order of length
     found = trainer.predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
@@ -39,6 +43,22 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
             "the fine-tuned network, which has diverged: lower --learning_rate"
         )
     return logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids
+
+
+def _leaves_one(network: nn.Module, examples: int, args) -> bool:
+    """Whether the last batch of an epoch is one example, of which batch normalisation makes zeros, or an error."""
+    if not any(
+        isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm))
+        for module in network.modules()
+    ):
+        return False
+    batch = args.train_batch_size * args.world_size
+    if args.train_batch_size == 1 or examples == 1:
+        raise InputError(
+            f"the network has batch normalisation, which needs several examples at a time: {examples} labelled, "
+            f"--per_device_train_batch_size {args.per_device_train_batch_size}: raise them"
+        )
+    return examples > batch and 1 <= examples % batch <= args.world_size
 
 
 class _Finetuner(Trainer):

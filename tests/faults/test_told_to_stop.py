@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT: the step is finished, saved, and the exit code says that the same command goes on."""
 
 import importlib
+import json
 import os
 import signal
 
@@ -76,8 +77,13 @@ def test_one_of_two_processes_is_told_and_both_stop(whole, data, tmp_path):
     assert trials.digest(tmp_path / "out") == trials.digest(whole("masked_lm", processes=2))
 
 
-@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")])
-@pytest.mark.parametrize("place", ["hf_replearn.data.images.load_images", "hf_replearn.evaluation.suite.suite"])
+@pytest.mark.parametrize(
+    ("number", "code", "name", "place"),
+    [
+        (signal.SIGTERM, 75, "SIGTERM", "hf_replearn.data.images.load_images"),
+        (signal.SIGINT, 130, "Ctrl-C", "hf_replearn.evaluation.suite.suite"),
+    ],
+)
 def test_outside_training_it_is_one_line(number, code, name, place, data, tmp_path):
     """While data are read, and while the encoder is judged."""
 
@@ -90,3 +96,60 @@ def test_outside_training_it_is_one_line(number, code, name, place, data, tmp_pa
     assert stopped.wait() == [code], stopped.printed()[-3000:]
     assert stopped.printed().endswith(ENDED.format(name))
     assert "Traceback" not in stopped.printed()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Texts with labels, and a task of prompting on them."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for split, count in (("train", 24), ("test", 12)):
+        rows = [f"the {('sea', 'wind')[n % 2]} {n} over far night,{('calm', 'storm')[n % 2]}" for n in range(count)]
+        (folder / f"{split}.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    (folder / "task.yaml").write_text(
+        f"task: weather\ndataset_path: csv\ndataset_kwargs: {{data_files: {{train: {folder}/train.csv, "
+        f"test: {folder}/test.csv}}}}\ntraining_split: train\ntest_split: test\noutput_type: multiple_choice\n"
+        'doc_to_text: "{{text}}"\ndoc_to_choice: [calm, storm]\ndoc_to_target: label\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model", "number", "place", "file"),
+    [
+        ("finetune", "masked_lm", signal.SIGTERM, "hf_replearn.evaluation.finetune.finetune", "scores.json"),
+        ("evaluation", "masked_lm", signal.SIGINT, "hf_replearn.representation.pca", None),
+        ("prompt", "causal_lm", signal.SIGTERM, "hf_replearn.evaluation.prompting.few_shot.few_shot", "results.json"),
+    ],
+)
+def test_other_commands_keep_what_they_computed(recipe, model, number, place, file, whole, labelled, tmp_path):
+    given = ["--use_cpu", "--model", str(whole(model)), "--output_dir", str(tmp_path / "out")]
+    given += {
+        "finetune": ["--dataset", str(labelled), "--seeds", "2", "--min_steps", "2", "--baseline", "false",
+                     "--num_train_epochs", "0.1", "--bf16", "false"],
+        "evaluation": ["--dataset", str(labelled), "--shots", "1"],
+        "prompt": ["--tasks", str(labelled / "task.yaml"), "--shots", "0,1", "--seeds", "1", "--probe", "false"],
+    }[recipe]  # fmt: skip
+
+    def prepare():
+        module, _, function = place.rpartition(".")
+        trials.before(
+            importlib.import_module(module), function, lambda: os.kill(os.getpid(), number), calls=1 + bool(file)
+        )
+
+    stopped = start(recipe, given, tmp_path / "log", blow=prepare)
+    code, name = (75, "SIGTERM") if number == signal.SIGTERM else (130, "Ctrl-C")
+    assert stopped.wait() == [code], stopped.printed()[-3000:]
+    assert stopped.printed().endswith(ENDED.format(name))
+    assert "Traceback" not in stopped.printed()
+    if file:
+        kept = json.loads((tmp_path / "out" / file).read_text())
+        again = start(recipe, given, tmp_path / "again")
+        assert again.wait() == [0], again.printed()[-3000:]
+        whole_of_it = json.loads((tmp_path / "out" / file).read_text())
+        if recipe == "finetune":
+            assert len(kept["runs"]) == 1
+            assert whole_of_it["runs"][0] == kept["runs"][0]
+            assert len(whole_of_it["runs"]) == 2
+        else:
+            assert len(kept["tasks"]["weather"]["runs"]) == 1
+            assert whole_of_it["tasks"]["weather"]["runs"][0] == kept["tasks"]["weather"]["runs"][0]
