@@ -295,8 +295,9 @@ class _Asked:
         """Records of choices, or of targets."""
         free, extra = self._content_free(documents, shots)
         keys = [tuple(shots[document.number]) for document in documents] + [key for key, _ in free]
-        told = _by_shots(self.decoder, [requests[d.number] for d in documents] + extra, keys, self.progress)
-        self._check_finite(documents, told)
+        asked = [requests[document.number] for document in documents] + extra
+        told = _by_shots(self.decoder, asked, keys, self.progress)
+        self._check_finite(asked, told, [d.number for d in documents] + ["without content"] * len(extra))
         alone = self._without_question(documents)
         priors: dict = {}
         for (key, _), scores in zip(free, told[len(documents) :], strict=True):
@@ -344,13 +345,21 @@ class _Asked:
             for document in documents
         ]
 
-    def _check_finite(self, documents: Sequence[Document], told: Sequence[Sequence[Score]]) -> None:
-        for place, scores in enumerate(told):
-            for number, found in enumerate(scores):
+    def _check_finite(self, requests: Sequence[Request], told: Sequence[Sequence[Score]], names: Sequence) -> None:
+        """Raises NotFinite, which names the first request that is NaN by itself: in a row it makes its neighbours so.
+
+        names: of the requests.
+        """
+        odd = [n for n, scores in enumerate(told) if not all(math.isfinite(found.logprob) for found in scores)]
+        for number in odd:
+            [alone] = score(self.decoder.model, [requests[number]], packed=False)
+            for choice, found in enumerate(alone):
                 if not math.isfinite(found.logprob):
-                    of = documents[place].number if place < len(documents) else "without content"
-                    what = f"the log-likelihood of choice {number} is {found.logprob}"
-                    raise self._not_finite(f"document {of}", NotFinite(what))
+                    what = f"the log-likelihood of choice {choice} is {found.logprob}"
+                    raise self._not_finite(f"document {names[number]}", NotFinite(what))
+        if odd:
+            what = f"log-likelihoods of {len(odd)} documents in a row are NaN"
+            raise self._not_finite(f"document {names[odd[0]]}", NotFinite(what))
 
     def _not_finite(self, where: str, error: Exception) -> NotFinite:
         return NotFinite(
@@ -387,8 +396,9 @@ class _Asked:
             return {}
         different = {document.choices: continuations(self.task, document) for document in documents}
         prompts = [Prompt(self.task.replearn.answer_context, texts) for texts in different.values()]
-        found = self.decoder.score(encode(self.decoder.tokenizer, prompts)[0])
-        self._check_finite(documents, found)
+        asked = encode(self.decoder.tokenizer, prompts)[0]
+        found = self.decoder.score(asked)
+        self._check_finite(asked, found, ["without a question"] * len(asked))
         return dict(zip(different, found, strict=True))
 
 

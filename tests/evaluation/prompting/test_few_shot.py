@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from toy_tasks import CHOICES, FREE, LABELS, TARGET, make_model
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.prompting import (
@@ -20,11 +21,12 @@ from hf_replearn.evaluation.prompting import (
     load_task,
     read_documents,
 )  # fmt: skip
-from hf_replearn.evaluation.prompting.metrics import calibrate, metrics_of, normalize
+from hf_replearn.evaluation.prompting.metrics import calibrate, choose, metrics_of, normalize
 from hf_replearn.evaluation.prompting.probe import Probe
 from hf_replearn.evaluation.prompting.prompts import Prompt, encode
+from hf_replearn.evaluation.prompting.scoring import NotFinite
 from hf_replearn.evaluation.prompting.summary import draw_curves, rows_of, spread, summarise, table
-from hf_replearn.evaluation.prompting.tasks import Extension
+from hf_replearn.evaluation.prompting.tasks import Document, Extension
 from hf_replearn.evaluation.statistics import mean_half_width
 
 
@@ -323,6 +325,75 @@ def test_tables_curves_and_rows(gpt2, folder):
     [panel] = draw_curves(summary).axes
     assert [line.get_label() for line in panel.lines] == ["prompt", "linear probe", "chance"]
     assert set(rows_of(task, summary)[""]) == {"prompt_toy@0", "prompt_toy@0_ci95", "prompt_toy@2", "prompt_toy@2_ci95"}
+
+
+# ---- numbers that are none
+
+
+def test_free_answers_of_nan_are_no_answers(tokenizer, folder):
+    model = make_model("gpt2")
+    decoder = Decoder.of(model, tokenizer)
+    task, rows, examples, documents = load(folder, FREE)
+    model.transformer.h[1].mlp.c_proj.bias.data[3] = math.nan  # it breaks after it was tried
+    with pytest.raises(InputError, match=r"task toy, 1 examples, in documents 0 to 9: the logits of the next token"):
+        few_shot(decoder, task, rows, examples, documents, Condition(1, 0, 0))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_model_that_says_nan_is_refused_when_it_is_tried(tokenizer, value):
+    model = make_model("gpt2")
+    model.transformer.ln_f.bias.data[0] = value
+    with pytest.raises(InputError, match="logits are NaN or infinite .* --dtype float32"):
+        Decoder.of(model, tokenizer)
+
+
+def test_a_probe_of_nan_has_no_score(tokenizer, folder):
+    model = make_model("gpt2")
+    decoder = Decoder.of(model, tokenizer)
+    task, _, examples, documents = load(folder, LABELS)
+    model.transformer.ln_f.bias.data[0] = math.inf
+    with pytest.raises(NotFinite, match="the features of 'Review"):
+        Probe(decoder, task, examples, documents).records([{"document": 0, "shots": [0, 1], "target": 0}])
+
+
+def test_no_document_is_no_score(folder):
+    task, *_ = load(folder, LABELS)
+    with pytest.raises(InputError, match="no document could be asked"):
+        metrics_of(task, [])
+
+
+def test_equally_likely_choices_are_marked_and_the_first_is_taken(folder):
+    """As lm-evaluation-harness takes it: numpy's argmax."""
+    task, _, _, documents = load(folder, CHOICES)
+    found = choose(task, documents[0], [Score(-2.0, 1, False), Score(-2.0, 2, False), Score(-3.0, 1, False)])
+    assert found["prediction"] == 0 and found["tied"]
+    assert "tied" not in choose(
+        task, documents[0], [Score(-2.0, 1, False), Score(-3.0, 2, False), Score(-3.0, 1, False)]
+    )
+
+
+def test_choices_of_the_same_tokens_are_equally_likely(gpt2, folder):
+    words = Tokenizer(models.WordLevel({"[UNK]": 1, "film": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    decoder = Decoder.of(gpt2.model, PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]"))
+    task, rows, examples, documents = load(folder, LABELS)
+    records, _ = few_shot(decoder, task, rows, examples, documents, Condition(0, 0, 0))
+    for record in records:
+        assert record["same_tokens"] and record["tied"] and len(set(record["logprobs"])) == 1
+
+
+def test_each_accuracy_is_of_what_its_name_says(folder):
+    """The sum prefers the first choice, the mean over tokens the second, over characters the third."""
+    task, *_ = load(folder, CHOICES, normalization="token")
+    task = replace(task, metric_list=[{"metric": "acc"}, {"metric": "acc_norm"}])
+    document = Document(0, "", ("ab", "abc", "abcdefghij"), 0)
+    scores = [Score(-4.0, 1, False), Score(-5.0, 4, False), Score(-6.0, 1, False)]
+    taken = {n: choose(task, replace(document, target=n), scores)["scores"] for n in range(3)}
+    assert task.metrics == ["acc_token", "acc", "acc_norm"]
+    assert [taken[n]["acc"] for n in range(3)] == [1, 0, 0]
+    assert [taken[n]["acc_token"] for n in range(3)] == [0, 1, 0]
+    assert [taken[n]["acc_norm"] for n in range(3)] == [0, 0, 1]
+    assert choose(task, document, scores)["prediction"] == 1  # what the table shows first
 
 
 # ---- models

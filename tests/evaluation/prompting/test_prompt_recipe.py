@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from toy_tasks import LABELS, make_model
 
+from hf_replearn.evaluation.prompting import summary
 from hf_replearn.recipes import prompt
 from hf_replearn.settings import run
 from hf_replearn.sharing import report as facts
 
+few_shot = sys.modules["hf_replearn.evaluation.prompting.few_shot"]  # the module; the package has a function so called
 ROOT = Path(__file__).parents[3]
 
 
@@ -115,6 +118,111 @@ def test_wrong_input_is_one_line(command, folder, capsys, arguments, message):
     assert exit_code(*command, str(folder / "out"), *arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def results(folder) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_that_was_stopped_goes_on_with_what_is_missing(command, folder, capsys, monkeypatch):
+    assert exit_code(*command, str(folder / "whole")) == 0
+    asked, ask = [], few_shot.few_shot
+
+    def stops(*arguments, **more):
+        asked.append(arguments[-1])
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return ask(*arguments, **more)
+
+    monkeypatch.setattr(few_shot, "few_shot", stops)
+    assert exit_code(*command, str(folder / "out")) == 130
+    assert len(results(folder / "out")["tasks"]["toy"]["runs"]) == 3
+    assert exit_code(*command, str(folder / "out")) == 0
+    assert len(asked) == 6 and asked[3:] == [(2, 43, 0), (2, 43, 0), (2, 43, 1)]  # five in all, the fourth twice
+    assert results(folder / "out")["tasks"] == results(folder / "whole")["tasks"]
+    before = (folder / "out" / "results.json").read_bytes()
+    assert exit_code(*command, str(folder / "out")) == 0  # a finished run asks nothing again
+    assert len(asked) == 6 and len((folder / "out" / "results.json").read_bytes()) == len(before)
+
+
+def test_a_folder_belongs_to_one_run(command, folder, tokenizer, capsys):
+    assert exit_code(*command, str(folder / "out")) == 0
+    before = (folder / "out" / "results.json").read_bytes()
+
+    def refused(*more: str, out: str = "out") -> str:
+        assert exit_code(*command, str(folder / out), *more) == 2
+        assert (folder / "out" / "results.json").read_bytes() == before
+        return capsys.readouterr().err
+
+    assert "limit None instead of 3" in refused("--limit", "3")
+    assert "is not empty and holds no run" in refused(out="model")
+    assert "results.json" not in [path.name for path in (folder / "model").iterdir()]
+    (folder / "file").write_text("mine")
+    assert "--output_dir" in refused(out="file")
+    task = (folder / "toy.yaml").read_text()
+    (folder / "toy.yaml").write_text(task.replace("Review", "Opinion"))
+    assert "the task of toy is not what it was then" in refused()
+    (folder / "toy.yaml").write_text(task)
+    torch.manual_seed(1)
+    model = make_model("gpt2")
+    model.lm_head.weight.data += 0.1
+    model.save_pretrained(folder / "model")
+    assert "is of another model than" in refused()
+
+
+def test_what_is_for_show_fails_alone(command, folder, capsys, monkeypatch):
+    monkeypatch.setattr(summary, "draw_curves", lambda *_: 1 / 0)
+    assert exit_code(*command, str(folder / "out")) == 0
+    said = capsys.readouterr()
+    assert "warning: the curves could not be made: ZeroDivisionError" in said.err and "toy, acc" in said.out
+    assert results(folder / "out")["tasks"]["toy"]["summary"]
+
+
+def test_nan_in_one_document_is_no_score_and_names_it(command, folder, tokenizer, capsys):
+    """The word "cold" is NaN; no trial of the model meets it, and only some documents have it."""
+    model = make_model("gpt2")
+    others = tokenizer("Review: a fine film\nSentiment: positive negative")["input_ids"]
+    token = next(token for token in tokenizer(" cold")["input_ids"] if token not in others and token > 30)
+    model.transformer.wte.weight.data[token] = float("nan")
+    model.lm_head.weight = torch.nn.Parameter(make_model("gpt2").lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    model.save_pretrained(folder / "model")
+    lines = [json.dumps({"text": f"a {'cold' if n == 6 else 'fine'} film", "label": n % 2}) for n in range(10)]
+    (folder / "test.jsonl").write_text("\n".join(lines))
+    assert exit_code(*command, str(folder / "out"), "--shots", "0") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "task toy, 0 examples, document 6: the log-likelihood of choice 0 is nan" in said and "float32" in said
+    assert not (folder / "out" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (",", "--tasks ',' names no task"),
+        ("toy.yaml,again.yaml", "are both called 'toy'"),
+        ("up.yaml", "task must be a plain name"),
+    ],
+)
+def test_tasks_that_would_write_over_one_another_or_elsewhere_are_refused(command, folder, capsys, tasks, message):
+    text = (folder / "toy.yaml").read_text()
+    (folder / "again.yaml").write_text(text)
+    (folder / "up.yaml").write_text(text.replace("task: toy", "task: ../../up"))
+    before = sorted(folder.iterdir())
+    paths = ",".join(str(folder / name) if name else "" for name in tasks.split(","))
+    assert exit_code(*command, str(folder / "out"), "--tasks", paths) == 2
+    assert message in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_documents_that_are_among_the_examples_are_counted(command, folder, capsys):
+    train = (folder / "train.jsonl").read_text().splitlines()
+    test = (folder / "test.jsonl").read_text().splitlines()
+    (folder / "test.jsonl").write_text("\n".join([*test[:7], *train[:3]]))
+    unlike = {json.loads(line)["text"] for line in test[:7]} - {json.loads(line)["text"] for line in train}
+    assert exit_code(*command, str(folder / "out")) == 0
+    count = results(folder / "out")["tasks"]["toy"]["copies_among_examples"]
+    assert 3 <= count <= 10 - len(unlike)
+    assert f"{count} of toy's 10 documents stand word for word in 'train' too" in capsys.readouterr().err
 
 
 @pytest.mark.slow
