@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from toy_tasks import CHOICES, FREE, LABELS, TARGET, make_model
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -409,3 +410,25 @@ def test_a_masked_language_model_is_refused(tokenizer, tmp_path):
         Decoder.load(str(tmp_path), dtype="float32")
     with pytest.raises(InputError, match="could not be loaded"):
         Decoder.load(str(tmp_path / "nothing"), dtype="float32")
+
+
+@pytest.mark.parametrize(
+    ("lost", "message"),
+    [("h.1.", "lacks 12 of the"), ("lm_head", "lacks 1 of the"), (None, "layer"), ("", "could not be loaded")],
+    ids=["a layer", "the head", "a layer too many", "a file cut short"],
+)
+def test_a_checkpoint_that_lacks_weights_is_refused(tokenizer, tmp_path, lost, message):
+    model = make_model("gpt2")
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.config.tie_word_embeddings = lost != "lm_head"
+    if lost is None:
+        model.config.n_layer = 1
+    kept = {name: tensor for name, tensor in weights.items() if not lost or lost not in name}
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    if lost == "":
+        (tmp_path / "model.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(InputError, match=message) as error:
+        Decoder.load(str(tmp_path), dtype="float32")
+    assert "\n" not in str(error.value) and "--model" in str(error.value)
