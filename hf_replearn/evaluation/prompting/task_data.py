@@ -68,15 +68,16 @@ def _move(task: Task, key: str, files: Any) -> Any:
 
 
 def _read(task: Task, builder: str, arguments: dict) -> dict[str, Any]:
-    """All splits. Every failure of the reader is the data's, or the task file's."""
+    """All splits. Whatever the reader raises is the fault of the data, or of the task file."""
     try:
         return datasets.load_dataset(builder, **arguments)
-    except (OSError, TypeError, ValueError, RuntimeError, KeyError, datasets.exceptions.DatasetsError) as error:
-        cause = error.__cause__ or error.__context__
-        said = [" ".join(str(e).split()) for e in (error, cause) if e is not None]
-        raise InputError(
-            f"task {task.task}: the data cannot be read: {': '.join(dict.fromkeys(said))[:300]}"
-        ) from error
+    except Exception as error:
+        causes = [error, error.__cause__ or error.__context__]
+        said = ", ".join(
+            dict.fromkeys(" ".join(str(each or "").split()) or type(each).__name__ for each in causes if each)
+        )
+        files = f" ({str(arguments['data_files'])[:200]})" if "data_files" in arguments else ""
+        raise InputError(f"task {task.task}: the data cannot be read{files}: {said[:300]}") from error
 
 
 def _read_copies(task: Task, folder: Path) -> dict[str, Any]:

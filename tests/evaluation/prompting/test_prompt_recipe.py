@@ -179,11 +179,11 @@ def test_what_is_for_show_fails_alone(command, folder, capsys, monkeypatch):
 
 
 def test_nan_in_one_document_is_no_score_and_names_it(command, folder, tokenizer, capsys):
-    """The word "cold" is NaN; no trial of the model meets it, and only some documents have it."""
+    """The word "cold" is too large for a sum of float32; no trial of the model meets it, and one document has it."""
     model = make_model("gpt2")
     others = tokenizer("Review: a fine film\nSentiment: positive negative")["input_ids"]
     token = next(token for token in tokenizer(" cold")["input_ids"] if token not in others and token > 30)
-    model.transformer.wte.weight.data[token] = float("nan")
+    model.transformer.wte.weight.data[token] = 3e38 * torch.tensor([1.0, -1.0] * 16)
     model.lm_head.weight = torch.nn.Parameter(make_model("gpt2").lm_head.weight.detach().clone())
     model.config.tie_word_embeddings = False
     model.save_pretrained(folder / "model")
