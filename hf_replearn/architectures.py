@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -23,6 +22,7 @@ from transformers import (
 from hf_replearn.data.tokenization import vocabulary_size
 from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
+from hf_replearn.training.memory import total_memory
 
 if TYPE_CHECKING:
     from hf_replearn.training.settings import TextPretrainingSettings
@@ -185,7 +185,7 @@ def check_memory(
         weights = auto_class.from_config(config, trust_remote_code=False).num_parameters()
     text, rows, length = config.get_text_config(), settings.per_device_train_batch_size, settings.sequence_length
     needed = 12 * weights + 2 * rows * length * text.hidden_size * text.num_hidden_layers
-    there = memory_of(device)
+    there = total_memory(device)
     if needed > there:
         smaller = "take a smaller model" if settings.init else "lower --size, --vocab_size"
         raise InputError(
@@ -193,13 +193,6 @@ def check_memory(
             f"of {length:,} tokens, and the machine has {there / 1e9:,.1f} GB: {smaller}, "
             "--per_device_train_batch_size or --sequence_length"
         )
-
-
-def memory_of(device: torch.device) -> int:
-    """Bytes that a device has in all."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def attention_implementation(device: torch.device, *, bf16: bool) -> str:

@@ -182,9 +182,10 @@ def export(checkpoint: Path, facts: dict, out: Path) -> None:
     """Writes the native model of a checkpoint, and its tokenizer. facts: what the run depended on."""
     from hf_replearn.methods.causal_lm import CausalLMForPreTraining
     from hf_replearn.pretraining.texts import tokenizer_of
+    from hf_replearn.sharing.export import save_native
 
     tokenizer_of(checkpoint).save_pretrained(out)
-    CausalLMForPreTraining.from_pretrained(checkpoint).model.save_pretrained(out)
+    save_native(CausalLMForPreTraining.from_pretrained(checkpoint).model, out)
 
 
 def describe(settings: CausalLMSettings, trainer, corpus, model, held_out: dict[str, float]):

@@ -217,10 +217,10 @@ def export(checkpoint: Path, facts: dict, out: Path) -> None:
     """Writes the native model of a checkpoint, and its tokenizer. facts: what the run depended on."""
     from hf_replearn.methods.masked_lm import MaskedLMForPreTraining
     from hf_replearn.pretraining.texts import tokenizer_of
-    from hf_replearn.sharing.export import export_sentence_transformers
+    from hf_replearn.sharing.export import export_sentence_transformers, save_native
 
     tokenizer_of(checkpoint).save_pretrained(out)
-    MaskedLMForPreTraining.from_pretrained(checkpoint).model.save_pretrained(out)
+    save_native(MaskedLMForPreTraining.from_pretrained(checkpoint).model, out)
     export_sentence_transformers(out, max_length=facts["sequence_length"])
 
 
