@@ -150,6 +150,7 @@ def main(settings: EvaluateSettings) -> None:
     from hf_replearn.representation import labels_of
     from hf_replearn.sharing.card import extend_card, extendable
     from hf_replearn.sharing.page import write_page
+    from hf_replearn.sharing.show import try_to_show
     from hf_replearn.training.folder import check_folder, claim_folder
 
     transformers.logging.set_verbosity_error()
@@ -213,7 +214,8 @@ def main(settings: EvaluateSettings) -> None:
         last = {row: layers[-1] for row, layers in features.items()}
         draw(report, last, judged, test, points=scope.points, seed=settings.seed)
         report.save(out)
-    print(f"page: {write_page(out)}")
+    page, _ = try_to_show("the page", partial(write_page, out))
+    print(f"page: {page}" if page else f"report: {out / 'report.json'}")
     kept.forget()
     if card is not None:
         rows, protocols, missing = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))

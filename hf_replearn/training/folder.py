@@ -33,6 +33,7 @@ INCIDENTAL = {
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers",
     "allow_change", "on_nonfinite", "max_skipped", "samples", "strict",
 }  # fmt: skip
+OWNERS = ("README.md", ".gitattributes", ".git")  # of a repository that was made before the run
 NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".gitkeep", ".gitignore"}  # of systems, not of a run
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems without locks
 _locks: dict[str, Any] = {}  # open files, by folder: a lock ends with its process, however that ends
@@ -64,6 +65,8 @@ def check_folder(settings: RunSettings, *, free: Collection[str] = ()) -> None:
 
 
 def _is_nobodys(name: str) -> bool:
+    if name in OWNERS or name.split(".")[0] == "LICENSE":  # a card and a license may be written before the run
+        return True
     return name == LOCK or name.endswith(PARTIAL) or name.startswith("._") or name in NOBODYS
 
 

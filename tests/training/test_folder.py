@@ -192,3 +192,13 @@ def test_several_trackers(tmp_path, monkeypatch):
     check_trackers("wandb,trackio")
     args = PretrainingSettings(output_dir=str(tmp_path), report_to="none", use_cpu=True).training_arguments()
     assert args.report_to == []
+
+
+def test_a_card_and_a_license_may_be_there_before_the_run(tmp_path):
+    for name in ("README.md", "LICENSE", ".gitattributes"):
+        (tmp_path / name).write_text("mine")
+    settings = PretrainingSettings(output_dir=str(tmp_path))
+    check_folder(settings)
+    (tmp_path / "notes.md").write_text("mine")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        check_folder(settings)
