@@ -5,47 +5,61 @@ N examples, D features, C classes
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
+import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from datasets import Dataset
 from torch import Tensor, nn
 
 from hf_replearn.data.decoding import centre_crop, picture_of
 from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.pooling import Pooling
+from hf_replearn.errors import InputError
 
 __all__ = [
     "Features", "ImagePreprocessor", "Pooling", "ProcessorInputs", "extract", "extract_once", "fingerprint",
     "labels_of", "pca", "split_layers", "tfidf",
 ]  # fmt: skip
 
-FINGERPRINT = 1  # raised when the same weights, rows and preprocessing come to give other features
+SEAL = hashlib.sha256().digest_size  # bytes behind the array in a file of features
+FINGERPRINT = 2  # raised when the same weights, rows and preprocessing come to give other features
 
 
 @dataclass(frozen=True)
 class Features:
     """What every evaluator sees.
 
-    x:      (N, D) float32 on the CPU.
+    x:      (N, D) float32 on the CPU; of tensors, arrays or lists of numbers of any type.
     labels: (N,) int64 class numbers, or (N, C) int8 for multi-label data (1 present, 0 absent, -1 to be ignored),
             or (N,) float32 numbers to regress on, or None when the data has no labels.
+    Raises InputError for what is neither, and for other numbers of labels than features.
     """
 
     x: Tensor
     labels: Tensor | None = None
 
     def __post_init__(self):
-        if self.x.ndim != 2:
-            raise ValueError(f"features must be (N, D), got {tuple(self.x.shape)}")
-        if self.labels is not None and len(self.labels) != len(self.x):
-            raise ValueError(f"{len(self.x)} features but {len(self.labels)} labels")
+        x = _tensor(self.x, "features").to("cpu", torch.float32)
+        if x.ndim != 2:
+            raise InputError(f"features must be (N, D), got {tuple(x.shape)}")
+        object.__setattr__(self, "x", x)
+        if self.labels is None:
+            return
+        labels = _as_labels(self.labels)
+        if len(labels) != len(x):
+            raise InputError(f"{len(x)} features but {len(labels)} labels")
+        object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
         return len(self.x)
@@ -69,6 +83,32 @@ class ImagePreprocessor:
         return (torch.stack(crops).float() / 255 - mean) / std
 
 
+def _tensor(numbers: Any, what: str) -> Tensor:
+    """A tensor without gradient of whatever holds numbers."""
+    if isinstance(numbers, Tensor):
+        return numbers.detach()
+    array = np.asarray(numbers)
+    if array.dtype.kind not in "biuf":
+        example = np.ravel(array)[0] if array.size else array
+        raise InputError(
+            f"{what} must be numbers, got {str(example)[:40]!r} (of classes, give their numbers: datasets' "
+            "class_encode_column makes them of names)"
+        )
+    return torch.from_numpy(array.astype(np.int64) if array.dtype.kind == "u" else array)
+
+
+def _as_labels(labels: Any) -> Tensor:
+    """Labels as Features has them."""
+    labels = _tensor(labels, "labels").cpu()
+    if labels.ndim not in (1, 2):
+        raise InputError(f"labels must be (N,), or (N, C) for several an example, got {tuple(labels.shape)}")
+    if labels.ndim == 2:
+        if labels.numel() and not ((labels >= -1) & (labels <= 1) & (labels == labels.round())).all():
+            raise InputError("labels (N, C) say which of C classes an example has: 1, 0 or -1 (to be ignored)")
+        return labels.to(torch.int8)
+    return labels.float() if labels.is_floating_point() else labels.long()
+
+
 def split_layers(features: Features, widths: Sequence[int]) -> list[Features]:
     """The layers that lie beside one another in features (N, D0 + D1 + …), `widths` wide."""
     return [Features(x, features.labels) for x in features.x.split(list(widths), dim=1)]
@@ -86,11 +126,15 @@ def extract(
     """The representation of every row of `dataset`, in its order.
 
     encode:     (B, ...) -> (B, D); a module is put into evaluation mode, and left as it was found.
+    dataset:    a datasets.Dataset.
     preprocess: rows -> the encoder's input, in the loader's processes.
     progress:   text of a progress bar; None: no bar.
+    Raises InputError, before anything is computed, for what is no such dataset or has labels that are no numbers, and
+    for an encoder that does not give one vector an example.
     """
+    labels = labels_of(dataset)
     batches = _encoded(encode, dataset, preprocess, batch_size, num_workers, progress)
-    return Features(torch.cat(list(batches)), labels_of(dataset))
+    return Features(torch.cat(list(batches)), labels)
 
 
 @torch.no_grad()
@@ -100,11 +144,16 @@ def _encoded(encode, dataset, preprocess, batch_size: int, num_workers: int, pro
 
     module = encode if isinstance(encode, nn.Module) else nn.Identity()
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    was_training = module.training
+    was_training, left = module.training, len(dataset)
     module.eval()
     loader = torch.utils.data.DataLoader(dataset, batch_size, num_workers=num_workers, collate_fn=preprocess)
     for batch in tqdm(loader, desc=progress, disable=progress is None, leave=False):
-        yield encode(batch.to(device)).flatten(1).float().cpu()
+        features, rows = encode(batch.to(device)), min(batch_size, left)
+        if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != rows:
+            shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise InputError(f"the encoder gives {shape} for {rows} examples, not one vector an example, ({rows}, D)")
+        left -= rows
+        yield features.float().cpu()
     module.train(was_training)
 
 
@@ -121,29 +170,31 @@ def extract_once(
     """As `extract`, but what was computed before is read from the folder `cache`, and mapped into memory from there, so
     that features may be larger than it.
 
-    The file is found by `fingerprint`: other weights, rows or preprocessing are another file. Where torch.distributed
-    is at work, all processes call this, each computes its part of the rows, and all get the whole; `cache` must be a
-    folder that they share.
+    The file is found by `fingerprint`: other weights, rows or preprocessing are another file. It ends with its own
+    hash: one that was cut, emptied or changed is made again. Where the folder cannot be written to, or is full,
+    features are computed without it, which is said on stderr. Where torch.distributed is at work, all processes call
+    this, each computes its part of the rows, and all get the whole; `cache` must be a folder that they share.
     """
+    labels = labels_of(dataset)
     path = Path(cache, f"features-{fingerprint(encode, dataset, preprocess=preprocess)}.npy")
     rank, processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    known, number = path.exists(), os.getpid()
-    if processes > 1:  # what the first process sees holds for all
-        seen = torch.tensor([known, number], device=next(encode.parameters()).device)
-        dist.broadcast(seen, 0)
-        known, number = seen.tolist()
+    device = next((parameter.device for parameter in encode.parameters()), torch.device("cpu"))
+    known, number = _of_first([rank == 0 and _is_sealed(path), os.getpid()], processes, device)
     if not known:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{number}.part")
         share = -(-len(dataset) // processes)
         start, end = (min(place * share, len(dataset)) for place in (rank, rank + 1))
         mine = dataset if processes == 1 else dataset.select(range(start, end))
         batches = _encoded(encode, mine, preprocess, batch_size, num_workers, None if rank else progress)
+        reserved = False
         if rank == 0:
             batch = next(batches)
             batches = itertools.chain([batch], batches)
-            np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(len(dataset), batch.shape[1]))
-        _wait(processes)  # until there is a file to write into
+            reserved = _reserve(partial, (len(dataset), batch.shape[1]))
+        [reserved] = _of_first([reserved], processes, device)
+        if not reserved:
+            options = {"batch_size": batch_size, "num_workers": num_workers, "progress": None if rank else progress}
+            return extract(encode, dataset, preprocess=preprocess, **options)
         x = np.lib.format.open_memmap(partial, mode="r+")
         for batch in batches:
             x[start : start + len(batch)] = batch.numpy()
@@ -151,9 +202,71 @@ def extract_once(
         x.flush()
         _wait(processes)
         if rank == 0:
+            _seal(partial)
             partial.replace(path)  # a file under this name is whole
         _wait(processes)
-    return Features(torch.from_numpy(np.load(path, mmap_mode="c")), labels_of(dataset))
+    return Features(torch.from_numpy(np.load(path, mmap_mode="c")), labels)
+
+
+def _of_first(numbers: list[int], processes: int, device: torch.device) -> list[int]:
+    """What the first process sees holds for all."""
+    if processes == 1:
+        return numbers
+    seen = torch.tensor(numbers, device=device)
+    dist.broadcast(seen, 0)
+    return seen.tolist()
+
+
+def _reserve(path: Path, shape: tuple[int, int]) -> bool:
+    """A file of the size that features (N, D) and their seal need, on a disk that has the room; False if there is none.
+
+    Room that is only promised would end a process when it writes to the mapped file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            size = file.tell() + 4 * math.prod(shape) + SEAL
+            file.truncate(size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        return True
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+        reason = os.strerror(error.errno) if error.errno else error
+        print(f"features are computed but not kept: {path.parent}: {reason}", file=sys.stderr)
+        return False
+
+
+def _seal(path: Path) -> None:
+    """Puts the hash of the array, header and all, behind it, where numpy does not look."""
+    array = np.load(path, mmap_mode="r")
+    size = array.offset + array.nbytes
+    with path.open("r+b") as file:
+        digest = _hash(file, size)
+        file.seek(size)
+        file.write(digest)
+
+
+def _is_sealed(path: Path) -> bool:
+    """Whether the file is there and as it was written."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END) - SEAL
+            return size > 0 and _hash(file, size) == file.read()
+    except OSError:
+        return False
+
+
+def _hash(file, size: int) -> bytes:
+    """SHA-256 of the first `size` bytes, behind which the file stands then."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size and (chunk := file.read(min(size, 1 << 24))):
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.digest()
 
 
 def _wait(processes: int) -> None:
@@ -164,9 +277,13 @@ def _wait(processes: int) -> None:
 def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[dict]], Tensor]) -> str:
     """Of all that features depend on: the weights and structure of the encoder, the rows of the dataset with the bytes
     of their image files, and the preprocessing, by its settings and what it makes of the first rows."""
-    digest = hashlib.sha256(f"{FINGERPRINT} {encode!r} {preprocess!r}".encode())
+    settings = preprocess.contents() if isinstance(preprocess, ProcessorInputs) else repr(preprocess)
+    digest = hashlib.sha256(f"{FINGERPRINT} {encode!r} {settings}".encode())
     config = getattr(getattr(encode, "encoder", encode), "config", None)
-    digest.update(repr((config, getattr(encode, "how", None), getattr(encode, "all_layers", None))).encode())
+    told = config.to_dict() if hasattr(config, "to_dict") else config
+    if isinstance(told, dict):  # where the same network was found does not matter
+        told = {name: value for name, value in told.items() if name != "_name_or_path"}
+    digest.update(repr((told, [getattr(encode, name, None) for name in ("how", "all_layers", "unpadded")])).encode())
     for name, tensor in encode.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -182,12 +299,22 @@ def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[di
 
 
 def labels_of(dataset) -> Tensor | None:
-    """The `label` column as Features has it: class numbers, or an indicator matrix where it holds lists."""
+    """The `label` column as Features has it: class numbers, or an indicator matrix where it holds lists.
+
+    Raises InputError for what is no datasets.Dataset, has no rows, or labels that are no numbers.
+    """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"rows must be a datasets.Dataset, got {type(dataset).__name__}: datasets.Dataset.from_dict or "
+            "from_generator makes one of other data"
+        )
+    if not len(dataset):
+        raise InputError("the dataset is empty: there is nothing to represent")
     if "label" not in dataset.column_names:
         return None
     labels, feature = dataset["label"][:], dataset.features["label"]
     if not hasattr(feature, "feature"):
-        return torch.tensor(labels)
+        return _as_labels(labels)
     indicators = torch.zeros(len(dataset), feature.feature.num_classes, dtype=torch.int8)
     for row, present in enumerate(labels):
         indicators[row, present] = 1

@@ -1,5 +1,8 @@
 """extract keeps order, labels and mode; baselines equal their libraries; preprocessing is timm's."""
 
+import resource
+from functools import partial
+
 import numpy as np
 import pytest
 import timm
@@ -12,6 +15,7 @@ from torch import nn
 
 from hf_replearn.data.decoding import decode_rgb
 from hf_replearn.encoders.pooling import pool
+from hf_replearn.errors import InputError
 from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca
 
 
@@ -71,11 +75,65 @@ def test_pca_spans_what_scikit_learn_finds(examples, features):
     assert pca(same, same, components=2)[0].x.abs().max() < 1e-4
 
 
-def test_features_refuse_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"\(N, D\)"):
-        Features(torch.zeros(3))
-    with pytest.raises(ValueError, match="3 features but 2 labels"):
-        Features(torch.zeros(3, 1), torch.zeros(2))
+def test_features_are_made_of_numbers_of_any_type():
+    x = np.arange(6.0).reshape(3, 2)
+    for given in (x, x.astype(np.float16), torch.from_numpy(x).half(), x.astype(np.uint8), x.tolist(), torch.tensor(x)):
+        features = Features(given, [2, 0, 1])
+        assert features.x.dtype == torch.float32 and features.x.tolist() == x.tolist()
+        assert features.labels.dtype == torch.int64 and features.labels.tolist() == [2, 0, 1]
+    assert not Features(torch.ones(2, 2, requires_grad=True)).x.requires_grad
+    kinds = {"int64": [[1, 0, 1], np.array([1, 0, 1], np.uint16), [True, False, True], torch.tensor([1, 0, 1]).int()]}
+    kinds |= {"float32": [[0.5, 0.0, 1.0], np.array([0.5, 0, 1])], "int8": [[[1, 0], [0, -1], [1, 1]], np.ones((3, 2))]}
+    for kind, examples in kinds.items():
+        for labels in examples:
+            assert Features(x, labels).labels.dtype == getattr(torch, kind)
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "message"),
+    [
+        (torch.zeros(3), None, r"features must be \(N, D\), got \(3,\)"),
+        (torch.zeros(3, 1), torch.zeros(2), "3 features but 2 labels"),
+        ([["a"], ["b"]], None, "features must be numbers, got 'a'"),
+        (torch.zeros(2, 1), ["cat", "dog"], "labels must be numbers, got 'cat' .*class_encode_column"),
+        (torch.zeros(2, 1), [None, 1], "labels must be numbers, got 'None'"),
+        (torch.zeros(2, 1), torch.zeros(2, 1, 1), r"labels must be \(N,\)"),
+        (torch.zeros(2, 1), [[0, 7], [1, 2]], "1, 0 or -1"),
+    ],
+)
+def test_features_refuse_what_does_not_fit(x, labels, message):
+    with pytest.raises(InputError, match=message) as error:
+        Features(x, labels)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.utils.data.TensorDataset(torch.zeros(4, 3)), "must be a datasets.Dataset, got TensorDataset"),
+        ([{"x": 1}], "must be a datasets.Dataset, got list"),
+        (Dataset.from_dict({"x": []}), "the dataset is empty"),
+        (Dataset.from_dict({"x": [1, 2], "label": ["cat", "dog"]}), "labels must be numbers, got 'cat'"),
+    ],
+)
+def test_what_cannot_be_represented_is_said_before_anything_is_computed(rows, message, tmp_path):
+    for compute in (extract, partial(extract_once, cache=tmp_path)):
+        with pytest.raises(InputError, match=message):
+            compute(nn.Identity(), rows, preprocess=None)
+
+
+@pytest.mark.parametrize(
+    ("encode", "shape"),
+    [
+        (nn.Identity(), r"\[3, 3, 4, 4\]"),
+        (lambda x: x.mean(), r"\[\]"),
+        (lambda x: [x], "list"),
+        (lambda x: x[:1, 0, 0], r"\[1, 4\]"),
+    ],
+)
+def test_an_encoder_gives_one_vector_an_example(photos, encode, shape):
+    with pytest.raises(InputError, match=f"gives {shape}.* for 3 examples, not one vector an example"):
+        extract(encode, photos, preprocess=ImagePreprocessor(4, (0.5,) * 3, (0.5,) * 3), batch_size=3)
 
 
 def test_features_are_computed_once_and_anew_for_whatever_changes_them(photos, tmp_path):
@@ -132,3 +190,74 @@ def test_pooling_by_hand():
     assert pool(states, mask, how="last").tolist() == [[2, 3], [10, 11]]
     assert pool(states, how="last").tolist() == [[4, 5], [10, 11]]
     assert pool(torch.ones(2, 5, 3, 3), how="cls").shape == (2, 5)  # a feature map has no first position
+
+
+class Counting(nn.Linear):
+    """An encoder that knows how many images it was shown."""
+
+    shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return super().forward(x.flatten(1))
+
+
+@pytest.fixture
+def once(photos, tmp_path):
+    """Extracts into a cache, and says how many images were encoded."""
+    encoder = Counting(3 * 8 * 8, 4)
+
+    def run(cache=tmp_path / "cache"):
+        encoder.shown, preprocess = 0, ImagePreprocessor(8, (0.5,) * 3, (0.5,) * 3)
+        return extract_once(encoder, photos, preprocess=preprocess, cache=cache), encoder.shown
+
+    return run
+
+
+def damage(path, how: str) -> None:
+    whole, array = path.read_bytes(), np.load(path)
+    contents = {
+        "emptied": b"",
+        "cut": whole[: len(whole) // 2],
+        "last byte": whole[:-1] + bytes([whole[-1] ^ 1]),
+        "noise": whole[:200] + b"\x00" * 8 + whole[208:],
+        "garbled header": b"nonsense" + whole[8:],
+    }
+    if how in contents:
+        path.write_bytes(contents[how])
+    elif how == "a link to nothing":
+        path.unlink()
+        path.symlink_to("nowhere")
+    else:
+        array = {"NaN": np.full_like(array, np.nan), "other shape": array[:, :2], "numbers": array + 1}[how]
+        np.save(path, array)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["emptied", "cut", "last byte", "noise", "garbled header", "a link to nothing", "NaN", "other shape", "numbers"],
+)
+def test_kept_features_that_were_damaged_are_made_again(once, tmp_path, how):
+    expected = once()[0].x.clone()  # not the mapped file that is about to be cut
+    [path] = (tmp_path / "cache").iterdir()
+    damage(path, how)
+    again, shown = once()
+    assert shown == 7 and torch.equal(again.x, expected)
+    assert once()[1] == 0 and [file.name for file in (tmp_path / "cache").iterdir()] == [path.name]
+
+
+def test_features_are_computed_where_they_cannot_be_kept(once, tmp_path, capsys):
+    """A cache in a place that is a file; a disk without room, for which a limit on file sizes stands here."""
+    expected, _ = once()
+    (tmp_path / "file").touch()
+    assert torch.equal(once(tmp_path / "file" / "cache")[0].x, expected.x)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        assert torch.equal(once(tmp_path / "full")[0].x, expected.x)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("features are computed but not kept: ") for line in lines] == [True, True]
+    assert not list((tmp_path / "full").iterdir())
+    assert once(tmp_path / "full")[1] == 7 and once(tmp_path / "full")[1] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,17 @@ class ProcessorInputs:
         if not isinstance(examples[0]["label"], list):  # several labels each are no target of these networks
             batch["labels"] = torch.tensor([row["label"] for row in examples])
         return batch
+
+    def contents(self) -> str:
+        """All that the batches depend on besides the rows: two tokenizers of one name, or size, may differ."""
+        if hasattr(self.processor, "backend_tokenizer"):
+            known = json.loads(self.processor.backend_tokenizer.to_str())
+            known |= {"truncation": None, "padding": None}  # of the last call
+        elif hasattr(self.processor, "get_vocab"):
+            known = sorted(self.processor.get_vocab().items())
+        else:
+            known = self.processor.to_dict()
+        return f"{known} {self.processor!r} {self.max_length} {self.token_types}"
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
         """The texts, or the first and the second ones.

@@ -30,6 +30,7 @@ from hf_replearn.errors import InputError
 
 # Whose positions are counted from the padding token's number on.
 SHIFTED_POSITIONS = ("roberta", "camembert", "mpnet", "longformer")
+CHANNELS = 3  # of the images that are read: RGB
 USUAL_LENGTH = 128  # tokens, of BERT on GLUE
 TOWERS = {True: ("vision_config", "image_config"), False: ("text_config",)}  # of images, of texts
 
@@ -44,6 +45,8 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
     what = "an encoder of images" if images else "a transformers encoder of texts with its tokenizer"
     with refusing(f"--model {checkpoint} is not {what}"):
         config = _configuration(checkpoint, **changes)
+        if images:
+            _check_channels(_tower(config, images=True) or config, checkpoint)
         processor = (AutoImageProcessor if images else AutoTokenizer).from_pretrained(
             checkpoint, trust_remote_code=False
         )
@@ -54,6 +57,20 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
     if not images:
         _fit_tokenizer(processor, config, checkpoint)
     return config, processor
+
+
+def _check_channels(config: PreTrainedConfig, checkpoint: str) -> None:
+    """Raises InputError where the network takes other images than RGB."""
+    if config.model_type == "timm_wrapper":
+        size = (getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [CHANNELS]
+        channels = (config.model_args or {}).get("in_chans") or size[0]
+    else:
+        channels = getattr(config, "num_channels", CHANNELS)
+    if channels != CHANNELS:
+        raise InputError(
+            f"--model {checkpoint} takes images of {channels} channel(s), and images are read as RGB, {CHANNELS} "
+            "channels (grey ones too)"
+        )
 
 
 def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
