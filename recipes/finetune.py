@@ -108,7 +108,7 @@ class FinetuneSettings(SharedRunSettings):
         5e-5,
         "peak of AdamW's (BERT: 2e-5 to 5e-5; small networks need up to 3e-4)",
         section="training",
-        above=0,
+        at_least=0,
         at_most=1000,
     )
     weight_decay: float = setting(0.01, "of weight matrices", section="training", at_least=0)

@@ -6,6 +6,9 @@ of texts of CLIP and its like, all patches for a masked autoencoder.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -152,14 +155,29 @@ def load_network(auto: type, checkpoint: str, config, *, pretrained: bool = True
                 part = _part(_random(AutoModel, together), config)
             drop_poolers(part, learned=together is config)
             return part
-        network = _random(auto, config)
-        if pretrained and config.model_type == "timm_wrapper":
-            network.timm_model = _pretrained(checkpoint, config, together, named=named).timm_model
-            network.timm_model.reset_classifier(config.num_labels)
-        elif pretrained:
-            whole = bool(config.is_encoder_decoder)
-            put_into(network, _pretrained(checkpoint, config, together, named=named, whole=whole), named=named)
+        if not pretrained:
+            return _random(auto, config)
+        body = _pretrained(checkpoint, config, together, named=named, whole=bool(config.is_encoder_decoder))
+        with _other_randomness(body):
+            network = _random(auto, config)
+            if config.model_type == "timm_wrapper":
+                network.timm_model = body.timm_model
+                network.timm_model.reset_classifier(config.num_labels)
+            else:
+                put_into(network, body, named=named)
         return network
+
+
+@contextmanager
+def _other_randomness(body: nn.Module) -> Iterator[None]:
+    """Random numbers by the seed and the weights. By the seed alone, the head of a network that was fine-tuned with
+    that seed before would start as the one that its body has learnt to fit, and know the task."""
+    digest = hashlib.sha256(str(torch.initial_seed()).encode())
+    for tensor in body.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(digest.digest()[:7], "big"))
+        yield
 
 
 def _together(checkpoint: str, config) -> PreTrainedConfig:
