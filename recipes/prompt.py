@@ -183,7 +183,7 @@ def read_data(task, settings: PromptSettings) -> Asked:
     last = plan(task, settings)[-1]
     asked.examples.draw(documents[0], last)  # raises where there are too few
     if last.shots and not same:
-        asked.copies = count_copies(task, documents, pool)
+        asked.copies = count_copies(task, rows, documents, pool)
     return asked
 
 

@@ -168,18 +168,21 @@ def read_documents(task: Task, rows: Any, *, limit: int | None = None) -> tuple[
     return documents, bad
 
 
-def count_copies(task: Task, documents: Sequence[Document], pool: Any) -> int:
-    """How many of the documents stand word for word among the examples of another split. None stands in its own
-    prompt; but a model may be shown others that differ in nothing, and was perhaps trained on all of them."""
-    asked = {(document.text, document.answer) for document in documents}
-    found = set()
-    for number, row in enumerate(pool):
-        try:
-            example = task.document(row, number)
-        except BadDocument:
-            continue
-        found |= {(example.text, example.answer)} & asked
-    return sum((document.text, document.answer) in found for document in documents)
+def count_copies(task: Task, rows: Any, documents: Sequence[Document], pool: Any) -> int:
+    """How many of the documents stand among the examples of another split too, the same in every column that is read.
+
+    rows: of the split of the documents. None stands in its own prompt; but the model may have been trained on all.
+    """
+    named = set().union(*task.columns(rows.column_names).values())
+    columns = sorted(named & set(rows.column_names) & set(pool.column_names))
+    if not columns:
+        return 0
+
+    def contents(data: Any) -> list[str]:
+        return list(map(repr, zip(*(data[column][:] for column in columns), strict=True)))
+
+    examples, asked = set(contents(pool)), contents(rows)
+    return sum(asked[document.number] in examples for document in documents)
 
 
 def conditions(task: Task, shots: Sequence[int], seeds: Sequence[int], orders: int) -> list[Condition]:

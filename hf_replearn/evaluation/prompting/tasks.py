@@ -159,11 +159,14 @@ class Task:
             if name not in ("folder", "reading", "tag", "task_alias", "metadata")
         }
 
+    def columns(self, there: list[str]) -> dict[str, set[str]]:
+        """Field -> the columns that it reads, of those that are there or not."""
+        sources = {name: getattr(self, name) for name in self.templates}
+        return {name: {source} if source in there else templates.columns_of(source) for name, source in sources.items()}
+
     def check_columns(self, columns: list[str]) -> None:
         """Raises InputError for a template that names a column that is not there."""
-        for name in self.templates:
-            source = getattr(self, name)
-            wanted = {source} if source in columns else templates.columns_of(source)
+        for name, wanted in self.columns(columns).items():
             for column in sorted(wanted - set(columns)):
                 raise InputError(
                     f"task {self.task}: {name} names a column {column!r} that is not there; "
