@@ -111,7 +111,7 @@ class EvaluateSettings:
         at_most=1,
     )
     learning_rate: float = setting(
-        5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", above=0, at_most=1000
+        5e-5, "of --finetune (small networks need up to 3e-4)", section="evaluation", at_least=0, at_most=1000
     )
     add_to_card: bool = setting(
         False, "add the scores to the report and card of the first --model, a folder", section="run"

@@ -236,6 +236,8 @@ def main(settings: FinetuneSettings) -> None:
     if (out / "model").exists():
         try_to_show("the card of the network", partial(write_finetuned_card, out, repo_id=repo_id))
     try_to_show("the page", partial(write_page, out))
+    if settings.push_to_hub and not (out / "model").exists():
+        raise TrainingError(f"the fine-tuning with seed {settings.seed} failed: there is no network to push")
     if settings.push_to_hub:
         print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from transformers import TrainerCallback
 
 from hf_replearn.evaluation.knn import knn
+from hf_replearn.evaluation.steps import alone
 from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.representation import Features
 from hf_replearn.training.trainer import COLLAPSED
@@ -97,7 +98,11 @@ class OnlineKNN(TrainerCallback):
         due = state.global_step % self.steps == 0 or state.global_step == state.max_steps
         if due and state.is_world_process_zero:
             logs_too = control.should_log  # which an event of its own would take for done
-            self.log({name: round(value, 4) for name, value in knn(*self.features(), k=20).items()})
+            found, missing = alone(lambda: knn(*self.features(), k=20), metrics=["knn@20"])
+            for metric, reason in missing.items():  # the training itself says whether it can go on
+                warnings.warn(f"step {state.global_step}: no {metric}: {reason}", stacklevel=2)
+            if found:
+                self.log({name: round(value, 4) for name, value in found.items()})
             control.should_log = logs_too
 
 

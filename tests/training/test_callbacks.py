@@ -4,8 +4,10 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from hf_replearn.training.callbacks import Estimate, JSONLines
+from hf_replearn.representation import Features
+from hf_replearn.training.callbacks import Estimate, JSONLines, OnlineKNN
 
 
 def begun(folder, step: int) -> list[dict]:
@@ -40,3 +42,17 @@ def test_a_long_run_says_early_how_long_it_will_take(steps, told, monkeypatch, c
     for step in range(1, 7):
         estimate.on_step_end(None, SimpleNamespace(global_step=step, max_steps=steps, is_world_process_zero=True), None)
     assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines() if line] == told
+
+
+def test_an_accuracy_that_cannot_be_had_is_a_warning_and_no_end_of_the_training():
+    labels, logged = torch.arange(8) % 2, []
+    good = Features(torch.eye(2)[labels], labels)
+    broken = Features(good.x * torch.nan, labels)
+    given = iter([(good, good), (good, broken)])
+    watch = OnlineKNN(lambda: next(given), steps=1, log=logged.append)
+    state = SimpleNamespace(global_step=1, max_steps=9, is_world_process_zero=True)
+    control = SimpleNamespace(should_log=True)
+    watch.on_step_end(None, state, control)
+    with pytest.warns(UserWarning, match="no knn@20: 8 of 8 test features are NaN"):
+        watch.on_step_end(None, state, control)
+    assert logged == [{"knn@8": 1.0}] and control.should_log
