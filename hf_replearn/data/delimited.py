@@ -66,6 +66,8 @@ def look_through(file: str, *, most: int | None = None) -> Sheet:
             raise InputError(f"{file!r} is empty")
         if _is_wide(head[:4096].encode()):
             raise InputError(not_utf8(file))
+        if found := re.match(r'"?sep=.', head):
+            raise InputError(f"the first line of {file!r}, {found[0]!r}, is Excel's and names no columns: take it out")
         whole = len(head) < 1 << 20
         separator = _separator(file, head, whole=whole)
         sheet = _header(file, head, separator)

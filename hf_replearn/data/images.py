@@ -6,6 +6,7 @@ H height, W width
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,15 @@ from hf_replearn.data.inventory import LeftOut
 from hf_replearn.data.labels import Labels, choose_label, has_labels, is_image, read_labels
 from hf_replearn.data.scan import COLOUR16, GREY16, GREY32, scan
 from hf_replearn.data.sources import Source, counted, load_source
+from hf_replearn.data.splits import some
 from hf_replearn.errors import InputError
 
 __all__ = [
     "ImageData", "Skipped", "UndecodableImage", "centre_crop", "decode_rgb", "load_images", "stack_images",
 ]  # fmt: skip
 
+# Names of a piece of a download: images_part_1, images_001, batch2.
+PART = re.compile(r"(.*[_\-. ])?(images?|imgs?|part|shard|chunk|batch|volume)[_\-. ]?\d+", re.IGNORECASE)
 TEST_SPLITS = ("test", "validation")  # the first that will do is tested on
 HOLD_OUT_SHARE, HOLD_OUT_MOST, HOLD_OUT_SEED = 0.2, 10_000, 0
 DARK = 2**14  # levels; 16-bit images that use fewer hold 14, 12 or 10 bits, and would be nearly black
@@ -131,6 +135,8 @@ def load_images(
     _check_range(value_range)
     source = dataset if isinstance(dataset, Source) else load_source(dataset, purpose="images", files=files)
     dataset = source.name
+    if source.kind == "images" and label_type is None:
+        _refuse_parts(source)
     parts, labels, notes = _read_columns(source.splits, image_column, label_column, label_type)
     found = {split: scan(rows, num_proc=num_proc) for split, rows in parts.items()}
     _check_levels(found, value_range, max_undecodable)
@@ -219,6 +225,17 @@ def _read_columns(
         rows = rows.cast_column("image", datasets.Image(decode=False))
         parts[split] = rows if labels is None else labels.add_to(split, rows)
     return parts, labels, notes
+
+
+def _refuse_parts(source: Source) -> None:
+    """Folders called images_1, images_2, … are more likely parts of a large download than classes."""
+    names = getattr(source.splits["train"].features.get("label"), "names", [])
+    if names and all(PART.fullmatch(name) for name in names):
+        raise InputError(
+            f"are the folders {some(names)} of {source.name!r} classes, or parts of one set of images? Say "
+            "--label_type classes if they are classes; if not, put the images into folders of their classes, or, to "
+            "pretrain without labels, say --label_type ignored"
+        )
 
 
 def _image_column(features: datasets.Features, asked: str | None) -> str:

@@ -105,7 +105,8 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
         names, others = _asked(names, files)
         left_out += [LeftOut(name, NOT_ASKED) for name in others]
         if not names:
-            raise InputError(f"--files {' '.join(files)} fits none of the {len(others)} files in {path!r}")
+            example = f", such as {printable(others[0])!r}" if others else ""
+            raise InputError(f"--files {' '.join(files)} fits none of the {len(others)} files in {path!r}{example}")
     saved = _saved(names)
     if saved is not None:
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
@@ -226,7 +227,7 @@ def _single_file(path: str, root: str, purpose: str) -> Inventory:
     kind, reason = kind_of(root)
     if not regular or kind not in READS[purpose] or kind == "images":
         reads = ", ".join(suffix for kind in READS[purpose] if kind != "images" for suffix in SUFFIXES[kind])
-        reason = "it is no regular file" if not regular else reason if "archive" in reason else "of that kind"
+        reason = "it is no regular file" if not regular else reason or "it is of another kind"
         raise InputError(f"{path!r} is neither a folder nor a file that is read here ({reads}): {reason}")
     if not os.path.getsize(root):
         raise InputError(f"{path!r} is empty")

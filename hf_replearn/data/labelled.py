@@ -22,7 +22,7 @@ from hf_replearn.data.labels import (
     shown_columns,
     shown_kind,
 )
-from hf_replearn.data.sources import Source, counted, load_source
+from hf_replearn.data.sources import Source, counted, load_source, tells_of_rows
 from hf_replearn.errors import InputError
 
 # The inputs of GLUE's tasks, a pair being one input of two segments, and the usual name elsewhere.
@@ -206,8 +206,8 @@ def _text_columns(splits: dict[str, Dataset], asked: str | None, label: str) -> 
     for columns in USUAL:
         if set(columns) <= set(texts):
             return list(columns)
-    if len(texts) != 1:
-        complaint = "no column holds texts" if not texts else "it is not clear which columns are the text"
+    if len(texts) != 1 or tells_of_rows(texts[0]):
+        complaint = "no column holds texts" if len(texts) < 2 else "it is not clear which columns are the text"
         raise InputError(f"{complaint}; the columns are {shown_columns(features)}: choose with --text_columns A or A,B")
     return texts
 

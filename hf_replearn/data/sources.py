@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from functools import partial
 
 import datasets
 import pyarrow
+import pyarrow.compute as pc
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, IterableDataset, Value
 
@@ -25,6 +27,11 @@ from hf_replearn.errors import InputError
 
 # What the splits of a dataset may be called, in the order in which they are looked for.
 SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
+# Columns that say which row or file it is, or about it, and are no texts themselves: `id`, `image_id`, `reviewerID`.
+ABOUT_ROWS = re.compile(
+    r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
+    r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
+)
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
 
@@ -56,7 +63,8 @@ class Source:
         for split, what in parts.items():
             files = self.files.get(split, [])
             named = f" ({some(files)})" if 0 < len(files) <= 3 else ""
-            words.append(f"{split}: {counted(len(files), 'file')}{named}, {what}" if files else f"{split}: {what}")
+            of = _of_shards(files)
+            words.append(f"{split}: {counted(len(files), 'file')}{of}{named}, {what}" if files else f"{split}: {what}")
         unused = [split for split in self.splits if split not in parts]
         if unused:
             words.append(
@@ -140,6 +148,14 @@ def _rows(rows: Dataset | IterableDataset) -> str:
     return "" if isinstance(rows, IterableDataset) else f" ({counted(len(rows), 'row')})"
 
 
+def _of_shards(files: Sequence[str]) -> str:
+    """` of the 4 that their names speak of`, where shards (train-00001-of-00004.parquet) are missing."""
+    shards = [found for file in files if (found := re.search(r"(.*)[-.]\d+-of-(\d+)", file))]
+    should = sum(int(count) for _, count in {found.groups() for found in shards})
+    missing = len(shards) < should
+    return f" of the {should + len(files) - len(shards):,} that the names speak of" if missing else ""
+
+
 def _usual_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
     """Splits of the Hub by their usual names: `dev` is validation, where there is none of that name."""
     words = WORDS | MORE
@@ -201,6 +217,11 @@ def is_string(kind) -> bool:
     return isinstance(kind, Value) and kind.dtype in ("string", "large_string")
 
 
+def tells_of_rows(name: str) -> bool:
+    """Whether a column is called as those of numbers, addresses and file names are, which are no documents."""
+    return ABOUT_ROWS.fullmatch(name) is not None or ABOUT_ROWS.fullmatch(name.lower()) is not None
+
+
 def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | IterableDataset]:
     """The rows of each split, read by datasets' own builders."""
     files = {split: inventory.paths(split) for split in inventory.splits}
@@ -213,7 +234,23 @@ def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | Ite
         if inventory.kind in ("text", "json"):
             _check_encoding(paths, most=1 << 20 if streaming else None)
         loaded[split] = _load(inventory.kind, paths, streaming=streaming, **more)
+        if inventory.kind == "text":
+            loaded[split] = _divided_at_blank_lines(loaded[split])
     return loaded
+
+
+def _divided_at_blank_lines(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """Paragraphs: datasets divides at empty lines alone; a line of spaces, as WikiText has, looks the same."""
+    if isinstance(rows, Dataset):
+        divided = pc.match_substring_regex(rows.with_format("arrow")[:]["text"], r"\n[ \t]+\n")
+        if not pc.any(divided).as_py():
+            return rows
+    return rows.map(_paragraphs, batched=True, input_columns="text", features=rows.features)
+
+
+def _paragraphs(texts: list[str]) -> dict[str, list[str]]:
+    parts = itertools.chain.from_iterable(re.split(r"\n(?:[ \t]*\n)+", text) for text in texts)
+    return {"text": [part for part in parts if part.strip()]}
 
 
 def _load(builder: str, paths: list[str], *, streaming: bool, **more) -> Dataset | IterableDataset:

@@ -123,6 +123,7 @@ def image_places(path: str, used: list[str], lost: list[str]) -> dict[str, tuple
         _refuse_splits_below(path, folders, level)
         _refuse_lost_folders(path, paths.values(), _in_folders(lost, level), levels=(level,))
         places = {name: (TRAIN, parts[level] if len(parts) > level + 1 else None) for name, parts in paths.items()}
+        _refuse_classes_in_a_class(path, folders, level)
         _refuse_odd_classes(path, places)
         return places
     if loose := [name for name, parts in paths.items() if len(parts) == level + 1]:
@@ -138,8 +139,23 @@ def image_places(path: str, used: list[str], lost: list[str]) -> dict[str, tuple
     places = {
         name: (splits[parts[level]], parts[deep] if len(parts) > deep + 1 else None) for name, parts in paths.items()
     }
+    _refuse_classes_in_a_class(path, folders, deep)
     _refuse_odd_classes(path, places)
     return places
+
+
+def _refuse_classes_in_a_class(path: str, folders: list[tuple[str, ...]], level: int) -> None:
+    """Beside yes/ and no/, a folder with yes/ and no/ in it: a second copy, as some archives have, or all the data."""
+    inner = defaultdict(set)
+    for parts in folders:
+        if len(parts) > level + 1:
+            inner[parts[level]].update(parts[level + 1 : level + 2] if len(parts) > level + 2 else ())
+    for label, names in sorted(inner.items()):
+        if len(again := sorted(names & inner.keys())) > 1:
+            raise InputError(
+                f"is {label!r} in {path!r} a class, or the classes {some(again)}, which lie in it and beside it, once "
+                "more? Give one of the folders as --dataset, or leave out with --files what is no class"
+            )
 
 
 def _refuse_odd_classes(path: str, places: dict[str, tuple[str, str | None]]) -> None:

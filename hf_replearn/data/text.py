@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from hf_replearn.data.inventory import LeftOut
-from hf_replearn.data.sources import counted, is_string, load_source
+from hf_replearn.data.sources import counted, is_string, load_source, tells_of_rows
 from hf_replearn.errors import InputError
 
 HOLD_OUT_SHARE, HOLD_OUT_MOST = 0.02, 2_000  # of the documents, where the data has no validation split
@@ -90,7 +90,8 @@ def load_corpus(
     dataset: `toy` (the prose of Python's documentation); a file or a folder of parquet, arrow, json, csv, tsv or txt
         files, packed or not (a paragraph of .txt is a document), see data.inventory; a `save_to_disk` folder; or a
         Hub id.
-    text_column: needed where there is no column `text` and several columns hold strings.
+    text_column: needed where there is no column `text`, and not just one of strings, or that is called `id`, `url` or
+    the like.
     config: of a Hub dataset that has several.
     streaming: read the documents when they are needed, for corpora larger than the memory or the disk.
     files: patterns of the files of a folder that are meant.
@@ -196,10 +197,11 @@ def _text_column(features: datasets.Features, asked: str | None) -> str:
     if asked is not None and asked not in strings:
         problem = f"is {_name(features[asked])}, not one text a row" if asked in features else "does not exist"
         raise InputError(f"--text_column {asked!r} {problem}; the columns are {columns}")
-    if asked is None and "text" not in strings and len(strings) != 1:
+    if asked is None and "text" not in strings and (len(strings) != 1 or tells_of_rows(strings[0])):
         if "text" in features:
             raise InputError(f"the column 'text' holds {_name(features['text'])}, not one text a row (--text_column)")
-        problem = f"several columns hold text: {', '.join(strings)}" if strings else f"no column holds text: {columns}"
+        several = len(strings) > 1
+        problem = f"several columns hold text: {', '.join(strings)}" if several else f"no column holds text: {columns}"
         raise InputError(f"{problem}; choose with --text_column")
     return asked or ("text" if "text" in strings else strings[0])
 

@@ -145,6 +145,10 @@ def test_a_first_row_of_numbers_or_sentences_is_not_eaten(said, content):
     assert "looks like data" in said(content)
 
 
+def test_the_line_of_excel_is_no_header(said):
+    assert "'sep=;'" in said("sep=;\ntext;label\none;a\ntwo;b\n")
+
+
 def test_two_separators(said):
     message = said("a,b;c\nx,y;z\nu,v;w\n")
     assert "a comma" in message and "a semicolon" in message

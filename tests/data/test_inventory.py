@@ -134,6 +134,8 @@ def test_classes_are_the_first_folders_below_what_wraps_them(tree, names, classe
         ("train/0.png test/1.png eval/2.png", ["test", "eval"]),
         ("train/a/0.png test/a/1.png logo.png", ["logo.png", "splits"]),
         ("train/cat/0.png train/dog/1.png train/test/2.png test/cat/3.png", ["'test'", "cat, dog"]),
+        ("yes/0.png no/1.png all/yes/0.png all/no/1.png", ["'all'", "no, yes", "--files"]),
+        ("train/a/0.png train/b/1.png train/train2/a/0.png train/train2/b/1.png test/a/2.png", ["'train2'", "a, b"]),
         ("images/0.png annotations/0.png", ["annotations", "images"]),
         ("test/cat/0.png test/dog/0.png", ["test", "no split to train on"]),
         ("cat/0.png x.parquet", ["0.png", "x.parquet", "--files"]),

@@ -98,6 +98,7 @@ def test_images():
         ({"text": TEXTS, "label": [None] * 20}, {}, "no row of 'train' has a label in the column 'label'"),
         ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {}, "the columns are words (list of string)"),
         ({"words": [["a"]] * 20, "label": [0, 1] * 10}, {"text_columns": "words"}, "holds list of string, not texts"),
+        ({"image_id": TEXTS, "label": [0, 1] * 10}, {}, "no column holds texts; the columns are image_id (string)"),
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {}, "it is not clear which columns are the text"),
         ({"a": TEXTS, "b": TEXTS, "label": [0, 1] * 10}, {"text_columns": "a,c"}, "'c' does not exist"),
         ({"text": [" "] * 20, "label": [0, 1] * 10}, {}, "all texts in the column 'text' of 'train' are empty"),

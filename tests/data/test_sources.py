@@ -111,6 +111,15 @@ def test_split_or_class(put):
     assert "bus, car, train" in said(root)
 
 
+def test_parts_of_a_download_are_not_taken_for_classes(put):
+    for number in (1, 2):
+        for name in "abcd":
+            root = put(f"images_part_{number}/{number}{name}.png")
+    assert "images_part_1, images_part_2" in said(root) and "parts" in said(root)
+    assert load_images(str(root), label_type="classes").label_names == ["images_part_1", "images_part_2"]
+    assert load_images(str(root), label_type="ignored").label_names is None
+
+
 def test_image_beside_the_class_folders(put):
     for name in ("cat/0.png", "dog/1.png", "logo.png"):
         root = put(name)

@@ -83,6 +83,30 @@ def test_a_column_by_another_name(tmp_path):
     assert load_corpus(str(tmp_path)).train.column_names == ["text"]
 
 
+@pytest.mark.parametrize("name", ["id", "reviewerID", "url", "image", "file_name", "Lang"])
+def test_a_column_of_numbers_or_names_is_no_text(tmp_path, name):
+    rows = {name: ["a1", "a2", "a3"], "turns": [["one text"], ["another"], ["a third"]]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=f"no column holds text: {name}, turns; choose with --text_column"):
+        load_corpus(str(tmp_path))
+    assert len(load_corpus(str(tmp_path), text_column=name).train) == 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_line_of_spaces_divides_documents_too(tmp_path, streaming):
+    for split in ("train", "valid"):
+        (tmp_path / f"wiki.{split}.txt").write_text(" \n = Title = \n \n Two \n lines \n \n\t\n\n The end\n \n")
+    corpus = load_corpus(str(tmp_path), streaming=streaming)
+    assert [row["text"].strip() for row in corpus.train] == ["= Title =", "Two \n lines", "The end"]
+
+
+def test_shards_that_are_missing_are_told(tmp_path):
+    for shard in ("train-00000-of-00003", "train-00002-of-00003", "test-00000-of-00001-8a3f"):
+        datasets.Dataset.from_dict({"text": [shard, "b"]}).to_parquet(tmp_path / f"{shard}.parquet")
+    taken = load_corpus(str(tmp_path)).taken
+    assert "train: 2 files of the 3 that the names speak of (train-0" in taken and "test: 1 file (" in taken
+
+
 def test_a_single_document_cannot_be_split(tmp_path):
     datasets.Dataset.from_dict({"text": ["only one"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(InputError, match="has 1 document"):
