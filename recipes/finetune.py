@@ -455,7 +455,9 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
 
     Raises InputError for a metric that does not exist or does not fit the labels.
     """
+    from hf_replearn.evaluation.checks import check_varied
     from hf_replearn.metrics import GLUE, METRICS
+    from hf_replearn.representation import labels_of
 
     numbers = ("pearson", "spearman")
     if data.label_names is None:
@@ -468,6 +470,8 @@ def choose_metrics(settings: FinetuneSettings, task: str, data) -> dict[str, str
     chosen = GLUE[task] if set(GLUE.get(task, ["none"])) <= set(suitable) else usual
     if settings.metrics is not None:
         chosen = settings.metrics.replace(" ", "").split(",")
+    if data.label_names is None:
+        check_varied(labels_of(data.test))
     if wrong := [name for name in chosen if name not in suitable]:
         raise InputError(f"--metrics {wrong[0]} does not fit these labels; choose from {', '.join(suitable)}")
     family = {"full": "finetune", "linear": "linear_probe"}[settings.mode]

@@ -42,6 +42,13 @@ def check_finite(x: Tensor, name: str) -> None:
             )
 
 
+def check_varied(numbers: Tensor) -> None:
+    """Test labels (M,) that something can be correlated with; raises InputError otherwise."""
+    if len(numbers) < 3 or numbers.min() == numbers.max():
+        what = f"all {numbers[0].item():g}" if len(numbers) > 2 else f"only {len(numbers)}"
+        raise InputError(f"the numbers of the test examples are {what}: nothing has a correlation with them")
+
+
 def single_label(train: Features, test: Features) -> tuple[Tensor, Tensor, Tensor]:
     """Class numbers of the train set counted 0, 1, … without gaps, and the test labels in the same count.
 

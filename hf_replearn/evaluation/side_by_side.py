@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hf_replearn.evaluation.checks import multi_label
+from hf_replearn.evaluation.checks import check_varied, multi_label
 from hf_replearn.evaluation.k_shot import feasible_shots, k_shot
 from hf_replearn.evaluation.kept import Kept, key_of
 from hf_replearn.evaluation.knn import knn
@@ -64,6 +64,8 @@ def check_labels(protocol: Protocol, train: Tensor, test: Tensor, *, names: Sequ
     if protocol.kind == "several":
         nothing = [Features(torch.zeros(len(labels), 1), labels) for labels in (train, test)]
         multi_label(*nothing, names=names)
+    if protocol.kind == "scores":
+        check_varied(test)
     return None if protocol.shots is None else list(protocol.shots)
 
 

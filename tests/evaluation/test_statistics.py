@@ -5,6 +5,7 @@ import torch
 
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.sentences import resampled_spearman, sts
+from hf_replearn.evaluation.side_by_side import Protocol, check_labels
 from hf_replearn.evaluation.statistics import (
     bootstrap,
     half_width,
@@ -117,3 +118,19 @@ def test_an_interval_that_says_nothing_is_not_stated():
     assert t_half_width([0.4, 0.5, 0.6]) == pytest.approx(scipy.stats.t.ppf(0.975, 2) * 0.1 / 3**0.5)
     assert t_half_width([0.0, 0.0, 1.0]) is None and t_half_width([0.7, 0.7, 0.7]) is None
     assert stated(0.6) is None and stated(0.6, low=-1.0) == 0.6 and stated(float("nan")) is None
+
+
+def test_scores_of_pairs_that_nothing_can_be_correlated_with_are_refused_at_the_start():
+    protocol = Protocol(kind="scores", shots=None, draws=3, neighbours=(20,), queries=9, seed=0)
+    with pytest.raises(InputError, match="are all 3: nothing has a correlation with them"):
+        check_labels(protocol, torch.rand(9), torch.full((9,), 3.0), names=None)
+    with pytest.raises(InputError, match="are only 2"):
+        check_labels(protocol, torch.rand(9), torch.rand(2), names=None)
+    assert check_labels(protocol, torch.rand(9), torch.rand(9), names=None) is None
+
+
+def test_a_class_that_no_test_image_has_is_refused_at_the_start_by_its_name():
+    protocol = Protocol(kind="several", shots=(1,), draws=3, neighbours=(20,), queries=9, seed=0)
+    labels = torch.tensor([[1, 0], [0, 1], [1, 0]], dtype=torch.int8)
+    with pytest.raises(InputError, match="class 'cat' has no positive example among the 1 test examples"):
+        check_labels(protocol, labels, labels[:1], names=["dog", "cat"])
