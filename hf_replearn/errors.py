@@ -71,7 +71,7 @@ def one_line_endings(settings: Collection[str] = ()) -> Iterator[None]:
         name, code = ("SIGTERM", Preempted.exit_code) if isinstance(error, Terminated) else ("Ctrl-C", 130)
         _end(f"stopped by {name}: what was written is kept; run the same command again to go on", code)
     except Exception as error:
-        reason = no_room(error) or too_little_memory(error, settings)
+        reason = no_room(error) or too_little_memory(error, settings) or damaged_data(error)
         if reason is None:
             raise
         _end(f"error: {reason}", TrainingError.exit_code)
@@ -104,6 +104,21 @@ def too_little_memory(error: BaseException, settings: Collection[str] = ()) -> s
     return None
 
 
+def damaged_data(error: BaseException) -> str | None:
+    """What to do where a stream, of which only the beginning is looked at, comes to a place that is not readable."""
+    for cause in _causes(error):
+        if found := re.search(rf"[^\n]*({'|'.join(DAMAGED)})[^\n]*", str(cause)):
+            return (
+                f"the data cannot be read any further ({found[0].strip()}): mend the file, or leave it out with --files"
+            )
+    return None
+
+
+# What pyarrow, gzip, bz2, lzma and codecs say of damaged files.
+DAMAGED = (
+    "JSON parse error", "Compressed file ended before", "Not a gzipped file", "CRC check failed", "Invalid data stream",
+    "Corrupt input data", "codec can't decode byte", "while decompressing data",
+)  # fmt: skip
 NEED_MEMORY = (
     "per_device_train_batch_size", "image_size", "sequence_length", "max_length", "vocab_size", "train_examples",
     "test_examples", "limit", "dataloader_num_workers",

@@ -42,6 +42,9 @@ def ending(capsys, error: BaseException, cause: BaseException | None = None) -> 
         (OSError(errno.EDQUOT, "over"), 1, "error: the quota of the disk is used up: make room, and run the same co"),
         (OSError(errno.EROFS, "ro"), 1, "error: the disk can only be read: choose another folder, and run the same c"),
         (RuntimeError("Error while serializing: No space left (os error 28)"), 1, "error: the disk is full"),
+        (ValueError("Caught in a worker\nTraceback\npyarrow.lib.ArrowInvalid: JSON parse error: no value in row 7"), 1,
+         "error: the data cannot be read any further (pyarrow.lib.ArrowInvalid: JSON parse error: no value in row 7)"),
+        (EOFError("Compressed file ended before the end-of-stream marker was reached"), 1, "error: the data cannot be"),
         (MemoryError(), 1, "error: out of memory: lower --image_size, --limit"),
         (
             MemoryError("Unable to allocate 7.28 TiB for an array"),

@@ -6,8 +6,9 @@ H height, W width
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -136,7 +137,7 @@ def load_images(
     source = dataset if isinstance(dataset, Source) else load_source(dataset, purpose="images", files=files)
     dataset = source.name
     if source.kind == "images" and label_type is None:
-        _refuse_parts(source)
+        _refuse_folders_that_need_not_be_classes(source)
     parts, labels, notes = _read_columns(source.splits, image_column, label_column, label_type)
     found = {split: scan(rows, num_proc=num_proc) for split, rows in parts.items()}
     _check_levels(found, value_range, max_undecodable)
@@ -227,14 +228,30 @@ def _read_columns(
     return parts, labels, notes
 
 
-def _refuse_parts(source: Source) -> None:
-    """Folders called images_1, images_2, … are more likely parts of a large download than classes."""
-    names = getattr(source.splits["train"].features.get("label"), "names", [])
-    if names and all(PART.fullmatch(name) for name in names):
+def _refuse_folders_that_need_not_be_classes(source: Source) -> None:
+    """images_1, images_2, … are more likely parts of a large download; and of amazon/mug, amazon/pen, webcam/mug,
+    webcam/pen either level may be that of the classes."""
+    classes = getattr(source.splits["train"].features.get("label"), "names", [])
+    if len(classes) < 2:
+        return
+    if all(PART.fullmatch(name) for name in classes):
         raise InputError(
-            f"are the folders {some(names)} of {source.name!r} classes, or parts of one set of images? Say "
+            f"are the folders {some(classes)} of {source.name!r} classes, or parts of one set of images? Say "
             "--label_type classes if they are classes; if not, put the images into folders of their classes, or, to "
             "pretrain without labels, say --label_type ignored"
+        )
+    paths = [image["path"] for image in source.splits["train"]["image"]]
+    root, inner = os.path.commonpath(paths), {name: set() for name in classes}
+    for path in paths:
+        label, *folders = os.path.relpath(path, root).split(os.sep)[:-1] or [""]
+        inner.setdefault(label, set()).update(enumerate(folders))
+    levels = defaultdict(list)
+    for level, name in sorted(set.intersection(*inner.values())):
+        levels[level].append(name)
+    if alike := next((names for names in levels.values() if len(names) > 1), None):
+        raise InputError(
+            f"what are the classes of {source.name!r}: {some(classes)}, or {some(alike)}, which lie in each of them? "
+            "Say --label_type classes for the former; for the latter, let their folders be the first"
         )
 
 

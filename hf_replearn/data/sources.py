@@ -102,7 +102,8 @@ def load_source(
     if path is None:
         complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
         found = _read(complaint, partial(datasets.load_dataset, dataset, config, streaming=streaming))
-        return Source(dataset, dataset, "hub", _usual_names(dict(found)))
+        found = {split: _read(complaint, partial(_with_features, rows)) for split, rows in found.items()}
+        return Source(dataset, dataset, "hub", _usual_names(found))
     inventory = take_inventory(path, purpose=purpose, files=files)
     left_out = list(inventory.left_out)
     name = os.path.basename(os.path.abspath(path))
@@ -255,10 +256,18 @@ def _paragraphs(texts: list[str]) -> dict[str, list[str]]:
 
 def _load(builder: str, paths: list[str], *, streaming: bool, **more) -> Dataset | IterableDataset:
     paths = [os.path.abspath(path) for path in paths]
-    load = partial(
-        datasets.load_dataset, builder, data_files={"train": list(map(glob.escape, paths))}, streaming=streaming, **more
-    )
-    return _read(f"{some(paths)} cannot be read", load, builder=builder, paths=paths)["train"]
+    data_files = {"train": list(map(glob.escape, paths))}
+
+    def load() -> Dataset | IterableDataset:
+        rows = datasets.load_dataset(builder, data_files=data_files, split="train", streaming=streaming, **more)
+        return _with_features(rows)
+
+    return _read(f"{some(paths)} cannot be read", load, builder=builder, paths=paths)
+
+
+def _with_features(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """A stream may have to look at its first rows for the types of its columns."""
+    return rows if rows.features else rows._resolve_features()
 
 
 def _delimited(files: dict[str, list[str]], *, streaming: bool) -> dict[str, Dataset | IterableDataset]:

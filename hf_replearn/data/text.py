@@ -66,13 +66,15 @@ def load_corpora(
     ]
     if len(parts) == 1:
         return parts[0]
+    train, test = (_shuffled([getattr(part, name) for part in parts]) for name in ("train", "test"))
+    copies = _copies(train, test)
     return Corpus(
         name=" + ".join(part.name for part in parts),
         hub_id=None,
-        train=_shuffled([part.train for part in parts]),
-        test=_shuffled([part.test for part in parts]),
-        test_source="; ".join(f"{part.test_source} of {part.name}" for part in parts),
-        taken="\n".join(f"{part.name}: {part.taken}" for part in parts),
+        train=train,
+        test=test,
+        test_source="; ".join(f"{part.test_source} of {part.name}" for part in parts) + copies,
+        taken="\n".join(f"{part.name}: {part.taken}" for part in parts) + copies.replace("; ", "\nof all: ", 1),
         left_out=[LeftOut(f"{part.name}/{file}", reason) for part in parts for file, reason in part.left_out],
     )
 
@@ -115,6 +117,11 @@ def load_corpus(
             train.skip(HOLD_OUT_MOST),
             "the first documents of the stream",
         )
+        if not any(True for _ in islice(train, 1)):
+            raise InputError(
+                f"the stream {dataset!r} has no text to train on, besides the documents that are held out, its first "
+                f"{HOLD_OUT_MOST:,}: read it without --streaming, or give it a validation split"
+            )
         parts = {"train": f"{documents}, held out: {held_out}"}
     else:
         size = min(max(1, round(HOLD_OUT_SHARE * len(train))), HOLD_OUT_MOST)
@@ -164,8 +171,7 @@ def _only_text(
 
     Raises InputError where there is none, or no text in it.
     """
-    features = rows.features or rows._resolve_features().features  # a stream may have to look at its first rows
-    name = _text_column(features, asked)
+    name = _text_column(rows.features, asked)
     rows = rows.select_columns([name])
     rows = rows if name == "text" else rows.rename_column(name, "text")
     if isinstance(rows, IterableDataset):

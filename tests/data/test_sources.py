@@ -120,6 +120,17 @@ def test_parts_of_a_download_are_not_taken_for_classes(put):
     assert load_images(str(root), label_type="ignored").label_names is None
 
 
+def test_two_levels_of_folders_that_may_be_classes(put):
+    for name in "01234":
+        for folder in ("amazon/photos/mug", "amazon/photos/pen", "webcam/photos/mug", "webcam/photos/pen"):
+            root = put(f"{folder}/{name}.png")
+    assert "amazon, webcam, or mug, pen, which lie in each" in said(root)
+    assert load_images(str(root), label_type="classes").label_names == ["amazon", "webcam"]
+    put("amazon/loose.png")
+    put("screen/photos/tv/0.png")
+    assert load_images(str(root)).label_names == ["amazon", "screen", "webcam"]
+
+
 def test_image_beside_the_class_folders(put):
     for name in ("cat/0.png", "dog/1.png", "logo.png"):
         root = put(name)

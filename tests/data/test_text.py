@@ -71,6 +71,27 @@ def test_several_are_one_corpus_in_random_order(put, tmp_path):
         load_corpora(names, streaming=True)
 
 
+def test_documents_of_one_corpus_that_another_holds_out_are_counted(put, tmp_path):
+    whole = put(".jsonl", "train", TEXTS)
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "a.txt").write_text("\n\n".join(TEXTS[::2]))
+    corpus = load_corpora([f"{whole}/train.jsonl", str(tmp_path / "part" / "a.txt")])
+    told = set(corpus.test["text"]) & set(corpus.train["text"])
+    assert told and f"; {len(told)} of the {len(corpus.test)} held-out documents are in train too" in corpus.test_source
+    assert f"of all: {len(told)} of the" in corpus.taken
+
+
+def test_a_stream_that_would_be_held_out_as_a_whole(put):
+    with pytest.raises(InputError, match="no text to train on, besides .* its first 2,000: read it without"):
+        load_corpus(str(put(".jsonl", "train", TEXTS)), streaming=True)
+
+
+def test_damage_at_the_beginning_of_a_stream_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "two\n')
+    with pytest.raises(InputError, match="line 2 of .*a.jsonl"):
+        load_corpus(str(tmp_path), streaming=True)
+
+
 def test_the_toy_is_prose_and_its_parts_are_disjoint():
     corpus = load_corpus("toy")
     train, test = ({row["text"] for row in part} for part in (corpus.train, corpus.test))
@@ -120,8 +141,10 @@ def test_rows_without_text_are_left_out_and_counted(tmp_path):
     assert sorted(texts) == ["None", *["word"] * 6]
     assert [str(item) for item in corpus.left_out] == ["train row 6 (no text)", "train row 7 (no text)"]
     assert "7 documents of column `text`" in corpus.taken and "left out: 2" in corpus.taken
-    stream = load_corpus(str(tmp_path / "a.csv"), streaming=True)
-    assert all(row["text"].strip() for row in stream.test) and len(list(stream.test)) == 7
+    (tmp_path / "a.csv").rename(tmp_path / "train.csv")
+    (tmp_path / "test.csv").write_text("text\nheld out\n")
+    stream = load_corpus(str(tmp_path), streaming=True)
+    assert all(row["text"].strip() for row in stream.train) and len(list(stream.train)) == 7
 
 
 def test_a_column_that_is_mostly_empty_is_not_the_text(tmp_path):
