@@ -6,11 +6,11 @@
         --output_dir out/sst2
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
 
-Frozen features, computed once and kept, are judged by k-shot and linear classifiers, nearest neighbours, retrieval and
-clustering (pairs of sentences with scores by Spearman's correlation, images with several labels by the protocols of
-VOC07), and described without labels; all beside the same network from random weights and raw pixels or TF-IDF, with
-intervals and paired tests. The result is one page, `report.html`. The quick suite takes minutes on a CPU core: 5,000
-labels, 2,000 test examples.
+Frozen features, computed once and kept (`hf_replearn/features-*.npy` under HF_DATASETS_CACHE), are judged by k-shot and
+linear classifiers, nearest neighbours, retrieval and clustering (pairs of sentences with scores by Spearman's
+correlation, images with several labels by the protocols of VOC07), and described without labels; all beside the same
+network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
+`report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples.
 
 `--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
 with several seeds and GLUE's metrics. `--add_to_card` writes the scores into the card of the first model. Under
@@ -312,7 +312,13 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
     from transformers import AutoModel, set_seed
 
     from hf_replearn.encoders.inputs import ProcessorInputs
-    from hf_replearn.encoders.load import choose_length, load_network, load_processor, uses_token_types
+    from hf_replearn.encoders.load import (
+        choose_length,
+        declared_pooling,
+        load_network,
+        load_processor,
+        uses_token_types,
+    )
     from hf_replearn.encoders.pooling import Pooling
     from hf_replearn.encoders.trial import try_encoder
 
@@ -328,6 +334,8 @@ def encoders(settings: EvaluateSettings, *, images: bool, learn_from) -> tuple[d
         pooling = partial(Pooling, how=settings.pooling, all_layers=settings.layers != "last")
         encoder = pooling(load_network(AutoModel, model, config))
         try_encoder(encoder, learn_from, preprocess=preprocess, named=f"--model {model}")
+        if not encoder.own and (declared_pooling(model) or settings.pooling) != settings.pooling:
+            print(f"{model} says it is pooled by {declared_pooling(model)}; here by --pooling {settings.pooling}")
         rows[row] = partial(represent, settings, encoder, preprocess, origin=model)
         networks[row] = model, True
         architecture = str({key: value for key, value in config.to_dict().items() if key != "_name_or_path"})

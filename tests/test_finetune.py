@@ -17,7 +17,8 @@ from hf_replearn.encoders.heads import LayerClassifier
 from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.load import choose_length, load_network, load_processor, with_dropout
 from hf_replearn.encoders.pooling import Pooling
-from hf_replearn.errors import InputError
+from hf_replearn.errors import InputError, TrainingError
+from hf_replearn.evaluation.finetune import finetune as fine_tune
 from hf_replearn.evaluation.layers import bag_of_words, probe, probe_layers
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.repetitions import mean_and_interval, reasons, summarise, table
@@ -417,6 +418,35 @@ def test_what_a_mean_of_some_seeds_would_hide_is_said():
     ]
     assert np.isnan(summarise(runs, names={"f1": "finetune_x"})["a"]["finetune_x@10%"])
     assert reasons(runs, names={"f1": "finetune_x"}) == {"a": {"finetune_x@10%": "seed 2: too large"}}
+
+
+@pytest.mark.parametrize("where", ["loss", "weights"])
+def test_fine_tuning_that_diverges_has_no_predictions(tmp_path, where):
+    """Class 0 is what argmax makes of NaN. It is seen in the loss, and where only the test examples show it."""
+
+    class Diverging(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x, labels):
+            logits = torch.stack([x, -x], dim=1) * self.scale
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+            return {"loss": loss * float("nan") if where == "loss" else loss, "logits": logits / (x[:, None] != 99)}
+
+    def collate(rows):
+        return {"x": torch.tensor([row["x"] for row in rows]), "labels": torch.tensor([row["label"] for row in rows])}
+
+    train, test = (Dataset.from_dict({"x": [1.0, last], "label": [0, 1]}) for last in (2.0, 99.0))
+    args = transformers.TrainingArguments(
+        tmp_path, max_steps=2, use_cpu=True, remove_unused_columns=False, save_strategy="no", report_to=[]
+    )
+    said = {
+        "loss": "the loss of fine-tuning is nan in step 1 of 2",
+        "weights": "1 of 2 test examples get NaN or infinity",
+    }
+    with pytest.raises(TrainingError, match=said[where]):
+        fine_tune(Diverging(), train, test, collate=collate, args=args)
 
 
 # ---- the recipe

@@ -7,8 +7,10 @@ of texts of CLIP and its like, all patches for a masked autoencoder.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -119,6 +121,19 @@ def _fit_tokenizer(tokenizer: Any, config: PreTrainedConfig, checkpoint: str) ->
         # A decoder's classifier looks for the last token that is not padding. RoBERTa and others count positions from
         # their own padding number on, whatever the tokenizer's is: there it must stay.
         config.pad_token_id = tokenizer.pad_token_id
+
+
+def declared_pooling(checkpoint: str) -> str | None:
+    """How a folder for sentence-transformers says that its texts are pooled: "mean", "cls", …; None where none says."""
+    path = Path(checkpoint, "1_Pooling", "config.json")
+    if not path.is_file():
+        return None
+    with refusing(f"{path} cannot be read"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        old = [name.removeprefix("pooling_mode_") for name in told if told[name] is True and name != "include_prompt"]
+        modes = told.get("pooling_mode", old)
+    ours = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}
+    return "+".join(ours.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes)) or None
 
 
 def uses_token_types(config) -> bool:

@@ -11,6 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+# Trained on texts that are padded to the full length, without a mask; the last position is what they are read by.
+ALWAYS_FULL = ("siglip_text_model", "siglip2_text_model")
+
 
 class Pooling(nn.Module):
     """A transformers encoder with one vector an example: a batch -> (B, D), or all layers beside one another
@@ -54,6 +57,11 @@ class Pooling(nn.Module):
         return [torch.cat(parts)[back] for parts in zip(*found, strict=True)]
 
     def _layers(self, inputs: dict[str, Tensor]) -> list[Tensor]:
+        if getattr(getattr(self.encoder, "config", None), "model_type", None) in ALWAYS_FULL:
+            missing = self.encoder.config.max_position_embeddings - inputs["input_ids"].shape[1]
+            padding, mask = self.encoder.config.pad_token_id, inputs.get("attention_mask", torch.tensor(1)).bool()
+            tokens = inputs["input_ids"].where(mask, padding)
+            inputs = {"input_ids": nn.functional.pad(tokens, (0, missing), value=padding)}
         mask = inputs.get("attention_mask")
         inputs = {name: tensor for name, tensor in inputs.items() if self.takes_any or name in self.takes}
         options = {"output_hidden_states": True} if self.all_layers else {}

@@ -74,7 +74,9 @@ PICTURES = {
     "resnet": lambda: transformers.ResNetForImageClassification(
         transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 32], depths=[1] * 4, layer_type="basic")
     ),
-    "siglip": lambda: transformers.SiglipModel(transformers.SiglipConfig(text_config=TEXT, vision_config=PICTURE)),
+    "siglip": lambda: transformers.SiglipModel(
+        transformers.SiglipConfig(text_config=TEXT | {"pad_token_id": 0}, vision_config=PICTURE)
+    ),
     "swin": lambda: transformers.SwinForImageClassification(
         transformers.SwinConfig(embed_dim=8, depths=[1, 1], num_heads=[2, 2], image_size=32, window_size=4)
     ),
