@@ -14,7 +14,7 @@ NEWTON_STEPS = 50  # 3 to 8 do in practice
 TOLERANCE = 3e-4  # relative error of w after conjugate gradients
 PADDING = 1e30  # a ridge that holds the coefficient of a padded example at zero
 ROUNDING = 3e-3  # relative error of float32 beyond which Newton's method takes float64
-MARGIN = 1e-4  # an example this close to the margin counts as on either side of it (1e-2 left scores 8 % off at C = 100)
+MARGIN = 1e-4  # examples this close to the margin count as on either side of it (1e-2 left scores 8 % off at C = 100)
 
 
 def linear_svm(gram: Tensor, labels: Tensor, costs: Tensor, *, positive_weight: float = 2.0) -> Tensor:
