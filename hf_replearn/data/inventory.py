@@ -6,6 +6,7 @@ guessed: the refusal names both.
 
 from __future__ import annotations
 
+import filecmp
 import fnmatch
 import os
 import re
@@ -51,6 +52,7 @@ PROGRAMS = {
     ".py", ".ipynb", ".sh", ".bat", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".log", ".bib", ".cff", ".md5",
     ".sha1", ".sha256",
 }  # fmt: skip
+COPY = re.compile(r"( \(\d+\)|( - |[ _])copy( \(?\d+\)?)?)$", re.IGNORECASE)  # what browsers and desktops add to a name
 METADATA = re.compile(r"metadata\.(csv|jsonl|parquet)", re.IGNORECASE)  # of datasets' imagefolder
 
 
@@ -122,6 +124,8 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
     for name, (split, label) in places.items():
         splits[split].append(name)
         classes[split].append(label)
+    if kind != "images":
+        _refuse_twins(path, splits)
     if not files:
         _refuse_if_most_is_lost(path, len(places), lost, kind)
     return Inventory(
@@ -321,6 +325,20 @@ def _usual_reason(others: list[LeftOut]) -> str:
 def _counted(kind: str, number: int) -> str:
     noun = {"images": "image", "text": ".txt file"}.get(kind, f"{kind} file")
     return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _refuse_twins(path: str, splits: dict[str, list[str]]) -> None:
+    """a.csv beside a.csv.gz, and beside "a (1).csv" of a browser with the same content, would count twice."""
+    for names in map(set, splits.values()):
+        for name in sorted(names):
+            stem, suffix = os.path.splitext(name)
+            first = COPY.sub("", stem) + suffix
+            same = first in names and first != name and filecmp.cmp(*(os.path.join(path, x) for x in (first, name)))
+            if twin := first if same else stem if suffix.lower() in PACKED and stem in names else None:
+                raise InputError(
+                    f"{printable(twin)!r} and {printable(name)!r} in {path!r} are the same data twice: leave one of "
+                    "them out with --files"
+                )
 
 
 def _refuse_if_most_is_lost(path: str, used: int, lost: list[LeftOut], kind: str) -> None:

@@ -16,6 +16,7 @@ Which rows have none: those with null, NaN or an empty string. Words such as "No
 - of whole numbers, where train has no -1, since it could not be learnt, or has it in at most RARE of its rows and
   less often than any other value;
 - elsewhere -1 may be a class (negative, neutral, positive) or none: two readings.
+A "-" among words, which is how SNLI writes that its annotators did not agree, goes by the rules of a -1 among numbers.
 
 Two readings are a refusal that names both; `--label_type` says which is meant.
 """
@@ -34,6 +35,7 @@ from datasets import ClassLabel, Dataset, Value
 from hf_replearn.errors import InputError
 
 RARE = 0.02
+NONE = {"int": "-1", "string": "-"}  # what stands for no label among whole numbers, and among words
 LabelType = Literal["classes", "numbers"]
 
 
@@ -77,7 +79,7 @@ def has_labels(rows: Dataset, column: str) -> bool:
     if column not in rows.features:
         return False
     _, cells = _cells("", rows, column)
-    return any(cell not in (None, "-1", -1.0) for cell in cells)
+    return any(cell not in (None, *NONE.values(), -1.0) for cell in cells)
 
 
 def read_labels(
@@ -110,11 +112,16 @@ def read_labels(
             )
         return Labels(None, False, {split: _finite(split, values, column) for split, values in cells.items()}, [])
     notes = []
-    if label_type is None and "int" in kinds.values() and _minus_one_is_none(cells, column):
+    marks = [mark for kind, mark in NONE.items() if kind in kinds.values() and label_type is None]
+    for mark in marks:
+        if not _is_no_label(mark, cells, column):
+            continue
         for split, values in cells.items():
-            if count := sum(value == "-1" for value in values):
-                notes.append(f"{count:,} of {len(values):,} rows of {split!r} have the label -1, taken for 'no label'")
-            cells[split] = [None if value == "-1" else value for value in values]
+            if count := values.count(mark):
+                notes.append(
+                    f"{count:,} of {len(values):,} rows of {split!r} have the label {mark}, taken for 'no label'"
+                )
+            cells[split] = [None if value == mark else value for value in values]
     names = _class_names(splits["train"].features[column], cells["train"])
     if kinds["train"] != "class" and label_type is None:
         _check_number_of_classes(Counter(filter(None, cells["train"])), kinds["train"], column)
@@ -216,21 +223,21 @@ def _are_numbers(cells: dict[str, list], kinds: dict[str, str], column: str, lab
     return False
 
 
-def _minus_one_is_none(cells: dict[str, list], column: str) -> bool:
-    """Whether -1 among whole numbers says that a row has no label; see the head of this module."""
+def _is_no_label(mark: str, cells: dict[str, list], column: str) -> bool:
+    """Whether -1 among whole numbers, - among words, says that a row has no label; see the head of this module."""
     train = Counter(cell for cell in cells["train"] if cell is not None)
-    others = [count for name, count in train.items() if name != "-1"]
-    if not any("-1" in found for found in cells.values()) or any(name[0] == "-" for name in train if name != "-1"):
+    others = [count for name, count in train.items() if name != mark]
+    if not any(mark in found for found in cells.values()) or any(name[0] in "-+" for name in train if name != mark):
         return False
-    if not others or "-1" not in train:
+    if not others or mark not in train:
         return True
     if len(others) == 1:
         return False
-    if train["-1"] <= RARE * train.total() and train["-1"] < min(others):
+    if train[mark] <= RARE * train.total() and train[mark] < min(others):
         return True
     raise InputError(
-        f"{train['-1']:,} of {train.total():,} training rows have the label -1 in {column!r}: a class, or no label? "
-        "Say --label_type classes if it is a class, and leave these cells empty if it is none"
+        f"{train[mark]:,} of {train.total():,} training rows have the label {mark} in {column!r}: a class, or no "
+        "label? Say --label_type classes if it is a class, and leave these cells empty if it is none"
     )
 
 

@@ -321,6 +321,18 @@ def test_files_without_content_are_no_data(tree, tmp_path):
     assert "an empty file" in said(path, "texts")
 
 
+@pytest.mark.parametrize("twin", ["train.csv.gz", "train (1).csv", "train - Copy.csv", "train_copy.csv"])
+def test_the_same_table_twice_is_refused(tree, tmp_path, twin):
+    root = tree("train.csv b.csv")
+    (tmp_path / "data" / "b.csv").rename(tmp_path / "data" / twin)
+    message = said(root, "texts", files=["*.csv*"])
+    assert "'train.csv'" in message and repr(twin) in message and "twice" in message
+    assert splits(root, "texts", files=["train.csv"]) == {"train": "train.csv"}
+    if ".gz" not in twin:
+        (tmp_path / "data" / twin).write_text("other rows")
+        assert splits(root, "texts", files=["*.csv"])["train"].count(".csv") == 2
+
+
 def test_metadata_of_imagefolder_is_no_table(tree):
     path = tree("0.png 1.png metadata.csv")
     for purpose in ("images", "labels"):

@@ -151,8 +151,19 @@ def test_minus_one_that_may_be_either_is_refused_and_can_be_said(train):
     assert read([None if value == -1 else value for value in train]).names == labels.names[1:]
 
 
+def test_a_dash_among_words_goes_by_the_rules_of_minus_one():
+    agreed = ["no", "maybe", "yes"] * 50
+    labels = read([*agreed, "-", "-"], [*agreed, "-"])
+    assert labels.names == ["maybe", "no", "yes"] and labels.values["test"][-1] is None
+    assert "1 of 151 rows of 'test' have the label -, taken for 'no label'" in labels.notes
+    assert read(agreed, ["-", "yes"]).values["test"] == [None, 2]
+    assert "the label - in 'label': a class, or no label?" in said([*agreed, *["-"] * 20])
+    assert read([*agreed, *["-"] * 20], label_type="classes").names[0] == "-"
+    assert read(["+", "-", "0"] * 20).names == ["+", "-", "0"] and read(["-", "x"] * 20).names == ["-", "x"]
+
+
 def test_a_split_without_any_label():
-    for nothing in ([-1, -1], [None, None], ["", " "], [-1.0, -1.0], [float("nan")]):
+    for nothing in ([-1, -1], ["-", "-"], [None, None], ["", " "], [-1.0, -1.0], [float("nan")]):
         assert not has_labels(column(nothing), "label")
     assert not has_labels(column([-1, -1], ClassLabel(names=["x", "y"])), "label")
     assert not has_labels(column([0]), "other")
