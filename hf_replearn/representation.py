@@ -33,7 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 SEAL = hashlib.sha256().digest_size  # bytes behind the array in a file of features
-FINGERPRINT = 2  # raised when the same weights, rows and preprocessing come to give other features
+FINGERPRINT = 3  # raised when the same weights, rows and preprocessing come to give other features
 
 
 @dataclass(frozen=True)

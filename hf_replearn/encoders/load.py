@@ -83,6 +83,8 @@ def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
     config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **changes)
     if config.model_type == "timm_wrapper" and config.model_args:  # timm's own writer records what transformers passes
         config.model_args = {name: value for name, value in config.model_args.items() if name != "num_classes"}
+    if (config.architectures or [""])[0].endswith("EncoderModel") and type(config)().is_encoder_decoder:
+        config.is_encoder_decoder = True  # the half of T5 that was saved is found as the encoder of the whole
     if config.model_type == "vit_mae":  # whose own class hides most patches, at random, also when it is evaluated
         told = config.to_dict()
         known = set(ViTConfig().to_dict()) - {"model_type", "architectures"} | {"id2label", "label2id"}
@@ -145,7 +147,8 @@ def uses_token_types(config) -> bool:
 def choose_length(asked: int | None, config, tokenizer) -> int:
     """How many tokens of a text are kept: what was asked for, or 128 where the model takes as many."""
     config = config.get_text_config()
-    limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or USUAL_LENGTH)
+    limit = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
+    limit = min(tokenizer.model_max_length, limit if limit > 0 else USUAL_LENGTH)  # XLNet's are -1: no limit
     if any(name in config.model_type for name in SHIFTED_POSITIONS):
         limit = min(limit, config.max_position_embeddings - config.pad_token_id - 1)
     if (asked or 0) > limit:

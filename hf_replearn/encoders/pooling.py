@@ -22,7 +22,8 @@ class Pooling(nn.Module):
     how: "mean" over positions, of a text those of all tokens that are not padding, special ones included; "cls", the
          first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked. The
          last layer of an encoder of images, and of the texts of CLIP and its like, is what its own pooling makes of it
-         (`has_own_pooling`).
+         (`has_own_pooling`); without one, its class token if it has one, which is what ViT's classifiers read, in
+         transformers as in timm.
     After a forward pass `widths` has the D of each layer.
     """
 
@@ -30,6 +31,7 @@ class Pooling(nn.Module):
         super().__init__()
         self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
         self.own = has_own_pooling(encoder)
+        self.class_token = self.own and any(hasattr(module, "cls_token") for module in encoder.modules())
         self.unpadded = False  # whether texts of one length go through the encoder at a time: see `try_encoder`
         self.takes = inspect.signature(encoder.forward).parameters
         self.takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.takes.values())
@@ -74,6 +76,8 @@ class Pooling(nn.Module):
         if self.all_layers:  # Swin and its like have their tokens as feature maps too
             states = [*(outputs.get("reshaped_hidden_states") or outputs["hidden_states"])[:-1], *states]
         own = outputs.get("pooler_output") if self.own else None
+        if own is None and self.class_token and states[-1].ndim == 3:
+            own = states[-1][:, 0]
         pooled = [pool(state, mask, how=self.how) for state in (states if own is None else states[:-1])]
         if own is not None:
             pooled.append(mean_over_positions(own) if own.ndim == 4 else own)  # (B, D, 1, 1) of transformers' ResNet

@@ -67,11 +67,15 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
     """Raises InputError where the checkpoint lacks weights of `part` (none: of the body, all that is no head), has them
     in other shapes, or has more layers than the network.
 
-    found: the loading info of transformers. Poolers that a network can do without may be missing: see `drop_poolers`.
+    found: the loading info of transformers. Poolers that a network can do without may be missing: see `drop_poolers`;
+           and so may what is never learned, as Marian's sinusoids, which transformers computes and does not save.
     """
     body = _prefix(network, network.base_model if part is None else part)
     spare = tuple(f"{name}." for name in _poolers(network))
     lost = [name for name in found["missing_keys"] if name.startswith(body) and not name.startswith(spare)]
+    if lost:
+        computed = _never_learned(network)
+        lost = [name for name in lost if name not in computed]
     if lost:
         total = sum(name.startswith(body) for name in network.state_dict())
         raise InputError(
@@ -88,6 +92,13 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
             )
     if found.get("error_msgs"):
         raise InputError(f"{named}: {' '.join(str(found['error_msgs'][0]).split())[:300]}")
+
+
+def _never_learned(network: PreTrainedModel) -> set[str]:
+    """Names of parameters that are frozen from the start; loading makes them look as if they were not."""
+    with torch.device("meta"):
+        blank = type(network)(network.config)
+    return {name for name, parameter in blank.named_parameters() if not parameter.requires_grad}
 
 
 def drop_poolers(network: nn.Module, missing: Collection[str] = (), *, learned: bool = False) -> None:

@@ -18,10 +18,14 @@ def pca_map(features: Features) -> np.ndarray:
 def tsne_map(features: Features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
     """t-SNE (van der Maaten & Hinton 2008) of the first 50 principal components, started from the first two: (N, 2).
 
-    Distances between far groups, and their sizes, mean nothing.
+    Distances between far groups, and their sizes, mean nothing. Features that are all the same are one point.
     """
     from sklearn.manifold import TSNE
 
-    some = pca(features, features, components=COMPONENTS)[0].x.numpy()
+    some = pca(features, features, components=COMPONENTS)[0].x.double().numpy()
+    spread = np.ptp(some, axis=0).max()
+    if spread == 0:  # scikit-learn's program crashes there
+        return np.zeros((len(some), 2))
+    some /= spread  # which changes no map, and keeps squares of tiny distances from becoming 0
     perplexity = min(perplexity, (len(some) - 1) / 3)
     return TSNE(2, perplexity=perplexity, init="pca", random_state=seed, max_iter=500).fit_transform(some)

@@ -52,12 +52,18 @@ TEXTS = {
         transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=80, n_positions=40)
     ),
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT)),
+    "marian": lambda: transformers.MarianMTModel(  # whose sinusoids are not saved
+        transformers.MarianConfig(**BART, pad_token_id=0, decoder_start_token_id=0, eos_token_id=3, bos_token_id=2)
+    ),
     "modernbert": lambda: transformers.ModernBertForMaskedLM(
         transformers.ModernBertConfig(**TEXT, pad_token_id=0, cls_token_id=2, sep_token_id=3)
     ),
     "mpnet": lambda: transformers.MPNetForMaskedLM(transformers.MPNetConfig(**TEXT)),
     "roberta": lambda: transformers.RobertaForMaskedLM(transformers.RobertaConfig(**TEXT)),
     "t5": lambda: transformers.T5ForConditionalGeneration(
+        transformers.T5Config(d_model=32, d_ff=64, d_kv=16, num_layers=2, num_heads=2, vocab_size=80)
+    ),
+    "t5 encoder": lambda: transformers.T5EncoderModel(
         transformers.T5Config(d_model=32, d_ff=64, d_kv=16, num_layers=2, num_heads=2, vocab_size=80)
     ),
     "xlnet": lambda: transformers.XLNetLMHeadModel(

@@ -39,8 +39,9 @@ def features_of(folder, rows, *, images=False):
 @pytest.mark.parametrize("family", TEXTS)
 def test_features_in_a_batch_are_those_of_plain_transformers_alone(models_of, texts, family):
     found, _ = features_of(models_of(family), texts)
-    plain = AutoModel.from_pretrained(models_of(family)).eval()
-    if family in ("bart", "t5"):
+    auto = transformers.T5EncoderModel if family == "t5 encoder" else AutoModel
+    plain = auto.from_pretrained(models_of(family)).eval()
+    if family in ("bart", "marian", "t5"):
         plain = plain.get_encoder()
     tokenizer = transformers.AutoTokenizer.from_pretrained(models_of(family))
     for row, text in enumerate(texts["text"][:]):
@@ -61,6 +62,14 @@ def test_padding_numbers_that_differ(models_of, texts, tmp_path):
     torch.testing.assert_close(found[1], expected, rtol=1e-4, atol=1e-4)
     config, tokenizer = load_processor(models_of("roberta"), images=False)
     assert choose_length(None, config, tokenizer) == 30 and tokenizer.pad_token_id == 0
+
+
+@pytest.mark.parametrize("family", ["t5", "xlnet"])
+def test_a_model_without_a_limit_is_limited_by_its_tokenizer(models_of, family):
+    config, tokenizer = load_processor(models_of(family), images=False)
+    assert choose_length(None, config, tokenizer) == 30
+    tokenizer.model_max_length = 1000
+    assert choose_length(None, config, tokenizer) == 128
 
 
 def test_a_decoder_is_classified_by_its_last_word(models_of, texts):
@@ -92,9 +101,9 @@ def test_features_of_images_are_the_networks_own_pooling(models_of, pictures, fa
         assert type(encoder) is type(plain.vision_model)
     elif family == "vit_mae":
         plain.config.mask_ratio = 0.0
-        expected = plain(pixels, noise=torch.arange(16.0).expand(3, 16)).last_hidden_state.mean(1)
-    elif family == "vit":  # whose pooler the checkpoint lacks
-        expected = plain(pixels).last_hidden_state.mean(1)
+        expected = plain(pixels, noise=torch.arange(16.0).expand(3, 16)).last_hidden_state[:, 0]
+    elif family == "vit":  # whose pooler the checkpoint lacks, and whose classifier reads the class token
+        expected = plain(pixels).last_hidden_state[:, 0]
     else:
         expected = plain(pixels).pooler_output.flatten(1)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
@@ -64,6 +65,15 @@ def test_maps_keep_far_groups_apart():
         assert points.shape == (60, 2)
         assert abs(groups[0].mean(axis=0) - groups[1].mean(axis=0)).max() > 2 * spread
     assert pca_map(Features(torch.randn(5, 1))).shape == (5, 2)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-12])
+def test_a_map_of_an_encoder_that_has_collapsed(value):
+    """scikit-learn's t-SNE ends the whole process where all points are one, by rounding not always at 0."""
+    x = torch.full((36, 32), value)
+    assert tsne_map(Features(x)).tolist() == [[0, 0]] * 36
+    x[::2, 0] += 1e-6
+    assert np.isfinite(tsne_map(Features(x))).all()
 
 
 def test_equals_are_ranked_by_chance_and_not_by_their_place():
