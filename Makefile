@@ -35,8 +35,7 @@ test-lowest: .venv-lowest/installed  ## the quick tests with the lowest versions
 .venv-lowest/installed: pyproject.toml
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet uv
-	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --no-build-package psutil \
-		--resolution lowest-direct --editable ".[dev]"
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable ".[dev]"
 	touch $@
 
 check: .venv/installed  ## lint and format
