@@ -65,7 +65,8 @@ def load_whole(
 
 def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn.Module | None = None) -> None:
     """Raises InputError where the checkpoint lacks weights of `part` (none: of the body, all that is no head), has them
-    in other shapes, or has more layers than the network.
+    in other shapes, or has more layers than the network. Weights in the network's own layers that it has no use for,
+    such as those of adapters, are named on stderr; other heads than its own are not.
 
     found: the loading info of transformers. Poolers that a network can do without may be missing: see `drop_poolers`;
            and so may what is never learned, as Marian's sinusoids, which transformers computes and does not save.
@@ -90,6 +91,9 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
             raise InputError(
                 f"{named} has a layer {layer} that its configuration leaves out: is config.json another's?"
             )
+    unused = sorted(name for name in found["unexpected_keys"] if _in_a_layer(name, network))
+    if unused:
+        print(f"{named}: {_some(unused)} in layers of {type(network).__name__} are not used by it", file=sys.stderr)
     if found.get("error_msgs"):
         raise InputError(f"{named}: {' '.join(str(found['error_msgs'][0]).split())[:300]}")
 
@@ -143,6 +147,14 @@ def _layer_left_out(name: str, network: PreTrainedModel) -> str | None:
                 if repeated and f"{layers}.{path[place]}" not in modules:
                     return ".".join(path[: place + 1])
     return None
+
+
+def _in_a_layer(name: str, network: PreTrainedModel) -> bool:
+    """Whether the network has the module that a weight of this name would belong to, or be an adapter of."""
+    modules = dict(network.named_modules())
+    path = name.removeprefix(f"{network.base_model_prefix}.").split(".")
+    parents = [".".join(path[:end]) for end in range(2, len(path))]
+    return any(start + parent in modules for parent in parents for start in ("", f"{network.base_model_prefix}."))
 
 
 def _some(names: list[str]) -> str:

@@ -244,6 +244,19 @@ def test_a_head_that_is_missing_is_named_or_refused(models_of, tmp_path, capsys)
         load_whole(transformers.AutoModelForMaskedLM, folder)
 
 
+@pytest.mark.parametrize("family", [*TEXTS, *PICTURES])
+def test_what_is_not_used_of_layers_is_named(models_of, tmp_path, capsys, family):
+    """Of whole checkpoints nothing, whatever heads and second halves they have; of adapters, which they are."""
+    config, _ = load_processor(models_of(family), images=family in PICTURES)
+    load_network(AutoModel, models_of(family), config)
+    assert "not used" not in capsys.readouterr().err
+    if family == "bert":
+        name = "bert.encoder.layer.0.attention.self.query.lora_A.weight"
+        folder = edited(models_of("bert"), tmp_path / "adapted", weights=lambda old: old | {name: torch.ones(4, 32)})
+        load_network(AutoModel, folder, config)
+        assert f"{name} in layers of BertModel are not used" in capsys.readouterr().err
+
+
 BROKEN = {
     "cut": lambda folder: (folder / "model.safetensors").write_bytes(
         (folder / "model.safetensors").read_bytes()[:5000]

@@ -52,7 +52,7 @@ def test_the_disk_fills_up_on_the_way(whole, data, tmp_path):
         ("masked_lm", ["--per_device_train_batch_size", "4"], "per_device_train_batch_size 8 instead of 4"),
         ("masked_lm", ["--max_steps", "9"], "max_steps 7 instead of 9"),
         ("masked_lm", ["--gradient_accumulation_steps", "2"], "gradient_accumulation_steps 1 instead of 2"),
-        ("simclr", ["--temperature", "0.2"], "temperature 0.1 instead of 0.2"),
+        ("simclr", ["--temperature", "0.2"], "temperature 0.5 instead of 0.2"),
     ],
 )
 def test_other_settings_are_refused_or_allowed(recipe, more, message, copied, data, tmp_path):
