@@ -524,7 +524,7 @@ def measure(
     from hf_replearn.evaluation.steps import NOT_A_NUMBER, alone
 
     path = Path(settings.output_dir, RUNS)
-    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+    runs = read_runs(path) if path.exists() else []
     runs = [found for found in runs if not found.get("missing")]
     done = {key(found) for found in runs}
     for row, (way, its_draws) in ways.items():
@@ -549,6 +549,16 @@ def measure(
                 print(f"{name}: {', '.join(shown)}", flush=True)
     asked = {(row, *draw) for row, (_, its_draws) in ways.items() for draw in its_draws}
     return [found for found in runs if key(found) in asked]
+
+
+def read_runs(path: Path) -> list[dict]:
+    """What an earlier start has measured. Raises InputError where the file is damaged: it is not written over."""
+    try:
+        runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        [key(found) for found in runs]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({type(error).__name__}): move it away to measure anew") from error
+    return runs
 
 
 def key(found: dict) -> tuple[str, float, int]:

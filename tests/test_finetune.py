@@ -649,3 +649,12 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, checkpoints, 
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert message in error
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"runs": 3}', b'{"runs": [{"row": "a"}]}', b"\xff", b"[" * 100_000])
+def test_damaged_scores_are_not_written_over(content, tmp_path):
+    from hf_replearn.recipes.finetune import read_runs
+
+    (tmp_path / "scores.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"scores.json is damaged \(\w+\): move it away to measure anew"):
+        read_runs(tmp_path / "scores.json")
