@@ -126,7 +126,8 @@ def _fit_tokenizer(tokenizer: Any, config: PreTrainedConfig, checkpoint: str) ->
 
 
 def declared_pooling(checkpoint: str) -> str | None:
-    """How a folder for sentence-transformers says that its texts are pooled: "mean", "cls", …; None where none says."""
+    """How a folder for sentence-transformers says that its texts are pooled: "mean", "cls", …, and "cls, Dense" where
+    layers of its own come after it; None where none says. (Features of length 1 rank as others do.)"""
     path = Path(checkpoint, "1_Pooling", "config.json")
     if not path.is_file():
         return None
@@ -134,8 +135,13 @@ def declared_pooling(checkpoint: str) -> str | None:
         told = json.loads(path.read_text(encoding="utf-8"))
         old = [name.removeprefix("pooling_mode_") for name in told if told[name] is True and name != "include_prompt"]
         modes = told.get("pooling_mode", old)
+        listed = Path(checkpoint, "modules.json")
+        modules = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
     ours = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}
-    return "+".join(ours.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes)) or None
+    pooling = "+".join(ours.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes))
+    further = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    return ", ".join([pooling, *further]) or None
 
 
 def uses_token_types(config) -> bool:

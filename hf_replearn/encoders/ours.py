@@ -1,16 +1,23 @@
-"""What a run of this package leaves besides its encoder, which other commands do not read."""
+"""Folders that hold something else than a network to load: what a run of this package leaves besides its encoder, and
+adapters."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hf_replearn.errors import InputError
 
 
 def refuse_checkpoint(name: str, setting: str = "--model") -> None:
-    """Raises InputError where `name`, given by `setting`, holds encoder and head in our own format: what to give
-    instead is said."""
+    """Raises InputError where `name`, given by `setting`, holds encoder and head in our own format, or an adapter of
+    PEFT, which would be left out in silence: what to give instead is said."""
     folder = Path(name)
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{setting} {name} holds an adapter of PEFT for {_base_model(folder)}, which is no network by itself: "
+            "merge the two (peft: merge_and_unload, then save_pretrained, with the tokenizer) and give what that writes"
+        )
     if (folder / "manifest.json").is_file():
         raise InputError(
             f"{setting} {name} is a checkpoint to go on training from: `hf-replearn export --checkpoint {name} "
@@ -25,3 +32,11 @@ def refuse_checkpoint(name: str, setting: str = "--model") -> None:
             f"{setting} {name} is of a run that has not ended: run its command again, or take the encoder of a "
             f"checkpoint: `hf-replearn export --checkpoint {newest} --output_dir NEW`"
         )
+
+
+def _base_model(folder: Path) -> str:
+    try:
+        told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(told["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        return "a base model"

@@ -81,7 +81,7 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
         total = sum(name.startswith(body) for name in network.state_dict())
         raise InputError(
             f"{named} lacks {len(lost)} of the {total} weights of {type(network).__name__}, which would be random: "
-            f"{_some(sorted(lost))}"
+            f"{_some(sorted(lost))}{_under_a_prefix(lost, found['unexpected_keys'])}"
         )
     for name, has, needs in sorted(found["mismatched_keys"]):
         if name.startswith(body):
@@ -96,6 +96,15 @@ def check_weights(network: PreTrainedModel, found: dict, *, named: str, part: nn
         print(f"{named}: {_some(unused)} in layers of {type(network).__name__} are not used by it", file=sys.stderr)
     if found.get("error_msgs"):
         raise InputError(f"{named}: {' '.join(str(found['error_msgs'][0]).split())[:300]}")
+
+
+def _under_a_prefix(lost: Collection[str], unexpected: Collection[str]) -> str:
+    """What is said where all that is missing is there under longer names, as DDP and torch.compile make them."""
+    for name in unexpected:
+        prefix = next((name.removesuffix(key) for key in lost if name.endswith(f".{key}")), "")
+        if prefix and all(prefix + key in unexpected for key in lost):
+            return f"; the file has them all as {prefix}…: take that off the names, or save the network inside"
+    return ""
 
 
 def _never_learned(network: PreTrainedModel) -> set[str]:

@@ -201,7 +201,13 @@ def without(part):
     return lambda weights: {name: tensor for name, tensor in weights.items() if part not in name}
 
 
+def wrapped(weights):
+    """As a network that DistributedDataParallel or torch.compile has wrapped is saved by hand."""
+    return {f"module.{name}": tensor for name, tensor in weights.items()}
+
+
 WRONG = {
+    "wrapped": ({"weights": wrapped}, r"lacks .*; the file has them all as module\."),
     "half": ({"weights": without("layer.1.")}, r"lacks 16 of the \d+ weights of BertModel, .*encoder.layer.1"),
     "one": ({"weights": without("layer.0.output.dense.bias")}, "lacks 1 of the"),
     "shallow": ({"num_hidden_layers": 1}, "has a layer encoder.layer.1 that its configuration leaves out"),
@@ -322,6 +328,10 @@ def test_the_pooling_of_a_folder_for_sentence_transformers(tmp_path, told, pooli
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(told))
     assert declared_pooling(str(tmp_path)) == pooling
+    kinds = ("Transformer", "Pooling", "Dense", "Normalize")
+    listed = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    assert declared_pooling(str(tmp_path)) == f"{pooling}, Dense"
 
 
 # ---- what a cache of features goes by

@@ -1,4 +1,4 @@
-"""What is said of folders that hold encoder and head in our own format."""
+"""What is said of folders that hold encoder and head in our own format, or an adapter."""
 
 import pytest
 
@@ -15,6 +15,17 @@ def test_a_checkpoint_and_a_run_that_has_not_ended_are_refused_with_the_command_
         refuse_checkpoint(str(checkpoint), "--init")
     with pytest.raises(InputError, match=r"has not ended: .*export --checkpoint .*checkpoint-30"):
         refuse_checkpoint(str(tmp_path / "run"))
+
+
+def test_an_adapter_is_no_network_also_beside_one(tmp_path):
+    """transformers leaves it out in silence where PEFT is not installed."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/base"}')
+    with pytest.raises(InputError, match="adapter of PEFT for somebody/base, .* merge"):
+        refuse_checkpoint(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("[]")
+    with pytest.raises(InputError, match="adapter of PEFT for a base model"):
+        refuse_checkpoint(str(tmp_path), "--init")
 
 
 def test_of_a_finished_run_the_encoder_is_meant_not_what_goes_on_training(tmp_path):
