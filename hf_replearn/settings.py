@@ -15,6 +15,7 @@ import re
 import reprlib
 import sys
 import typing
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType, UnionType
@@ -82,6 +83,7 @@ class Bounds:
 
 def run(main: Callable[[S], None], settings_class: type[S], argv: list[str] | None = None, *, prog: str = "") -> None:
     """The frame of every command: parse, run, and end with one line and the exit code of what went wrong."""
+    warnings.formatwarning = _one_line_warning
     with one_line_endings([spec.name for spec in fields(settings_class)]):
         told = parse(
             settings_class,
@@ -92,6 +94,12 @@ def run(main: Callable[[S], None], settings_class: type[S], argv: list[str] | No
         )
         check_environment()
         main(told)
+
+
+def _one_line_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, line=None) -> str:
+    """What a user is told, without the line of the program that tells it."""
+    place = "" if category is UserWarning else f" ({category.__name__}, {filename}:{lineno})"
+    return f"warning: {message}{place}\n"
 
 
 def parse(
@@ -110,7 +118,7 @@ def parse(
         raise InputError(_unknown(flags[0], settings_class) if flags else f"unexpected word {short(unknown[0])}")
     given = vars(given)
     config, print_config = given.pop("config", None), given.pop("print_config", False)
-    values = read_yaml(config, settings_class) if config is not None else {}
+    values = read_yaml(_expanded(config), settings_class) if config is not None else {}
     types = typing.get_type_hints(settings_class)
     values |= {name: convert(text, types[name], f"--{name}") for name, text in given.items()}
     missing = [spec for spec in fields(settings_class) if spec.default is MISSING and spec.name not in values]
@@ -216,7 +224,8 @@ def _check(spec: Any, value: Any) -> None:
         if isinstance(item, int | float) and not isinstance(item, bool) and item not in bounds:
             raise InputError(f"--{spec.name} must be {bounds.told(item)}, got {_number(item)}")
         if isinstance(item, str) and not item.strip():
-            raise InputError(f"--{spec.name} is empty: leave it out, or give {spec.metadata['help']}")
+            way_on = "give" if spec.default is MISSING else "leave it out, or give"
+            raise InputError(f"--{spec.name} is empty: {way_on} {spec.metadata['help']}")
         if isinstance(item, str) and "\0" in item:
             raise InputError(f"--{spec.name} holds a NUL character: {short(item)}")
     if value == ():
@@ -262,7 +271,12 @@ def _to_bool(value: Any) -> bool:
 def _to_str(value: Any) -> str:
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         raise ValueError(value)
-    return str(value)
+    return _expanded(str(value))
+
+
+def _expanded(text: str) -> str:
+    """`~/out` below the home folder: shells leave it as it is in `--output_dir=~/out`, and YAML has no shell."""
+    return os.path.expanduser(text) if text == "~" or text.startswith("~/") else text
 
 
 def _to_dict(value: Any) -> dict:
@@ -288,7 +302,7 @@ def _unknown(name: str, settings_class: type, prefix: str = "--") -> str:
     bare = name.lstrip("-").partition("=")[0]
     known = [spec.name for spec in fields(settings_class)] + ["config", "print_config"]
     nearest = [name for name in USUAL_NAMES.get(bare.lower(), "").split() if name in known]
-    nearest = nearest or difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
+    nearest = nearest or difflib.get_close_matches(bare, known, n=1, cutoff=0.6)
     hint = f"did you mean {prefix}{nearest[0]}?" if nearest else "see --help"
     return f"unknown setting {prefix}{short(bare, quoted=False)}: {hint}"
 
@@ -387,7 +401,7 @@ def _parser(settings_class: type, prog: str, description: str | None, examples: 
             arguments = {"nargs": "*" if spec.metadata["positional"] else "+", "action": "extend"}
         groups[section].add_argument(
             spec.name if spec.metadata["positional"] else f"--{spec.name}",
-            metavar=_metavar(kind),
+            metavar=spec.name if spec.metadata["positional"] else _metavar(kind),
             help=f"{spec.metadata['help']} ({default})".replace("%", "%%"),
             **arguments,
         )

@@ -3,6 +3,7 @@
 import importlib
 import math
 import typing
+import warnings
 from dataclasses import MISSING, dataclass, fields
 from typing import Literal
 
@@ -97,7 +98,7 @@ def test_printed_settings_are_a_config_with_the_same_result(tmp_path, capsys):
         (["--steps", "0"], "--steps must be at least 1, got 0"),
         (["--shots", "1,0"], "--shots must be at least 1, got 0"),
         (["--shots", "1,1e99"], "--shots must be at most 1000000000, got 1e+99"),
-        (["--output_dir", ""], "--output_dir is empty: leave it out, or give folder"),
+        (["--output_dir", ""], "--output_dir is empty: give folder"),
         (["--output_dir", " "], "--output_dir is empty"),
         (["--output_dir", "a\0b"], "--output_dir holds a NUL character"),
         (["--optimizer", ""], "--optimizer must be one of lars, adamw, got ''"),
@@ -172,7 +173,7 @@ def test_a_value_in_yaml_is_the_text_that_stands_there(tmp_path):
     (tmp_path / "run.yaml").write_bytes(b"\xef\xbb\xbfoutput_dir: 007\nlearning_rate: 1e-3\nshots: [1, 010]\n")
     settings = parse(Settings, ["--config", str(tmp_path / "run.yaml")])
     assert (settings.output_dir, settings.learning_rate, settings.shots) == ("007", 1e-3, (1, 10))
-    for text in ("no", "2024-01-01", "1_0", "0x1f", "~/out"):
+    for text in ("no", "2024-01-01", "1_0", "0x1f"):
         (tmp_path / "run.yaml").write_text(f"output_dir: {text}\nbackbone_args: {{layers: [1, 2], act: no}}\n")
         settings = parse(Settings, ["--config", str(tmp_path / "run.yaml")])
         assert settings.output_dir == text
@@ -296,3 +297,19 @@ def test_several_texts_by_flag_or_place(arguments):
     assert parse(Places, ["x"]).models == ("first",)
     with pytest.raises(InputError, match="give where"):
         parse(Places, ["--models", "a"])
+
+
+def test_a_tilde_is_the_home_folder_on_the_command_line_and_in_yaml(tmp_path, monkeypatch):
+    """Shells hand `--output_dir=~/out` on as it is, and transformers would write elsewhere than the recipe."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run.yaml").write_text("output_dir: ~/from_yaml\n")
+    assert parsed("--output_dir=~/out").output_dir == str(tmp_path / "out")
+    assert parse(Settings, ["--config=~/run.yaml"]).output_dir == str(tmp_path / "from_yaml")
+    assert parsed("--output_dir", "a~/b").output_dir == "a~/b"
+
+
+def test_a_warning_is_a_line_without_the_program_that_tells_it():
+    run(lambda settings: None, Settings, ["--output_dir", "out"])
+    assert warnings.formatwarning("1 file is damaged", UserWarning, "a.py", 7) == "warning: 1 file is damaged\n"
+    told = warnings.formatwarning("use another", FutureWarning, "a.py", 7)
+    assert told == "warning: use another (FutureWarning, a.py:7)\n"

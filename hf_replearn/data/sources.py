@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -258,11 +259,26 @@ def _load(builder: str, paths: list[str], *, streaming: bool, **more) -> Dataset
     paths = [os.path.abspath(path) for path in paths]
     data_files = {"train": list(map(glob.escape, paths))}
 
-    def load() -> Dataset | IterableDataset:
-        rows = datasets.load_dataset(builder, data_files=data_files, split="train", streaming=streaming, **more)
+    def load(**cached) -> Dataset | IterableDataset:
+        rows = datasets.load_dataset(
+            builder, data_files=data_files, split="train", streaming=streaming, **cached, **more
+        )
         return _with_features(rows)
 
-    return _read(f"{some(paths)} cannot be read", load, builder=builder, paths=paths)
+    return _read(f"{some(paths)} cannot be read", partial(_renewed, load), builder=builder, paths=paths)
+
+
+def _renewed(load: Callable[..., Dataset | IterableDataset]) -> Dataset | IterableDataset:
+    """load(), with another folder for datasets' cache where what lies of the files in it is damaged.
+
+    What it finds wrong with the files is another exception, a DatasetsError; what the system refuses has a number.
+    """
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        if isinstance(error, datasets.exceptions.DatasetsError) or getattr(error, "errno", None) is not None:
+            raise
+        return load(cache_dir=str(Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn", "beside_damaged")))
 
 
 def _with_features(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
@@ -382,6 +398,10 @@ def _cause(complaint: str, error: BaseException, builder: str, paths: Sequence[s
     full = [link for link in chain if isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)]
     if full:
         return f"no space is left for datasets' cache in {str(datasets.config.HF_DATASETS_CACHE)!r} (HF_DATASETS_CACHE)"
+    cache = str(datasets.config.HF_DATASETS_CACHE)
+    for link in chain:
+        if isinstance(link, OSError) and str(link.filename or "").startswith(cache):
+            return f"datasets cannot use its cache {cache!r} ({link.strerror}): set HF_DATASETS_CACHE to another folder"
     for path in paths:
         if found := _bad_line(path) if builder == "json" else _damage(path) if builder == "arrow" else None:
             return found

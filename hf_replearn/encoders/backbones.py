@@ -50,6 +50,8 @@ def find_backbone(
     or images of that size, or has no stem that `stem` could replace.
     """
     arguments = dict(arguments or {})
+    if taken := [key for key in SPOKEN_FOR if key in arguments]:
+        raise InputError(f"--backbone_args {arguments}: {' and '.join(taken)} cannot be given, leave it out")
     if not ("/" in name or Path(name).is_dir()):
         return _by_name(name, image_size=image_size, arguments=arguments, stem=stem)
     refuse_checkpoint(name, "--backbone")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hf_replearn.data.images import load_images
 from hf_replearn.data.inventory import write_skipped
+from hf_replearn.data.sources import load_source
 from hf_replearn.errors import InputError
 
 
@@ -411,3 +412,27 @@ def test_files_that_are_left_out_are_listed(put, tmp_path):
     assert (tmp_path / "skipped.txt").read_text() == "cat/x.heic (.heic is not read)\n"
     write_skipped(tmp_path / "skipped.txt", [])
     assert not (tmp_path / "skipped.txt").exists()
+
+
+# ---- datasets' cache
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff" * 1000])
+def test_what_a_damaged_cache_holds_is_read_anew(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "a.csv").write_text("text,label\n" + "some words,1\n" * 9)
+    first = load_source(str(tmp_path / "a.csv"), purpose="texts").splits["train"]
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in (".arrow", ".json")]
+    assert kept
+    for path in kept:
+        path.unlink()
+        path.write_bytes(damage)
+    assert load_source(str(tmp_path / "a.csv"), purpose="texts").splits["train"][:] == first[:]
+
+
+def test_a_cache_that_cannot_be_used_is_not_taken_for_a_damaged_file(tmp_path, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "a.csv").write_text("text,label\n" + "some words,1\n" * 9)
+    with pytest.raises(InputError, match=r"datasets cannot use its cache .*cache' \(.*\): set HF_DATASETS_CACHE"):
+        load_source(str(tmp_path / "a.csv"), purpose="texts")
