@@ -41,7 +41,7 @@ def main(settings: CausalLMSettings) -> None:
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import go_on
     from hf_replearn.methods.causal_lm import DataCollatorForCausalLM
-    from hf_replearn.pretraining.texts import longest, open_texts, save, say_what_is_read, show
+    from hf_replearn.pretraining.texts import keep_tokenizer, longest, open_texts, save, say_what_is_read, show
     from hf_replearn.training import optimizers, schedules
     from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
     from hf_replearn.training.folder import circumstances, claim_folder, find_checkpoint
@@ -99,7 +99,7 @@ def main(settings: CausalLMSettings) -> None:
     trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        tokenizer.save_pretrained(out)  # so that checkpoints can be used before the run ends
+        keep_tokenizer(tokenizer, out)
         say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
@@ -107,7 +107,7 @@ def main(settings: CausalLMSettings) -> None:
 
     # 4. Save: the native model, f with g, and what the run was. Then what is only for show.
     report = describe(settings, trainer, texts.corpus, model.model, {"this model": trainer.last("held_out_loss")})
-    save(model.model, texts, report, out)
+    save(model.model, report, out)
     special = special_tokens(tokenizer, vocabulary_size(tokenizer))
     show(
         report,

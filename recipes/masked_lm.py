@@ -50,7 +50,7 @@ def main(settings: MaskedLMSettings) -> None:
     from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
     from hf_replearn.evaluation.samples import fill_gaps
     from hf_replearn.methods.masked_lm import DataCollatorForMaskedLM
-    from hf_replearn.pretraining.texts import longest, open_texts, save, say_what_is_read, show
+    from hf_replearn.pretraining.texts import keep_tokenizer, longest, open_texts, save, say_what_is_read, show
     from hf_replearn.sharing.export import export_sentence_transformers
     from hf_replearn.sharing.show import try_to_show
     from hf_replearn.training import optimizers, schedules
@@ -123,7 +123,7 @@ def main(settings: MaskedLMSettings) -> None:
     trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        tokenizer.save_pretrained(out)  # so that checkpoints can be used before the run ends
+        keep_tokenizer(tokenizer, out)
         say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
@@ -131,7 +131,7 @@ def main(settings: MaskedLMSettings) -> None:
 
     # 5. Save: the native model, f with g, and what the run was. Then what is only for show.
     report = describe(settings, trainer, texts.corpus, model.model, {"this model": trainer.last("held_out_loss")})
-    save(model.model, texts, report, out)
+    save(model.model, report, out)
     try_to_show("sentence-transformers' files", partial(export_sentence_transformers, out, max_length=length))
     show(
         report,

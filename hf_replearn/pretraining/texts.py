@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +26,7 @@ from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.report import Report
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
-from hf_replearn.training.checkpoints import checkpoints
+from hf_replearn.training.checkpoints import PARTIAL, checkpoints
 from hf_replearn.training.folder import check_folder
 from hf_replearn.training.settings import TextPretrainingSettings
 
@@ -106,6 +109,7 @@ def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus, kind: Kin
     """A run that goes on has its own, whatever became of the cache: training WordPiece twice gives other numbers."""
     own = Path(settings.output_dir)
     if _is_trained(settings) and settings.resume == "auto" and checkpoints(own) and (own / SAVED).exists():
+        _forget_half_a_result(own)
         return load_tokenizer(str(own), "--output_dir")
     return find_tokenizer(
         corpus,
@@ -115,6 +119,26 @@ def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus, kind: Kin
         vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
     )
+
+
+def keep_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
+    """Into the run's folder, so that checkpoints can be used before it ends. It is whole there at any time."""
+    partial = out / f"tokenizer{PARTIAL}"
+    tokenizer.save_pretrained(partial)
+    shutil.copytree(partial, out, dirs_exist_ok=True, copy_function=os.replace)
+    shutil.rmtree(partial)
+
+
+def _forget_half_a_result(own: Path) -> None:
+    """Takes away the config.json of a run that was killed while it wrote its result: tokenizers do not load beside it,
+    and the run writes it again."""
+    config = own / "config.json"
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        config.unlink()
 
 
 def say_what_is_read(texts: Texts, out: Path) -> None:
@@ -158,10 +182,9 @@ def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{error}: a checkpoint is used where its run saved it, beside the tokenizer") from error
 
 
-def save(model: PreTrainedModel, texts: Texts, report: Report, out: Path) -> None:
-    """The result, before anything that is only for show: the native model, its tokenizer, the report."""
+def save(model: PreTrainedModel, report: Report, out: Path) -> None:
+    """The result, before anything that is only for show: the native model, the report. The tokenizer is there."""
     save_native(model, out)
-    texts.tokenizer.save_pretrained(out)
     report.save(out)
 
 

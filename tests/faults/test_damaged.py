@@ -20,7 +20,7 @@ FILES = ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "
 
 
 def test_these_are_all_files_and_none_is_a_pickle_of_objects(whole):
-    for recipe in trials.SETTINGS:
+    for recipe in trials.PRETRAINING:
         checkpoint = whole(recipe) / f"checkpoint-{trials.STEPS}"
         left = {path.name for path in checkpoint.iterdir()}
         assert left - {"config.json", "generation_config.json", "configuration_simclr.py", "modeling_simclr.py"} == set(

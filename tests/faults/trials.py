@@ -27,6 +27,7 @@ SETTINGS = {
     "simclr": "SimCLRSettings", "masked_lm": "MaskedLMSettings", "causal_lm": "CausalLMSettings",
     "finetune": "FinetuneSettings", "evaluation": "EvaluateSettings", "prompt": "PromptSettings",
 }  # fmt: skip
+PRETRAINING = ("simclr", "masked_lm", "causal_lm")
 STEPS, SAVE_STEPS = 7, 2
 COMMON = ["--use_cpu", "--bf16", "false", "--max_steps", str(STEPS), "--save_steps", str(SAVE_STEPS)]
 COMMON += ["--per_device_train_batch_size", "8", "--logging_steps", "1", "--save_total_limit", "3"]
