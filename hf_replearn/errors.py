@@ -59,7 +59,8 @@ def one_line_endings(settings: Collection[str] = ()) -> Iterator[None]:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # no name of a file and no narrow terminal ends a run
-    earlier = None
+    earlier, hook = None, sys.unraisablehook
+    sys.unraisablehook = _signal_again
     if threading.current_thread() is threading.main_thread():
         earlier = signal.signal(signal.SIGTERM, _Terminate())
     try:
@@ -76,6 +77,7 @@ def one_line_endings(settings: Collection[str] = ()) -> Iterator[None]:
             raise
         _end(f"error: {reason}", TrainingError.exit_code)
     finally:
+        sys.unraisablehook = hook
         if earlier is not None:
             signal.signal(signal.SIGTERM, earlier)
 
@@ -137,6 +139,14 @@ def _end(line: str, code: int) -> None:
         line = line if len(line) <= LINE else f"{line[: LINE // 2]} ... {line[-LINE // 2 :]}"
         print(line, file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+def _signal_again(lost: sys.UnraisableHookArgs) -> None:
+    """A signal that came while an object was deleted is an exception that Python prints and forgets: it comes again."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        return sys.__unraisablehook__(lost)
+    number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
+    threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 class _Terminate:

@@ -25,7 +25,7 @@ class PushSettings(CardSettings):
 def main(settings: PushSettings) -> None:
     """Upload what a finished run left."""
     from hf_replearn.sharing.card import write_card
-    from hf_replearn.sharing.hub import check_token, push
+    from hf_replearn.sharing.hub import check_token, check_weights, push
     from hf_replearn.sharing.metadata import check_metadata, chosen
     from hf_replearn.sharing.readme import read_readme
     from hf_replearn.sharing.report import Report, load
@@ -34,6 +34,7 @@ def main(settings: PushSettings) -> None:
     report = load(folder)
     if not isinstance(report, Report):
         raise InputError(f"{folder} holds an evaluation, and no encoder to push")
+    check_weights(folder)
     given = {name: value for name in ("license", "language", "tags") if (value := as_dict(settings)[name])}
     check_metadata(given, read_readme(folder))
     report = report.without_local_paths()

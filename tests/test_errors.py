@@ -1,11 +1,13 @@
 """Whatever a user or a machine can cause ends in one line; what the program did not expect keeps its traceback."""
 
 import errno
+import signal
+import time
 from dataclasses import dataclass
 
 import pytest
 
-from hf_replearn.errors import InputError, NotPushed, Preempted, TrainingError
+from hf_replearn.errors import InputError, NotPushed, Preempted, TrainingError, one_line_endings
 from hf_replearn.settings import run, setting
 
 
@@ -97,3 +99,21 @@ def test_a_programming_error_keeps_its_traceback(error):
 
     with pytest.raises(type(error)):
         run(main, Settings, [])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_that_comes_while_an_object_is_deleted_is_not_lost(number, code, capsys):
+    class Deleted:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    earlier, start = signal.signal(signal.SIGINT, signal.default_int_handler), time.monotonic()
+    try:
+        with pytest.raises(SystemExit) as end, one_line_endings():
+            thing = Deleted()
+            del thing
+            time.sleep(20)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    assert end.value.code == code and time.monotonic() - start < 10
+    assert capsys.readouterr().err.startswith("stopped by ")

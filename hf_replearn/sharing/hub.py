@@ -14,12 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, constants, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 
 from hf_replearn.errors import InputError, NotPushed
 from hf_replearn.sharing.paths import local_paths, without_paths
-from hf_replearn.sharing.readme import listed
+from hf_replearn.sharing.readme import FILE as README
+from hf_replearn.sharing.readme import edited_elsewhere, listed
 
 # What may leave is named, so that nothing unforeseen does; a star stands for no slash.
 WEIGHTS = "config.json generation_config.json model.safetensors model-*-of-*.safetensors model.safetensors.index.json"
@@ -82,7 +84,7 @@ def push(folder: str | Path, repo_id: str, *, private: bool | None = None) -> st
     repo_id: "owner/name", as `check_token` returned it before training.
     private: for a new repository; None takes the default of its owner.
     An overloaded Hub and a broken connection are tried again after pauses. Raises NotPushed, which names the command
-    that pushes later, when they last, or when the Hub refuses.
+    that pushes later, when they last, when the Hub refuses, or when the README.md there was edited and would be lost.
     """
     if left := not_pushed(folder):
         print(f"not uploaded, since no run wrote it: {listed(left)}", flush=True)
@@ -120,6 +122,7 @@ def _push(folder: str | Path, repo_id: str, private: bool | None) -> str:
     api = HfApi()
     url = api.create_repo(repo_id, private=private, exist_ok=True)
     names = pushed(folder)
+    _keep_edits(api, folder, repo_id)
     with tempfile.TemporaryDirectory(prefix="hf_replearn_push_") as stage:
         _stage(Path(folder), Path(stage), names)
         api.upload_folder(
@@ -129,6 +132,35 @@ def _push(folder: str | Path, repo_id: str, private: bool | None) -> str:
             commit_message="Encoder, report and card",
         )
     return str(url)
+
+
+def _keep_edits(api: HfApi, folder: str | Path, repo_id: str) -> None:
+    """Raises NotPushed where README.md was edited on the Hub in a way that the one of `folder` knows nothing of."""
+    with tempfile.TemporaryDirectory(prefix="hf_replearn_readme_") as copy:
+        try:
+            api.hf_hub_download(repo_id, README, local_dir=copy)
+            lost = edited_elsewhere(copy, folder)
+        except EntryNotFoundError:
+            return
+        except InputError as error:
+            raise NotPushed(f"{README} of {repo_id} on the Hub: {error}".replace(f"{copy}/", "")) from error
+    if lost:
+        raise NotPushed(
+            f"{README} of {repo_id} was edited on the Hub, and {Path(folder, README)} lacks {len(lost)} of its lines, "
+            f"such as {lost[0][:60]!r}: write them here too, and push again: hf-replearn push {folder} "
+            f"--hub_model_id {repo_id}"
+        )
+
+
+def check_weights(folder: str | Path) -> None:
+    """Raises InputError where the encoder in `folder` has lost its weights, or a part of them."""
+    index = _values(Path(folder, "model.safetensors.index.json"))
+    for name in sorted(set(index["weight_map"].values())) if index else ["model.safetensors"]:
+        try:
+            with safe_open(Path(folder, name), framework="numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{Path(folder, name)} is missing or damaged, and nothing is pushed: {error}") from error
 
 
 def _stage(folder: Path, stage: Path, names: list[str]) -> None:

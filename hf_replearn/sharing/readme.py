@@ -1,7 +1,8 @@
 """README.md belongs to whoever writes in it: ours stands between two marks, and what was written by hand stays.
 
 A hidden line before the end mark holds digests of the front matter and of the parts (from one `## ` to the next) as we
-wrote them. What still has its digest is ours and is written anew; whatever else is somebody's, and stays.
+wrote them. What still has its digest is ours and is written anew; whatever else is somebody's, and stays. The last one
+is of the whole file: so a copy elsewhere tells whether it was edited there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hf_replearn.files import write_whole
 
 FILE = "README.md"
 BEGIN, END = "<!-- hf_replearn: begin -->", "<!-- hf_replearn: end -->"
-RECORD = re.compile(r"^<!-- hf_replearn: written (.*?)\| (.*?)-->$", re.MULTILINE)
+RECORD = re.compile(r"^<!-- hf_replearn: written (.*?)\| (.*?)(\| \w+ )?-->$", re.MULTILINE)
 STICKY = ("license", "license_name", "license_link", "language")  # once there, they go only by hand
 
 
@@ -90,14 +91,26 @@ class Readme:
         record = f"<!-- hf_replearn: written {keys}| {written} -->"
         section = "\n\n".join([BEGIN, *(part.strip("\n") for part in chosen), record + "\n" + END])
         text = f"---\n{self.front}---\n\n{self.before}{section}{self.after or chr(10)}"
+        text = text.replace(record, record.replace("-->", f"| {digest(text)} -->"))
         return text.replace("\n", "\r\n") if self.windows else text
+
+    def by_hand(self) -> list[str]:
+        """The lines that we did not write, and those of our parts that were edited."""
+        front = [_dump(key, value) for key, value in self.metadata.items() if self.edited(key)]
+        texts = [*front, self.before, *(text for _, text in self._edited()), self.after]
+        return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+
+    def _edited(self) -> list[tuple[str, str]]:
+        """The parts between the marks that are not as we wrote them."""
+        known = set(self.written)
+        there = parts(self.ours or "")
+        return [(h, t) for h, t in there if t.strip() and (digest(h), digest(t.strip())) not in known]
 
     def _merged(self, new: dict[str, str]) -> list[str]:
         """Our parts in their new order; those that were edited as they are; those that were added, after the one that
         they followed; without those that were taken out."""
-        known, headings = set(self.written), {heading for heading, _ in self.written}
-        there = parts(self.ours or "")
-        edited = [(h, t) for h, t in there if t.strip() and (digest(h), digest(t.strip())) not in known]
+        headings = {heading for heading, _ in self.written}
+        there, edited = parts(self.ours or ""), self._edited()
         present = {heading for heading, _ in there}
         chosen: list[tuple[str, str]] = []
         for heading, text in new.items():
@@ -145,6 +158,17 @@ def read_readme(folder: str | Path) -> Readme:
         readme.written = re.findall(r"(\w+):(\w+)", record[2])
         readme.ours = readme.ours[: record.start()] + readme.ours[record.end() :]
     return readme
+
+
+def edited_elsewhere(copy: str | Path, folder: str | Path) -> list[str]:
+    """The lines written by hand into the README.md of `copy`, as it is on the Hub, that the one of `folder` lacks."""
+    text = Path(copy, FILE).read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
+    sealed = RECORD.search(text)
+    if sealed and sealed[3] and sealed[3].strip("| ") == digest(text.replace(sealed[3], "", 1)):
+        return []
+    path = Path(folder, FILE)
+    here = {line.strip() for line in (path.read_text(encoding="utf-8-sig") if path.exists() else "").splitlines()}
+    return [line for line in read_readme(copy).by_hand() if line not in here]
 
 
 def write_readme(folder: str | Path, readme: Readme, body: str) -> None:

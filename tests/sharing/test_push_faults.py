@@ -5,15 +5,18 @@ import os
 import subprocess
 import sys
 
+import numpy
 import pytest
 import yaml
-from loopback_hub import LoopbackHub
+from loopback_hub import LoopbackHub, Repository
+from safetensors.numpy import save
 
 from hf_replearn.cli import main as hf_replearn
 from hf_replearn.sharing.card import card
 from hf_replearn.sharing.hub import _stage, not_pushed
 from hf_replearn.sharing.hub import pushed as pushed_files
 
+WEIGHTS = save({"weight": numpy.zeros(2, "float32")})
 PUSH = """
 import sys, time
 time.sleep = lambda seconds: None  # the client of the Hub tries some requests again itself
@@ -43,14 +46,16 @@ class FaultyHub(LoopbackHub):
 def pushed(tmp_path, report):
     """Pushes a result against a Hub with these faults; returns the process and what arrived."""
 
-    def push(*statuses, command=(), readme=None):
+    def push(*statuses, command=(), readme=None, there=None):
         (tmp_path / "out").mkdir()
         report.save(tmp_path / "out")
         text = card(report, tmp_path / "out") if readme is None else readme
         (tmp_path / "out" / "README.md").write_text(text, encoding="utf-8")
-        (tmp_path / "out" / "model.safetensors").write_bytes(b"weights")
+        (tmp_path / "out" / "model.safetensors").write_bytes(WEIGHTS)
         with FaultyHub(home=tmp_path / "home") as hub:
             hub.statuses = list(statuses)
+            if there is not None:
+                hub.repositories["tester/x"] = Repository(files={"README.md": there})
             environment = os.environ | hub.environment() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             done = subprocess.run(
                 [sys.executable, "-c", PUSH, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
@@ -65,7 +70,7 @@ def pushed(tmp_path, report):
 def test_tried_again_until_it_is_taken(statuses, pushed):
     done, arrived = pushed(*statuses)
     assert done.returncode == 0, done.stderr
-    assert arrived["model.safetensors"] == b"weights" and b"tester/x" in arrived["README.md"]
+    assert arrived["model.safetensors"] == WEIGHTS and b"tester/x" in arrived["README.md"]
     assert len(statuses) < 8 or "tried again" in done.stderr
 
 
@@ -77,7 +82,7 @@ def test_the_exit_code_and_the_command_for_later(statuses, reason, pushed, tmp_p
     assert error.startswith("error: ") and reason in error
     assert error.endswith("push it later: hf-replearn push out --hub_model_id tester/x")
     assert "model.safetensors" not in arrived
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == b"weights"
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == WEIGHTS
     assert LoopbackHub.token not in done.stdout + done.stderr
 
 
@@ -92,6 +97,7 @@ def test_a_hub_in_trouble_is_not_a_refused_token(tmp_path, report):
     """Of the check before: an overloaded Hub says nothing about the token, and `push` has no flag --push_to_hub."""
     (tmp_path / "out").mkdir()
     report.save(tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").write_bytes(WEIGHTS)
 
     class Ill(LoopbackHub):
         status = 500
@@ -204,3 +210,20 @@ def test_a_card_that_was_written_by_hand_is_pushed_with_its_words(pushed, tmp_pa
     done, arrived = pushed(readme="---\nlicense: mit\n---\nMine.\n", command=["--license", "gpl-3.0"])
     assert done.returncode == 2 and "README.md says license: mit, written by hand" in done.stderr and arrived is None
     assert (tmp_path / "out/README.md").read_text() == "---\nlicense: mit\n---\nMine.\n"
+
+
+def test_a_card_that_was_edited_on_the_hub_is_not_overwritten(pushed):
+    edited = b"---\nlicense: mit\n---\nNot for medical text.\n"
+    done, arrived = pushed(there=edited)
+    assert done.returncode == 69 and arrived == {"README.md": edited}
+    assert "lacks 2 of its lines, such as 'license: mit': write them here too" in done.stderr
+
+
+@pytest.mark.parametrize("damage", [None, WEIGHTS[:-1], b""])
+def test_an_encoder_without_its_weights_is_not_pushed(damage, tmp_path, report, capsys):
+    report.save(tmp_path)
+    if damage is not None:
+        (tmp_path / "model.safetensors").write_bytes(damage)
+    with pytest.raises(SystemExit) as end:
+        hf_replearn(["push", str(tmp_path)])
+    assert end.value.code == 2 and "model.safetensors is missing or damaged" in capsys.readouterr().err

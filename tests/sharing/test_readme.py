@@ -7,7 +7,7 @@ from huggingface_hub import ModelCard, metadata_load
 from hf_replearn.errors import InputError
 from hf_replearn.sharing.card import extend_card, extendable, write_card
 from hf_replearn.sharing.metadata import check_metadata
-from hf_replearn.sharing.readme import BEGIN, END, parts, read_readme
+from hf_replearn.sharing.readme import BEGIN, END, edited_elsewhere, parts, read_readme
 from hf_replearn.sharing.report import Report
 
 BY_HAND = "\nWritten by hand: not for medical text. `a` < b & c\n"
@@ -191,3 +191,29 @@ def test_parts_begin_with_headings_outside_of_code():
 def test_every_card_is_front_matter_that_the_hub_reads(folder):
     front = (folder / "README.md").read_text().split("---\n")[1]
     assert list(yaml.safe_load(front)) == ["library_name", "pipeline_tag", "tags", "model-index"]
+
+
+# ---- the copy on the Hub
+
+
+def test_what_was_edited_in_a_copy_is_known_and_an_older_copy_is_no_edit(folder, tmp_path_factory):
+    edit(folder, END + "\n", f"{END}\n{BY_HAND}")
+    add_scores(folder)
+    copy = tmp_path_factory.mktemp("copy")
+    (copy / "README.md").write_bytes((folder / "README.md").read_bytes())
+    edit(folder, BY_HAND, "")
+    add_scores(folder, 0.8)
+    assert edited_elsewhere(copy, folder) == []  # as we pushed it; what was taken out here since may go there too
+    edit(copy, "---\n", "---\nlicense: mit\n")
+    edit(copy, "## Limits\n", "## Limits\n\nA limit more.\n")
+    lacking = edited_elsewhere(copy, folder)
+    assert lacking[0] == "license: mit" and "A limit more." in lacking
+    (folder / "README.md").write_bytes((copy / "README.md").read_bytes())
+    add_scores(folder, 0.9)
+    assert edited_elsewhere(copy, folder) == []
+
+
+def test_a_copy_that_is_not_ours_is_written_by_hand(folder, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/README.md").write_text("---\nlicense: mit\n---\n")
+    assert edited_elsewhere(tmp_path / "copy", folder) == ["license: mit"]
