@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -148,11 +149,18 @@ def make_config(
     )
 
 
-def load_config(name: str) -> PreTrainedConfig:
-    """The configuration of a checkpoint to go on from. Raises InputError when there is none."""
+def load_config(name: str, *, heads: Collection[type], what: str) -> PreTrainedConfig:
+    """The configuration of a checkpoint to go on from.
+
+    heads: kinds of configuration that transformers has a `what` for, such as MODEL_FOR_CAUSAL_LM_MAPPING.
+    Raises InputError when there is no checkpoint, or it is of another kind.
+    """
     where = "holds no checkpoint" if Path(name).is_dir() else "is no folder, and no Hub id that loads"
     with refusing(f"--init {name!r} {where}"):
-        return AutoConfig.from_pretrained(name, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if type(config) not in heads:
+        raise InputError(f"--init {name!r} is a {config.model_type}, of which transformers has no {what}")
+    return config
 
 
 def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, length: int) -> PreTrainedModel:

@@ -133,10 +133,12 @@ def check_tokenizer(settings: CausalLMSettings, tokenizer, *, args) -> None:
 
 def find_config(settings: CausalLMSettings, tokenizer):
     """The configuration of the decoder: that of the checkpoint, or of one to be trained from scratch."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
     from hf_replearn import architectures
 
     if settings.init:
-        return architectures.load_config(settings.init)
+        return architectures.load_config(settings.init, heads=MODEL_FOR_CAUSAL_LM_MAPPING, what="causal language model")
     return architectures.make_config(
         settings.architecture,
         settings.size,
@@ -159,10 +161,10 @@ def start(settings: CausalLMSettings, tokenizer, args):
             AutoModelForCausalLM, settings.init, tokenizer=tokenizer, length=settings.sequence_length
         )
         config = native.config
-        if not has_plain_head(native):
+        if not has_plain_head(native) or config._attn_implementation == "eager":
             raise InputError(
-                f"--init {settings.init}: {config.model_type} sees later tokens, or its logits are not one projection; "
-                "supported are models such as gpt2, llama, qwen3, mistral and olmo2"
+                f"--init {settings.init}: {config.model_type} sees later tokens, its logits are not one projection, or "
+                "it has no fused attention (sdpa); supported are models such as gpt2, llama, qwen3, mistral and olmo2"
             )
     else:
         config = find_config(settings, tokenizer)

@@ -581,7 +581,7 @@ def draw(report, features: dict, judged: dict, test, *, points: int, seed: int) 
     rng = np.random.default_rng(seed)
     some = torch.from_numpy(np.sort(rng.permutation(len(test))[:points]))
     queries = rng.permutation(len(test))[:QUERIES].tolist()
-    report.maps = {"labels": np.array(test["label"][:])[some].tolist(), "PCA": {}, "t-SNE": {}}
+    report.maps = {"labels": np.array(test["label"][:])[some.numpy()].tolist(), "PCA": {}, "t-SNE": {}}
     report.neighbours = {"queries": [shown(test[row], report.task.classes) for row in queries]}
     for row, (_, tested) in features.items():
         told = judged[row].told

@@ -171,10 +171,12 @@ def check_words(collator, rows: list[dict]) -> None:
 
 def find_config(settings: MaskedLMSettings, tokenizer):
     """The configuration of the encoder: that of the checkpoint, or of one to be trained from scratch."""
+    from transformers import MODEL_FOR_MASKED_LM_MAPPING
+
     from hf_replearn import architectures
 
     if settings.init:
-        return architectures.load_config(settings.init)
+        return architectures.load_config(settings.init, heads=MODEL_FOR_MASKED_LM_MAPPING, what="masked language model")
     return architectures.make_config(
         settings.architecture,
         settings.size,

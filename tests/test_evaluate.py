@@ -194,6 +194,17 @@ def test_protocols_that_cannot_be_computed_are_dashes_with_their_reasons(bert, t
         assert "every class has a single example: none can find another of its class" in text
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_test_set_of_one_class_or_one_example(bert, tmp_path, count):
+    """What finds its own class there finds nothing, and what can be measured is, on a page."""
+    mail, out = make_mail(tmp_path / "mail", {"train": (40, 2), "test": (count, 1)}), tmp_path / "out"
+    assert evaluate("--model", bert, "--dataset", mail, "--shots", 1, "--baselines", "false", "--output_dir", out) == 0
+    report = load(out)
+    (row,) = report.rows
+    assert report.rows[row]["linear"] is not None and report.rows[row]["map"] is None
+    assert len(report.maps["labels"]) == count and (out / "report.html").exists()
+
+
 def test_a_network_of_which_nothing_can_be_measured(bert, reviews, tmp_path, capsys, monkeypatch):
     """The baselines are measured all the same."""
     recipe = importlib.import_module("hf_replearn.recipes.evaluation")

@@ -12,6 +12,7 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from hf_replearn.settings import run
@@ -227,6 +228,16 @@ def corpora(trained, tmp_path):
     (tmp_path / "headless").mkdir()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(trained / "bert" / name, tmp_path / "headless")
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    for name, model in {
+        "clip": transformers.CLIPModel(transformers.CLIPConfig(text_config=small, vision_config=small)),
+        "gemma2": transformers.Gemma2ForCausalLM(
+            transformers.Gemma2Config(**small, vocab_size=2048, num_key_value_heads=1, head_dim=16)
+        ),
+    }.items():
+        model.save_pretrained(tmp_path / name)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(trained / ("bert" if name == "clip" else "gpt2") / file, tmp_path / name)
     weights = load_file(trained / "bert" / "model.safetensors")
     for name, change in {
         "half": lambda key, value: None if ".layer.1." in key else value,
@@ -257,7 +268,9 @@ BAD = [
     ("masked_lm", ["--init", "{models}/nowhere"], "--init"),
     ("masked_lm", ["--init", "{models}/bert", "--sequence_length", "600"], "is longer than --init"),
     ("causal_lm", ["--init", "{models}/bert"], "needs a tokenizer with an end-of-text token"),
-    ("causal_lm", ["--init", "{models}/roberta"], "roberta sees later tokens, or its logits are not one projection"),
+    ("causal_lm", ["--init", "{models}/roberta"], "roberta sees later tokens, its logits are not one projection"),
+    ("causal_lm", ["--init", "{}/gemma2"], "or it has no fused attention (sdpa); supported are"),
+    ("masked_lm", ["--init", "{}/clip"], "is a clip, of which transformers has no masked language model"),
     ("masked_lm", ["--init", "{models}/gpt2", "--tokenizer", "{models}/gpt2"], "needs a tokenizer with a mask token"),
     ("masked_lm", ["--architecture", "gpt2"], "--architecture must be one of bert, roberta, modernbert"),
     ("causal_lm", ["--size", "huge"], "--size must be one of"),

@@ -26,7 +26,7 @@ def retrieval(
     learning, Jégou et al. 2011; Song et al. 2016), and "map", the average precision of the whole ranking; their means
     are the scores.
     Raises InputError for features with NaN, for labels that are missing or not one an example, and where all classes
-    have a single example.
+    have a single example, or all examples one class.
     """
     if features.labels is None or features.labels.ndim != 1:
         raise InputError("retrieval needs one label an example")
@@ -34,6 +34,8 @@ def retrieval(
     asking = (counts[classes] > 1).nonzero().flatten()
     if not len(asking):
         raise InputError("every class has a single example: none can find another of its class")
+    if len(counts) == 1:
+        raise InputError("all examples are of one class: whatever is found is right")
     if queries is not None and queries < len(asking):
         asking = asking[torch.randperm(len(asking), generator=torch.Generator().manual_seed(seed))[:queries]].sort()[0]
     check_finite(features.x, "test")

@@ -49,6 +49,8 @@ def test_who_is_alone_in_a_class_does_not_ask():
     assert len(retrieval(alone)["map"]) == 4
     with pytest.raises(InputError, match="single example"):
         retrieval(Features(torch.randn(3, 2), torch.arange(3)))
+    with pytest.raises(InputError, match="one class: whatever is found is right"):
+        retrieval(Features(torch.randn(3, 2), torch.zeros(3, dtype=torch.long)))
 
 
 def test_neighbours_are_the_nearest_first():

@@ -65,7 +65,7 @@ class Decoder:
                     f"--model {name} is {kind}, prompting needs a causal language model such as GPT-2, Llama or Qwen"
                 )
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = load_whole(AutoModelForCausalLM, name, dtype=getattr(torch, dtype), attn_implementation="sdpa")
+        model = load_whole(AutoModelForCausalLM, name, dtype=getattr(torch, dtype))
         largest, known = max(tokenizer.get_vocab().values(), default=-1), model.get_input_embeddings().num_embeddings
         if not 0 <= largest < known:
             raise InputError(

@@ -204,6 +204,16 @@ def test_free_answers_are_those_of_a_plain_greedy_search(name, bpe, folder):
         assert text == bpe.decode(ids[len(context) :], skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("name", [name for name in MODELS if "roberta" not in name])
+def test_decoders_are_loaded_whatever_attention_they_have(name, bpe, tmp_path):
+    """Gemma 2's and Bloom's is none of PyTorch's fused ones."""
+    model = MODELS[name]().eval()
+    model.save_pretrained(tmp_path)
+    bpe.save_pretrained(tmp_path)
+    loaded, tokens = Decoder.load(str(tmp_path), dtype="float32"), torch.tensor([[2, 20, 21, 22]])
+    torch.testing.assert_close(loaded.model(tokens).logits, model(tokens).logits)
+
+
 def test_what_reads_both_ways_is_no_decoder(bpe):
     model = RobertaForCausalLM(RobertaConfig(**SIZES)).eval()
     with pytest.raises(InputError, match="reads what stands behind a word too"):
