@@ -99,6 +99,9 @@ def start(recipe: str, given: list[str], log: Path, *, processes: int = 1, blow:
             code = 1
             try:
                 _redirect(log)
+                signal.signal(
+                    signal.SIGINT, signal.default_int_handler
+                )  # whatever started the tests may have changed it
                 if processes > 1:
                     _as_rank(rank, processes, port)
                 if blow is not None:
