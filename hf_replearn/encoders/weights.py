@@ -159,11 +159,14 @@ def _layer_left_out(name: str, network: PreTrainedModel) -> str | None:
 
 
 def _in_a_layer(name: str, network: PreTrainedModel) -> bool:
-    """Whether the network has the module that a weight of this name would belong to, or be an adapter of."""
+    """Whether the network has the module that a weight of this name would belong to, or be an adapter of; not one that
+    was taken out, as timm's classifiers are, and is nn.Identity."""
     modules = dict(network.named_modules())
     path = name.removeprefix(f"{network.base_model_prefix}.").split(".")
     parents = [".".join(path[:end]) for end in range(2, len(path))]
-    return any(start + parent in modules for parent in parents for start in ("", f"{network.base_model_prefix}."))
+    places = [start + parent for parent in parents for start in ("", f"{network.base_model_prefix}.")]
+    there = [modules[place] for place in places if place in modules]
+    return bool(there) and not any(isinstance(module, nn.Identity) for module in there)
 
 
 def _some(names: list[str]) -> str:

@@ -164,6 +164,14 @@ def test_a_head_is_fresh_as_a_whole_and_the_body_the_checkpoints(models_of, tmp_
             assert not torch.equal(weight, after[name]), name
 
 
+def test_a_classifier_that_timm_takes_out_of_its_head_is_not_missed(pictures, tmp_path, capsys):
+    arguments = {"depths": [1] * 4, "dims": [8, 8, 16, 32]}
+    network = timm.create_model("convnext_atto", num_classes=5, **arguments).eval()
+    timm.models.save_for_hf(network, str(tmp_path), model_args=arguments)
+    found, _ = features_of(str(tmp_path), pictures, images=True)
+    assert found.shape == (3, 32) and "not used" not in capsys.readouterr().err
+
+
 def test_the_head_of_a_timm_network_is_fresh(tmp_path):
     network = timm.create_model("resnet18", num_classes=3, layers=[1] * 4, channels=[8, 8, 16, 32])
     timm.models.save_for_hf(network, str(tmp_path), model_args={"layers": [1] * 4, "channels": [8, 8, 16, 32]})
