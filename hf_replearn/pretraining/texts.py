@@ -125,7 +125,7 @@ def keep_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     """Into the run's folder, so that checkpoints can be used before it ends. It is whole there at any time."""
     partial = out / f"tokenizer{PARTIAL}"
     tokenizer.save_pretrained(partial)
-    shutil.copytree(partial, out, dirs_exist_ok=True, copy_function=os.replace)
+    shutil.copytree(partial, out, dirs_exist_ok=True, copy_function=os.rename)
     shutil.rmtree(partial)
 
 
