@@ -72,7 +72,7 @@ def one_line_endings(settings: Collection[str] = ()) -> Iterator[None]:
         name, code = ("SIGTERM", Preempted.exit_code) if isinstance(error, Terminated) else ("Ctrl-C", 130)
         _end(f"stopped by {name}: what was written is kept; run the same command again to go on", code)
     except Exception as error:
-        reason = no_room(error) or too_little_memory(error, settings) or damaged_data(error)
+        reason = no_room(error) or too_little_memory(error, settings) or damaged_data(error) or lost_process(error)
         if reason is None:
             raise
         _end(f"error: {reason}", TrainingError.exit_code)
@@ -121,6 +121,15 @@ DAMAGED = (
     "JSON parse error", "Compressed file ended before", "Not a gzipped file", "CRC check failed", "Invalid data stream",
     "Corrupt input data", "codec can't decode byte", "while decompressing data",
 )  # fmt: skip
+
+
+def lost_process(error: BaseException) -> str | None:
+    """What is told where this process waited for one that has ended, which said why itself; else None."""
+    gone = r"(?i)connection (closed|reset) by peer|remote (worker crashing|process exited)"  # gloo, NCCL
+    lost = any(isinstance(cause, RuntimeError) and re.search(gone, str(cause)) for cause in _causes(error))
+    return "another process of this run has ended: see its own message" if lost else None
+
+
 NEED_MEMORY = (
     "per_device_train_batch_size", "image_size", "sequence_length", "max_length", "vocab_size", "train_examples",
     "test_examples", "limit", "dataloader_num_workers",

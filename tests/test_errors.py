@@ -47,6 +47,8 @@ def ending(capsys, error: BaseException, cause: BaseException | None = None) -> 
         (ValueError("Caught in a worker\nTraceback\npyarrow.lib.ArrowInvalid: JSON parse error: no value in row 7"), 1,
          "error: the data cannot be read any further (pyarrow.lib.ArrowInvalid: JSON parse error: no value in row 7)"),
         (EOFError("Compressed file ended before the end-of-stream marker was reached"), 1, "error: the data cannot be"),
+        (RuntimeError("[gloo/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:25296. This is typic"), 1,
+         "error: another process of this run has ended: see its own message"),
         (MemoryError(), 1, "error: out of memory: lower --image_size, --limit"),
         (
             MemoryError("Unable to allocate 7.28 TiB for an array"),
