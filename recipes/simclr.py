@@ -476,7 +476,8 @@ def draw_views(collator, rows, path: Path) -> None:
     from hf_replearn.augmentation import draw_views
     from hf_replearn.randomness import Place
 
-    batch = collator([rows[place] for place in range(min(6, len(rows)))])
+    shown = min(6, len(rows))
+    batch = collator([rows[place * len(rows) // shown] for place in range(shown)])  # neighbours are often of one class
     images, aspect = batch["pixel_values"], batch.get("aspect")
     views = collator.policy(images, views=6, generator=Place(0, 0, 0, 0, 1).generator(), aspect=aspect)
     draw_views(images, views, path, aspect=aspect)

@@ -18,12 +18,14 @@ def write_curves(folder: str | Path) -> Path | None:
     if not curves:
         return None
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), label=SHOWN[name], linewidth=1.5, marker="o" if len(points) < 30 else "")
     axes.set(xlabel="step", ylabel="loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 2.5
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1:
