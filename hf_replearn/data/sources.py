@@ -26,8 +26,6 @@ from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.splits import MORE, WORDS, printable, some
 from hf_replearn.errors import InputError
 
-# What the splits of a dataset may be called, in the order in which they are looked for.
-SPLITS = {"train": "train", "test": "test", "validation": "validation", "valid": "validation", "val": "validation"}
 # Columns that say which row or file it is, or about it, and are no texts themselves: `id`, `image_id`, `reviewerID`.
 ABOUT_ROWS = re.compile(
     r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
