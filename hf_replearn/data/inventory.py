@@ -135,7 +135,7 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
 
 def write_skipped(file: str | os.PathLike, left_out: Iterable[LeftOut]) -> None:
     """A line for each file and row that is not used, with the reason; no file where nothing is left out."""
-    lines = [f"{item}\n" for item in left_out if getattr(item, "reason", "") != SYSTEM]
+    lines = [f"{item}\n" for item in left_out if item.reason != SYSTEM]
     if lines:
         write_whole(file, "".join(lines))
     else:
