@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from dataclasses import dataclass
@@ -133,14 +134,15 @@ def _saved_arguments(folder: Path) -> dict:
 
 @torch.no_grad()
 def _try(network: nn.Module, name: str, arguments: dict, image_size: int) -> None:
-    """Two grey images: whether the network takes them, and gives each the vector that it says."""
+    """Two images without pixels, which cost nothing: whether the network gives each the vector that it says."""
     channels = arguments.get("in_chans") or CHANNELS
     if channels != CHANNELS:
         raise InputError(
             f"backbone {name!r} with in_chans {channels}: images are read as RGB, {CHANNELS} channels (grey ones too)"
         )
     with refusing(f"backbone {name!r} with {arguments} does not take images of {image_size} x {image_size} pixels"):
-        features = network.eval()(torch.zeros(2, CHANNELS, image_size, image_size))
+        shapes = copy.deepcopy(network).to("meta").eval()
+        features = shapes(torch.empty(2, CHANNELS, image_size, image_size, device="meta"))
     if not isinstance(features, Tensor) or features.shape != (2, count_features(network)):
         shape = list(features.shape) if isinstance(features, Tensor) else f"{type(features).__name__} of feature maps"
         raise InputError(f"backbone {name!r} with {arguments} gives {shape} for 2 images, not one vector an image")
