@@ -15,12 +15,15 @@ from hf_replearn.losses import chunked_cross_entropy
 from .configuration_causal_lm import CausalLMConfig
 
 
+LARGE = 1000.0  # the largest logit of a trial
+
+
 @torch.no_grad()
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether no token sees a later one and the logits are one linear map of the last hidden state.
 
     So it is in GPT-2, Llama, Qwen and most others; Gemma 2 caps its logits, BERT's head has a layer of its own. Found
-    out by trying a few tokens.
+    out by trying a few tokens, with logits so large that a cap would show.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
@@ -28,9 +31,12 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     was_training = model.training
     tokens = torch.arange(4, device=model.device)[None]
     hidden = model.eval().base_model(tokens, use_cache=False)[0]
-    logits = model(tokens, use_cache=False).logits
-    plain = torch.allclose(logits, head(hidden), rtol=1e-3, atol=1e-4)
-    causal = torch.allclose(model(tokens[:, :2], use_cache=False).logits, logits[:, :2], rtol=1e-3, atol=1e-4)
+    scale = LARGE / head(hidden).abs().max().clamp(min=1e-6)
+    with head.register_forward_hook(lambda module, inputs, logits: logits * scale):
+        logits = model(tokens, use_cache=False).logits
+        plain = torch.allclose(logits, head(hidden), rtol=1e-3, atol=1e-4 * LARGE)
+        before = model(tokens[:, :2], use_cache=False).logits
+    causal = torch.allclose(before, logits[:, :2], rtol=1e-3, atol=1e-4 * LARGE)
     model.train(was_training)
     return plain and causal
 
