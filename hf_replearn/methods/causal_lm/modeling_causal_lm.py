@@ -14,7 +14,6 @@ from hf_replearn.losses import chunked_cross_entropy
 
 from .configuration_causal_lm import CausalLMConfig
 
-
 LARGE = 1000.0  # the largest logit of a trial
 
 
