@@ -372,7 +372,7 @@ def choose_layers(settings: FinetuneSettings, auto: type, config, train, *, coll
 
     attempt = partial(try_encoder, rows=train, preprocess=collate, named=f"--model {settings.model}")
     if settings.mode == "full" and not settings.layers.isdigit():
-        attempt(Logits(load_network(auto, settings.model, config)))
+        attempt(Logits(load_network(auto, settings.model, config)), classifier=True)
         if settings.layers == "last":
             return judged_layers("last", 1)
     encoder = Pooling(load_network(AutoModel, settings.model, config), all_layers=settings.layers != "last")

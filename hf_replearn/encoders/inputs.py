@@ -19,12 +19,15 @@ class ProcessorInputs:
     processor:   a tokenizer or an image processor.
     max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
                  first and second texts apart; generic tokenizers would give these to models that misread them.
+    lowercase:   whether capitals are lost. prompt: what stands before each (first) text.
     Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
     """
 
     processor: Any
     max_length: int | None = None
     token_types: bool = False
+    lowercase: bool = False
+    prompt: str = ""
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
@@ -38,7 +41,7 @@ class ProcessorInputs:
                 return_token_type_ids=self.token_types,
                 return_tensors="pt",
             )
-        if not isinstance(examples[0]["label"], list):  # several labels each are no target of these networks
+        if not isinstance(examples[0].get("label", []), list):  # several labels each are no target of these networks
             batch["labels"] = torch.tensor([row["label"] for row in examples])
         return batch
 
@@ -51,7 +54,8 @@ class ProcessorInputs:
             known = sorted(self.processor.get_vocab().items())
         else:
             known = self.processor.to_dict()
-        return f"{known} {self.processor!r} {self.max_length} {self.token_types}"
+        about = (self.max_length, self.token_types, self.lowercase, self.prompt)
+        return f"{known} {self.processor!r} {about}"
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
         """The texts, or the first and the second ones.
@@ -59,6 +63,9 @@ class ProcessorInputs:
         Where the tokenizer adds nothing, end-of-text stands between the two, and in the place of a text without words.
         """
         columns = [[row[name] for row in examples] for name in ("text", "text_pair") if name in examples[0]]
+        columns[0] = [self.prompt + text for text in columns[0]]
+        if self.lowercase:
+            columns = [[text.lower() for text in texts] for texts in columns]
         if self.processor.num_special_tokens_to_add(pair=False):
             return columns
         end = self.processor.eos_token

@@ -20,6 +20,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
@@ -50,6 +51,7 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
     what = "an encoder of images" if images else "a transformers encoder of texts with its tokenizer"
     with refusing(f"--model {checkpoint} is not {what}"):
         config = _configuration(checkpoint, **changes)
+        _check_modality(config, checkpoint, images=images)
         if images:
             _check_channels(_tower(config, images=True) or config, checkpoint)
         processor = (AutoImageProcessor if images else AutoTokenizer).from_pretrained(
@@ -62,6 +64,21 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
     if not images:
         _fit_tokenizer(processor, config, checkpoint)
     return config, processor
+
+
+def reads_images(config: PreTrainedConfig) -> bool | None:
+    """Whether a network reads images, or else texts; None: it has a tower for each, or is neither."""
+    if _tower(config, images=True) and _tower(config, images=False):
+        return None
+    network = MODEL_MAPPING.get(type(config), None)
+    network = network[0] if isinstance(network, tuple) else network
+    return {"pixel_values": True, "input_ids": False}.get(getattr(network, "main_input_name", None))
+
+
+def _check_modality(config: PreTrainedConfig, checkpoint: str, *, images: bool) -> None:
+    if reads_images(config) is (not images):
+        own, other = ("texts", "images") if images else ("images", "texts")
+        raise InputError(f"--model {checkpoint} is an encoder of {own}, and these are {other}")
 
 
 def _check_channels(config: PreTrainedConfig, checkpoint: str) -> None:
@@ -150,8 +167,8 @@ def uses_token_types(config) -> bool:
     return (getattr(config, "type_vocab_size", None) or 0) > 1 or config.model_type == "xlnet"
 
 
-def choose_length(asked: int | None, config, tokenizer) -> int:
-    """How many tokens of a text are kept: what was asked for, or 128 where the model takes as many."""
+def choose_length(asked: int | None, config, tokenizer, *, usual: int = USUAL_LENGTH) -> int:
+    """How many tokens of a text are kept: what was asked for, or as many as usual where the model takes so many."""
     config = config.get_text_config()
     limit = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
     limit = min(tokenizer.model_max_length, limit if limit > 0 else USUAL_LENGTH)  # XLNet's are -1: no limit
@@ -159,7 +176,7 @@ def choose_length(asked: int | None, config, tokenizer) -> int:
         limit = min(limit, config.max_position_embeddings - config.pad_token_id - 1)
     if (asked or 0) > limit:
         raise InputError(f"--max_length {asked} is more than the {limit} tokens that the model takes")
-    return asked or min(USUAL_LENGTH, limit)
+    return asked or min(usual, limit)
 
 
 def load_network(auto: type, checkpoint: str, config, *, pretrained: bool = True) -> nn.Module:

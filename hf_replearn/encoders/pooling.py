@@ -6,7 +6,7 @@ B examples, T tokens, D features
 from __future__ import annotations
 
 import inspect
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +20,23 @@ class Pooling(nn.Module):
     (B, D0 + D1 + …), the last one last.
 
     how: "mean" over positions, of a text those of all tokens that are not padding, special ones included; "cls", the
-         first position; "last", the last token that is not padding. Feature maps are averaged, whatever is asked. The
-         last layer of an encoder of images, and of the texts of CLIP and its like, is what its own pooling makes of it
-         (`has_own_pooling`); without one, its class token if it has one, which is what ViT's classifiers read, in
-         transformers as in timm.
-    After a forward pass `widths` has the D of each layer.
+         first position; "last", the last token that is not padding; or what else `pool` knows. Feature maps are
+         averaged, whatever is asked. The last layer of an encoder of images, and of the texts of CLIP and its like, is
+         what its own pooling makes of it (`has_own_pooling`); without one, its class token if it has one, which is what
+         ViT's classifiers read, in transformers as in timm.
+    after: (B, D) -> (B, D'), what the encoder's author has put behind the pooled last layer, if anything.
+    After a forward pass `widths` has the D of each layer, and `names` what the layers are: "embeddings" and "block 1"
+    to "block N" of networks that keep their width, "stem" and "stage 1" to "stage N" of those that make feature maps,
+    and of timm's what timm calls them ("layer4", "blocks.11").
     """
 
-    def __init__(self, encoder: nn.Module, *, how: Literal["mean", "cls", "last"] = "mean", all_layers: bool = False):
+    def __init__(
+        self, encoder: nn.Module, *, how: str = "mean", all_layers: bool = False, after: nn.Module | None = None
+    ):
         super().__init__()
-        self.encoder, self.how, self.all_layers, self.widths = encoder, how, all_layers, []
+        self.encoder, self.how, self.all_layers, self.after = encoder, how, all_layers, after
+        self.widths: list[int] = []
+        self.names: list[str] = []
         self.own = has_own_pooling(encoder)
         self.class_token = self.own and any(hasattr(module, "cls_token") for module in encoder.modules())
         self.unpadded = False  # whether texts of one length go through the encoder at a time: see `try_encoder`
@@ -81,6 +88,9 @@ class Pooling(nn.Module):
         pooled = [pool(state, mask, how=self.how) for state in (states if own is None else states[:-1])]
         if own is not None:
             pooled.append(mean_over_positions(own) if own.ndim == 4 else own)  # (B, D, 1, 1) of transformers' ResNet
+        if self.after is not None:
+            pooled[-1] = self.after(pooled[-1])
+        self.names = name_layers(self.encoder, states)
         self.widths = [layer.shape[1] for layer in pooled]
         return pooled
 
@@ -91,16 +101,48 @@ def has_own_pooling(encoder: nn.Module) -> bool:
     return getattr(encoder, "main_input_name", "") == "pixel_values" or key in ("vision_config", "text_config")
 
 
-def pool(states: Tensor, mask: Tensor | None = None, *, how: Literal["mean", "cls", "last"] = "mean") -> Tensor:
-    """(B, T, D), padding where the mask (B, T) is 0, or (B, D, H, W) -> (B, D); see Pooling."""
+def name_layers(encoder: nn.Module, states: Sequence[Tensor]) -> list[str]:
+    """What each of the states, one a layer, is the output of; the last layer alone is "last"."""
+    if len(states) == 1:
+        return ["last"]
+    timms = getattr(getattr(encoder, "timm_model", None), "feature_info", None)
+    names = [info["module"] for info in (timms if isinstance(timms, list) else [])]
+    if len(names) == len(states):
+        return names
+    first, others = ("stem", "stage") if states[0].ndim == 4 else ("embeddings", "block")
+    if timms is not None:  # which gives no state before the first block
+        return [f"{others} {number}" for number in range(1, len(states) + 1)]
+    return [first, *(f"{others} {number}" for number in range(1, len(states)))]
+
+
+def pool(states: Tensor, mask: Tensor | None = None, *, how: str = "mean") -> Tensor:
+    """(B, T, D), padding where the mask (B, T) is 0, or (B, D, H, W) -> (B, D).
+
+    how: "mean", "cls" or "last", see Pooling; "max", the largest of each feature; "mean_sqrt_len", the sum over the
+         square root of their number; "weightedmean", with weights 1, 2, 3 … (Muennighoff 2022, SGPT); several with
+         + between stand side by side, (B, 2 D).
+    """
     if mask is not None and states.shape[1] != mask.shape[1]:
         raise ValueError(f"{states.shape[1]} positions are not the {mask.shape[1]} tokens of the text")
-    if states.ndim == 4 or how == "mean":
-        return mean_over_positions(states, mask)
+    if states.ndim == 4 or (mask is None and how == "mean"):
+        return mean_over_positions(states)
     if mask is None:
-        return states[:, 0 if how == "cls" else -1]
-    place = mask.argmax(dim=1) if how == "cls" else mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
-    return states[torch.arange(len(states), device=states.device), place.to(states.device)]
+        mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    return torch.cat([_pool(states, mask.to(states.device), mode) for mode in how.split("+")], dim=1)
+
+
+def _pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
+    rows = torch.arange(len(states), device=states.device)
+    if how == "cls":
+        return states[rows, mask.argmax(dim=1)]
+    if how == "last":
+        return states[rows, mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)]
+    if how == "max":
+        return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(dim=1)
+    if how == "weightedmean":
+        return mean_over_positions(states, mask * mask.cumsum(dim=1))
+    mean = mean_over_positions(states, mask)
+    return mean * mask.sum(dim=1, keepdim=True).sqrt() if how == "mean_sqrt_len" else mean
 
 
 def mean_over_positions(states: Tensor, mask: Tensor | None = None) -> Tensor:
