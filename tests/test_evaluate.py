@@ -207,8 +207,9 @@ def test_a_test_set_of_one_class_or_one_example(bert, tmp_path, count):
 
 def test_a_network_of_which_nothing_can_be_measured(bert, reviews, tmp_path, capsys, monkeypatch):
     """The baselines are measured all the same."""
-    recipe = importlib.import_module("hf_replearn.recipes.evaluation")
-    represent = recipe.represent
+    from hf_replearn.evaluation import contestants
+
+    represent = contestants.represent
 
     def broken(settings, encoder, preprocess, *parts, origin):
         layers, facts = represent(settings, encoder, preprocess, *parts, origin=origin)
@@ -216,7 +217,7 @@ def test_a_network_of_which_nothing_can_be_measured(bert, reviews, tmp_path, cap
             layers[-1][1].x[0, 0] = torch.nan
         return layers, facts
 
-    monkeypatch.setattr(recipe, "represent", broken)
+    monkeypatch.setattr(contestants, "represent", broken)
     out = tmp_path / "out"
     assert evaluate("--model", bert, "--dataset", reviews, "--shots", 1, "--output_dir", out) == 1
     why = "1 of 60 test features are NaN or infinite, first in row 0"

@@ -345,6 +345,8 @@ def test_scores_of_several_metrics():
     ],
 )
 def test_f1_is_of_a_class_that_is_known_or_asked_for(task, names, asked, positive):
+    from hf_replearn.judging.task import choose_positive
+
     recipe = importlib.import_module("hf_replearn.recipes.finetune")
     settings = recipe.FinetuneSettings(model="m", dataset=task, output_dir="o", positive_class=asked)
     data = SimpleNamespace(label_names=names)
@@ -352,9 +354,9 @@ def test_f1_is_of_a_class_that_is_known_or_asked_for(task, names, asked, positiv
         with pytest.raises(
             InputError, match=f"--positive_class {names[0]} or --positive_class {names[1]}, or .*f1_macro"
         ):
-            recipe.choose_positive(settings, task, data, metrics=["f1"])
+            choose_positive(settings, task, data, metrics=["f1"])
     else:
-        assert names[recipe.choose_positive(settings, task, data, metrics=["f1"])] == positive
+        assert names[choose_positive(settings, task, data, metrics=["f1"])] == positive
 
 
 def test_f1_of_the_positive_class_by_hand_and_named_wherever_it_is_shown(checkpoints, tmp_path, capsys):
@@ -378,9 +380,9 @@ def test_f1_of_the_positive_class_by_hand_and_named_wherever_it_is_shown(checkpo
 def test_a_run_that_fails_is_a_dash_with_its_reason_and_the_others_stay(
     checkpoints, texts, tmp_path, capsys, monkeypatch
 ):
-    from hf_replearn.evaluation import finetune as mechanism
+    from hf_replearn.judging import ways
 
-    out, honest, seeds, broken = tmp_path / "out", mechanism.finetune, [], {43}
+    out, honest, seeds, broken = tmp_path / "out", ways.finetune, [], {43}
 
     def diverging(network, train, test, *, collate, args):
         seeds.append(args.seed)
@@ -388,7 +390,7 @@ def test_a_run_that_fails_is_a_dash_with_its_reason_and_the_others_stay(
             raise ArithmeticError("the loss is not finite after step 1")
         return honest(network, train, test, collate=collate, args=args)
 
-    monkeypatch.setattr(mechanism, "finetune", diverging)
+    monkeypatch.setattr(ways, "finetune", diverging)
     arguments = ["--model", checkpoints / "bert", "--dataset", texts, "--label_fraction", "0.05", "--baseline", "false"]
     arguments += ["--min_steps", "2", "--num_train_epochs", "0.01", "--output_dir", out, "--seeds"]
     assert finetune(*arguments, "2") == 0
@@ -481,7 +483,7 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
     content = json.loads((out / "scores.json").read_text())
     content["runs"] = content["runs"][1:]
     (out / "scores.json").write_text(json.dumps(content))
-    monkeypatch.setattr("hf_replearn.evaluation.layers.bag_of_words", None)  # nothing of it is left to do
+    monkeypatch.setattr("hf_replearn.judging.ways.bag_of_words", None)  # nothing of it is left to do
     assert finetune(*arguments, "2") == 0
     assert scores_of(out) == found  # the missing one comes out the same, and as with the other number of seeds
     capsys.readouterr()
@@ -653,7 +655,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, checkpoints, 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"runs": 3}', b'{"runs": [{"row": "a"}]}', b"\xff", b"[" * 100_000])
 def test_damaged_scores_are_not_written_over(content, tmp_path):
-    from hf_replearn.recipes.finetune import read_runs
+    from hf_replearn.judging.repeated import read_runs
 
     (tmp_path / "scores.json").write_bytes(content)
     with pytest.raises(InputError, match=r"scores.json is damaged \(\w+\): move it away to measure anew"):

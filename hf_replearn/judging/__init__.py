@@ -1,0 +1,1 @@
+"""The stories of `evaluate` and `finetune`, told once for the command line and for notebooks."""
