@@ -619,8 +619,8 @@ def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):
     ("arguments", "message"),
     [
         (["--model", "{0}/missing/model"], "missing/model"),
-        (["--model", "{0}/resnet"], "is not a transformers encoder of texts with its tokenizer"),
-        (["--dataset", "toy"], "is not an encoder of images"),
+        (["--model", "{0}/resnet"], "is an encoder of images, and these are texts"),
+        (["--dataset", "toy"], "is an encoder of texts, and these are images"),
         (["--dataset", "{1}/missing/data"], "missing/data"),
         (["--label_column", "sentiment"], "--label_column 'sentiment' does not exist; the columns are text"),
         (["--text_columns", "label"], "besides the label 'label', got 'label'"),
