@@ -10,6 +10,7 @@ _HOME = {
     "SimCLRModel": "methods.simclr",
     "Features": "representation",
     "extract": "representation",
+    "encode": "encoding",
     "PretrainingTrainer": "training.trainer",
     "load_images": "data.images",
 }

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "pretraining": {"pretraining", "data", "encoders", "training", "sharing", "settings"},
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
+    "encoding": {"data", "encoders", "representation"},
     "evaluation": {"representation", "evaluation", "encoders", "metrics", "data"},
     "judging": {
         "judging",

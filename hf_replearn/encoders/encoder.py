@@ -68,6 +68,15 @@ class Encoder:
             self.input_shape = tuple(pixels.shape[1:]) if isinstance(pixels, torch.Tensor) else None
         return self
 
+    def find_layer(self, asked: int | str) -> int:
+        """The place of a layer among `layers`, by its number (from 0) or name, or "last". Raises InputError."""
+        if asked in ("last", *self.layers):
+            return len(self.layers) - 1 if asked == "last" else self.layers.index(asked)
+        if str(asked).isdecimal() and int(asked) < len(self.layers):
+            return int(asked)
+        told = ", ".join(f"{number} {name}" for number, name in enumerate(self.layers))
+        raise InputError(f"{self.named} has no layer {asked!r}: there are {told}")
+
     def untrained(self) -> Encoder:
         """The same network from random weights, under the same preprocessing. Only of a checkpoint."""
         network = load_network(AutoModel, self.source, self.config, pretrained=False)

@@ -66,7 +66,7 @@ class ProcessorInputs:
         columns[0] = [self.prompt + text for text in columns[0]]
         if self.lowercase:
             columns = [[text.lower() for text in texts] for texts in columns]
-        if self.processor.num_special_tokens_to_add(pair=False):
-            return columns
         end = self.processor.eos_token
+        if end is None or self.processor.num_special_tokens_to_add(pair=False):
+            return columns
         return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]

@@ -1,0 +1,194 @@
+"""Images or texts -> features (N, D), by anybody's encoder: `hr.encode` and the command `encode`.
+
+N examples, D features, H height, W width
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image, ImageOps
+
+from hf_replearn.data.labels import is_image, is_text, shown_columns
+from hf_replearn.encoders.encoder import Encoder, Modality, Pooled, find_encoder
+from hf_replearn.errors import InputError
+from hf_replearn.representation import Features, extract, split_layers
+
+PART = 4096  # images that are in memory as rows at a time
+IN_PNG = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")  # modes that PNG keeps as they are; TIFF the others
+
+
+def encode(
+    model: Any,
+    data: Any,
+    *,
+    pooling: Pooled | None = None,
+    layer: int | str = "last",
+    max_length: int | None = None,
+    batch_size: int = 64,
+    use_cpu: bool = False,
+) -> np.ndarray:
+    """The features of images or texts, (N, D) float32, in their order: those that `evaluate` judges.
+
+    model: whatever `find_encoder` takes: a folder, a run, a Hub id, (module, preprocess), a function.
+    data:  images: PIL images or uint8 arrays (H, W) or (H, W, C), in a list, or as one array (N, H, W, C); texts: a
+           list of strings; or a datasets.Dataset with a column of images or of texts. Files are opened by whoever gives
+           them: a string is a text.
+    pooling, max_length: of texts, as for `find_encoder`.
+    layer: "last", the number of a layer (0: before the first block), or its name.
+
+    Raises InputError for data that are neither images nor texts, or not what the encoder reads, and for whatever is
+    wrong with the encoder, which is tried on a few of them first.
+    """
+    rows = as_rows(data)
+    modality = "image" if isinstance(rows, _Images) or "image" in rows.column_names else "text"
+    about = {"pooling": pooling, "all_layers": layer != "last", "max_length": max_length}
+    encoder = find_encoder(model, modality=modality, **about)
+    order = range(len(rows))
+    if modality == "text":  # a batch is padded to its longest text
+        order = np.argsort([len(text) for text in rows["text"][:]], kind="stable")
+        rows = rows.select(order)
+    encoder.try_on(rows)
+    place = encoder.find_layer(layer)
+    parts = rows.parts() if isinstance(rows, _Images) else [rows]
+    to_device(encoder, use_cpu=use_cpu)
+    found = torch.cat([represent(encoder, part, layer=place, batch_size=batch_size).x for part in parts])
+    features = np.empty(found.shape, np.float32)
+    features[order] = found.numpy()
+    return features
+
+
+def represent(encoder: Encoder, rows: Dataset, *, layer: int = -1, **options: Any) -> Features:
+    """The features of one layer. options: of `extract`."""
+    found = extract(encoder.network, rows, preprocess=encoder.preprocess, **options)
+    return split_layers(found, encoder.widths)[layer]
+
+
+def to_device(encoder: Encoder, *, use_cpu: bool) -> None:
+    """Moves a network that was loaded to the accelerator, where there is one; a module of the user's own stays."""
+    device = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    if encoder.source is not None and device is not None:
+        encoder.network.to(device)
+
+
+def as_rows(data: Any) -> Dataset | _Images:
+    """Rows with an `image` or a `text` of whatever a notebook has. Raises InputError for what is neither."""
+    if isinstance(data, Dataset):
+        return standard_columns(data)
+    if isinstance(data, str | os.PathLike | Image.Image):
+        raise InputError(f"{_shown(data)} is not several: give a list")
+    if isinstance(data, np.ndarray) and data.ndim != 4:
+        raise InputError(
+            f"an array of shape {data.shape} may be one image or several: give a list of arrays, or one (N, H, W, C)"
+        )
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, dict):
+        raise InputError(f"a {type(data).__name__} is no list of images or texts")
+    if not len(data):
+        raise InputError("the list is empty: there is nothing to encode")
+    kinds = {_kind(data[number], number) for number in range(len(data))}
+    if len(kinds) > 1:
+        raise InputError("some of these are images and some are texts: encode them apart")
+    if kinds == {"image"}:
+        return _Images(data)
+    return Dataset.from_dict({"text": [data[number] for number in range(len(data))]})
+
+
+class _Images(Sequence):
+    """Images of a notebook as rows with an `image`, each made when it is asked for."""
+
+    def __init__(self, images: Any):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> dict:
+        return {"image": {"bytes": _as_file(self.images[number]), "path": None}}
+
+    def parts(self):
+        """Datasets of some of the rows each."""
+        feature = datasets.Features({"image": datasets.Image(decode=False)})
+        for start in range(0, len(self), PART):
+            some = range(start, min(start + PART, len(self)))
+            yield Dataset.from_list([self[number] for number in some], features=feature)
+
+
+def _kind(item: Any, number: int) -> Modality:
+    if isinstance(item, str):
+        return "text"
+    if isinstance(item, np.ndarray):
+        _check_array(item, number)
+    if isinstance(item, Image.Image | np.ndarray):
+        return "image"
+    way_on = ""
+    if isinstance(item, os.PathLike):
+        way_on = ": open it with PIL.Image.open"
+    elif isinstance(item, torch.Tensor):
+        way_on = ": give its uint8 pixels as an array (H, W, C), or (module, preprocess) as the encoder"
+    elif isinstance(item, tuple):
+        way_on = ": give the images or texts alone, without labels"
+    raise InputError(f"item {number} is a {type(item).__name__}, neither an image (PIL or array) nor a text{way_on}")
+
+
+def _check_array(image: np.ndarray, number: int) -> None:
+    if image.dtype != np.uint8:
+        raise InputError(
+            f"image {number} is an array of {image.dtype}, of which nobody says what is black and white: make it "
+            "uint8, 0 to 255"
+        )
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
+        raise InputError(
+            f"image {number} is an array of shape {image.shape}, not (H, W) or (H, W, C) with 1, 3 or 4 channels"
+        )
+
+
+def _as_file(image: Image.Image | np.ndarray) -> bytes:
+    """The bytes of a file that loses nothing, so that all images are read by the same rules (data.decoding)."""
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    image = ImageOps.exif_transpose(image)
+    file = io.BytesIO()
+    if image.mode in IN_PNG:
+        image.save(file, "PNG", compress_level=1)
+    else:
+        image.save(file, "TIFF")
+    return file.getvalue()
+
+
+def standard_columns(rows: Dataset, texts: Sequence[str] = ()) -> Dataset:
+    """What is to be encoded alone: a column of images as `image`, or of texts as `text`, maybe with `text_pair`.
+
+    texts: the columns of texts, one or two, where they are told. Raises InputError where there is a choice.
+    """
+    if not len(rows):
+        raise InputError("the dataset is empty: there is nothing to encode")
+    images = [] if texts else [name for name, kind in rows.features.items() if is_image(kind)]
+    found = list(texts) or [name for name, kind in rows.features.items() if is_text(kind)]
+    if not texts and not images and "text" in found:
+        found = [name for name in ("text", "text_pair") if name in found]
+    clear = len(images) == 1 or (not images and (len(found) == 1 or "text_pair" in found or texts))
+    missing = [name for name in texts if name not in rows.features or not is_text(rows.features[name])]
+    if missing or not clear or len(texts) > 2:
+        raise InputError(
+            f"what to encode of the columns {shown_columns(rows.features)} is not clear: "
+            + (f"{missing[0]!r} is none of texts" if missing else "keep one of images or of texts (--text_columns)")
+        )
+    if images:
+        rows = rows.select_columns(images).rename_columns({images[0]: "image"})
+        return rows.cast_column("image", datasets.Image(decode=False))
+    rows = rows.select_columns(found).rename_columns(dict(zip(found, ("text", "text_pair"), strict=False)))
+    for name in rows.column_names:
+        if None in (cells := rows[name][:]):
+            raise InputError(f"row {cells.index(None)} has no text in the column {name!r}: leave such rows out")
+    return rows
+
+
+def _shown(data: Any) -> str:
+    return f"{str(data)[:40]!r}" if isinstance(data, str | os.PathLike) else "an image"
