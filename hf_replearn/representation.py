@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from datasets import Dataset
 from torch import Tensor, nn
 
-from hf_replearn.data.decoding import centre_crop, picture_of
+from hf_replearn.data.decoding import bands_of, centre_crop
 from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.errors import InputError
@@ -70,7 +71,10 @@ class Features:
 
 @dataclass(frozen=True)
 class ImagePreprocessor:
-    """Rows with an `image` column -> (B, 3, size, size), normalised: what the exported encoder's own processor does."""
+    """Rows with an `image` column -> (B, C, size, size), normalised: what the exported encoder's own processor does.
+
+    mean, std: of each of the C channels of the images.
+    """
 
     size: int
     mean: tuple[float, ...]
@@ -78,8 +82,9 @@ class ImagePreprocessor:
     crop_pct: float = 1.0
 
     def __call__(self, examples: Sequence[dict]) -> Tensor:
-        crops = [centre_crop(picture_of(row), self.size, crop_pct=self.crop_pct) for row in examples]
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        crop = partial(centre_crop, size=self.size, crop_pct=self.crop_pct)
+        crops = [torch.cat(list(map(crop, bands_of(row)))) for row in examples]
+        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (torch.stack(crops).float() / 255 - mean) / std
 
 

@@ -1,6 +1,6 @@
-"""The bytes of a picture -> RGB, the same in every stage; what the processes that load a batch need.
+"""The bytes of a picture -> pixels, the same in every stage; what the processes that load a batch need.
 
-B images, H height, W width
+B images, C channels, H height, W width
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ import os
 import stat
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from hf_replearn.data.channels import LARGEST, NUMPY, read_channels, read_npy, to_8_bits, to_rgb
 from hf_replearn.data.inventory import FORMATS
 from hf_replearn.errors import InputError
 
 BILINEAR = Image.Resampling.BILINEAR
-LARGEST_FILE = 2**30  # bytes; Pillow's own limit, of pixels, comes after a file is read
 LONGEST = 64  # times its width that a picture is seen
 
 # Pillow's plugins let through whatever a damaged file provokes in them.
@@ -46,9 +47,25 @@ class UndecodableImage(InputError):
         return self.reason if self.path is None else f"{self.path}: {self.reason}"
 
 
+def bands_of(row: dict, *, at_least: int | None = None) -> list[Image.Image]:
+    """The picture of a row of `ImageData`: one of RGB, or of the `channels` that the row has, a grey one of each.
+
+    at_least: as of `decode_rgb`.
+    """
+    channels, value_range = row.get("channels"), row.get("value_range")
+    if channels is None:
+        return [decode_rgb(row["image"], at_least=at_least, value_range=value_range)]
+    convert = partial(to_8_bits, value_range=value_range)
+    pixels = decode(row["image"], convert, at_least=at_least, channels=channels)
+    return [Image.fromarray(pixels[:, :, channel]) for channel in range(channels)]
+
+
 def picture_of(row: dict, *, at_least: int | None = None) -> Image.Image:
-    """The picture of a row of `ImageData`, as by `decode_rgb`, with the `value_range` that the row has."""
-    return decode_rgb(row["image"], at_least=at_least, value_range=row.get("value_range"))
+    """A row of `ImageData` to look at, RGB: of other channels the first three, or the first as grey."""
+    bands = bands_of(row, at_least=at_least)
+    if len(bands) == 1:
+        return bands[0].convert("RGB")
+    return Image.merge("RGB", bands[:3] if len(bands) > 2 else bands[:1] * 3)
 
 
 def decode_rgb(
@@ -58,27 +75,44 @@ def decode_rgb(
 
     at_least:    a JPEG much larger than this many pixels a side is decoded at a half, a quarter or an eighth of its
                  size, which is faster, yet at no less than this.
-    value_range: the levels of 16- and 32-bit greys that become black and white; none: 0 and 65,535 for 16 bits.
+    value_range: the levels of more than 8 bits that become black and white; none: those of the type.
 
-    UndecodableImage, with the reason, for anything that is no whole picture, and for 32-bit greys without a range.
+    UndecodableImage, with the reason, for anything that is no whole picture, and for levels without a scale.
     """
     return decode(raw, lambda image: to_rgb(image, value_range), at_least=at_least)
 
 
-def decode(raw: dict | None, convert, *, at_least: int | None = None):
-    """convert(the picture, upright, in its own mode), whose errors become UndecodableImage."""
+def decode(raw: dict | None, convert, *, at_least: int | None = None, channels: int | None = None):
+    """convert(the picture), whose errors become UndecodableImage.
+
+    channels: None for what RGB can be made of: the picture as Pillow opens it, upright, in its own mode, or an array
+              (H, W, 1 or 3) of an .npy file; else for an array (H, W, channels) of the file's own type.
+    """
     data = read_bytes(raw)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if at_least is not None:
-            image.draft(image.mode, (at_least, at_least))
-        ImageOps.exif_transpose(image, in_place=True)
-        return convert(image)
+        image = None if data.startswith(NUMPY) else _opened(data, at_least, known=channels is None)
+        if channels is not None:
+            return convert(read_channels(image, data, channels))
+        return convert(read_npy(data, (1, 3)) if image is None else image)
     except UnidentifiedImageError:
         raise UndecodableImage("no picture in a known format" if data else "empty file", raw["path"]) from None
     except PILLOW_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UndecodableImage(reason, raw["path"]) from error
+
+
+def _opened(data: bytes, at_least: int | None, *, known: bool) -> Image.Image | None:
+    """The picture, upright; None for a format that Pillow does not know, unless it has to be known."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        if known:
+            raise
+        return None
+    if at_least is not None:
+        image.draft(image.mode, (at_least, at_least))
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def read_bytes(raw: dict | None) -> bytes:
@@ -91,7 +125,7 @@ def read_bytes(raw: dict | None) -> bytes:
         found = os.stat(raw["path"])  # before it is opened: a pipe would wait, a device may never end
         if not stat.S_ISREG(found.st_mode):
             raise UndecodableImage("not a plain file", raw["path"])
-        if found.st_size > LARGEST_FILE:
+        if found.st_size > LARGEST:
             raise UndecodableImage(f"{found.st_size / 2**30:.1f} GiB are too much for one picture", raw["path"])
         with open(raw["path"], "rb") as file:
             return file.read()
@@ -103,49 +137,18 @@ def read_bytes(raw: dict | None) -> bytes:
         raise UndecodableImage(str(error), raw["path"]) from error
 
 
-def bits_of_grey(image: Image.Image) -> int | None:
-    """16, or 32 for whole numbers and floats of which nobody has said what is black and white; None: 8, or colours."""
-    if image.mode.startswith("I;16"):
-        return 16
-    if image.mode in ("I", "F"):  # Pillow has 16-bit PNG and PGM as I too, by its version
-        return 16 if image.format in ("PNG", "PPM") else 32
-    return None
-
-
-def to_rgb(image: Image.Image, value_range: tuple[float, float] | None = None) -> Image.Image:
-    """A picture of any mode as 8-bit RGB; see `decode_rgb`. ValueError for one that has no scale."""
-    bits = bits_of_grey(image)
-    if bits is not None:
-        if bits == 32 and value_range is None:
-            raise ValueError(f"32-bit greys (mode {image.mode}) have no scale: say --value_range LOW,HIGH")
-        return Image.fromarray(_levels(np.asarray(image), value_range)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _levels(greys: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    if value_range is None:  # Pillow's own conversion would clip at 255
-        return ((greys.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    low, high = value_range
-    shares = (greys.astype(np.float64) - low) / (high - low)
-    if not np.isfinite(shares).all():
-        raise ValueError("some levels are not finite")
-    return np.rint(shares.clip(0, 1) * 255).astype(np.uint8)
-
-
 def stack_images(examples: list[dict], *, canvas: int | None) -> tuple[Tensor, Tensor]:
-    """Rows with `image` -> pixels (B, 3, H, W) uint8 and aspect (B,) float32, the width / height of each original.
+    """Rows with `image` -> pixels (B, C, H, W) uint8 and aspect (B,) float32, the width / height of each original.
 
     canvas: None stacks images of one size as they are; else each is resized, whatever its shape, to canvas x canvas
             pixels (bilinear, antialiased), and aspect lets a later crop draw its boxes in the shape of the original.
     """
     pixels, aspect = [], []
     for example in examples:
-        image = picture_of(example, at_least=canvas)
-        aspect.append(image.width / image.height)
-        pixels.append(np.asarray(image if canvas is None else image.resize((canvas, canvas), BILINEAR)))
+        bands = bands_of(example, at_least=canvas)
+        aspect.append(bands[0].width / bands[0].height)
+        bands = bands if canvas is None else [band.resize((canvas, canvas), BILINEAR) for band in bands]
+        pixels.append(np.asarray(bands[0]) if bands[0].mode == "RGB" else np.dstack(bands))
     sizes = {array.shape[:2] for array in pixels}
     if len(sizes) > 1:
         raise ValueError(f"images of several sizes (H, W), such as {sorted(sizes)[:3]}, need a canvas")
@@ -153,12 +156,13 @@ def stack_images(examples: list[dict], *, canvas: int | None) -> tuple[Tensor, T
 
 
 def centre_crop(image: Image.Image, size: int, *, crop_pct: float = 1.0) -> Tensor:
-    """RGB -> (3, size, size) uint8 as timm evaluates: shorter side to size / crop_pct, bilinear, then the centre."""
+    """RGB, or grey -> (3 or 1, size, size) uint8 as timm evaluates: shorter side to size / crop_pct, bilinear, then the
+    centre."""
     image = without_far_ends(image)
     width, height = (int(math.floor(size / crop_pct) * side / min(image.size)) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
     image = image.resize((width, height), BILINEAR).crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.atleast_3d(np.array(image))).permute(2, 0, 1).contiguous()
 
 
 def without_far_ends(image: Image.Image) -> Image.Image:

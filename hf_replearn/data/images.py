@@ -19,10 +19,11 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Value
 from datasets.fingerprint import Hasher
 
+from hf_replearn.data.channels import NO_TIFFFILE
 from hf_replearn.data.decoding import UndecodableImage, centre_crop, decode_rgb, stack_images
 from hf_replearn.data.inventory import LeftOut
 from hf_replearn.data.labels import Labels, choose_label, has_labels, is_image, read_labels
-from hf_replearn.data.scan import COLOUR16, GREY16, GREY32, scan
+from hf_replearn.data.scan import COLOUR16, GREY16, GREY32, MANY16, WITH_A_RANGE, scan
 from hf_replearn.data.sources import Source, counted, load_source
 from hf_replearn.data.splits import some
 from hf_replearn.errors import InputError
@@ -115,7 +116,7 @@ def load_images(
     label_type: Literal["classes", "ignored"] | None = None,
     max_undecodable: float = 0.01,
     value_range: Sequence[float] | None = None,
-    num_proc: int | None = None,
+    channels: int | None = None,
 ) -> ImageData:
     """Loads images, decodes each once, leaves out the bad ones and sets the test images apart.
 
@@ -126,21 +127,27 @@ def load_images(
     image_column, label_column: needed only where the types of the columns leave a choice.
     label_type: what the labels are where data.labels finds two readings; "ignored": there are none.
     max_undecodable: the largest share of images that may be left out.
-    value_range: the levels of 16- and 32-bit greys that become black and white; none: 0 and 65,535 for 16 bits.
-    num_proc: processes that decode (default: one a core).
+    value_range: the levels of images of more than 8 bits that become black and white; none: 0 and 65,535 for 16 bits.
+    channels: how many each image must have; none: RGB is made of all.
 
     Test is the split `test`, else `validation`: the first that has labels if train has; its unlabelled images are left
     out. Labelled data with neither gives up a stratified 20 % of what has labels in train, at most 10,000 images.
     InputError for whatever the user has to mend.
     """
     _check_range(value_range)
-    source = dataset if isinstance(dataset, Source) else load_source(dataset, purpose="images", files=files)
+    source = (
+        dataset
+        if isinstance(dataset, Source)
+        else load_source(dataset, purpose="images", files=files, arrays=channels is not None)
+    )
     dataset = source.name
     if source.kind == "images" and label_type is None:
         _refuse_folders_that_need_not_be_classes(source)
     parts, labels, notes = _read_columns(source.splits, image_column, label_column, label_type)
-    found = {split: scan(rows, num_proc=num_proc) for split, rows in parts.items()}
-    _check_levels(found, value_range, max_undecodable)
+    found = {split: scan(rows, channels=channels) for split, rows in parts.items()}
+    if any(NO_TIFFFILE in arrays["reason"] for arrays in found.values()):
+        raise InputError(NO_TIFFFILE)
+    notes += _check_levels(found, value_range, max_undecodable)
     parts, found, skipped = _leave_out(dataset, parts, found, max_undecodable)
     sizes = Counter()
     for arrays in found.values():
@@ -153,10 +160,9 @@ def load_images(
     fingerprint = Hasher.hash((contents, names))
     if value_range is not None:
         kind = datasets.List(Value("float64"))
-        parts = {
-            split: rows.add_column("value_range", [list(value_range)] * len(rows), feature=kind)
-            for split, rows in parts.items()
-        }
+        parts = {split: _with_column(rows, "value_range", list(value_range), kind) for split, rows in parts.items()}
+    if channels is not None:
+        parts = {split: _with_column(rows, "channels", channels, Value("int64")) for split, rows in parts.items()}
     train, test, test_source, more = _set_test_apart(dataset, parts, found)
     if len(train) < 2:
         raise InputError(f"{dataset!r} has {len(train) or 'no'} image to train on: at least 2 are needed")
@@ -174,6 +180,11 @@ def load_images(
         left_out=source.left_out,
         notes=notes + more,
     )
+
+
+def _with_column(rows: Dataset, name: str, value, kind) -> Dataset:
+    """The rows with a column that has one value in all."""
+    return rows.add_column(name, [value] * len(rows), feature=kind)
 
 
 def _in_words(splits: list[str], train: Dataset, test: Dataset | None) -> dict[str, str]:
@@ -279,29 +290,41 @@ def _check_range(value_range: Sequence[float] | None) -> None:
         raise InputError(f"--value_range must be LOW,HIGH, such as 0,4095, got {shown}")
 
 
-def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> None:
-    """Refuses images that would be nearly black, or have no scale, and a range that no image has a use for."""
-    depth, low, high = (
-        np.concatenate([arrays[name] for arrays in found.values()]) for name in ("depth", "low", "high")
+def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> list[str]:
+    """Refuses images that would be nearly black, or have no scale, and a range that no image has a use for; and notes
+    of the range that levels of more than 8 bits have, and of what of the files is not shown."""
+    depth, low, high, partly = (
+        np.concatenate([arrays[name] for arrays in found.values()]) for name in ("depth", "low", "high", "partly")
     )
-    greys = np.isin(depth, (GREY16, GREY32))
+    notes = []
+    if partly.any():
+        notes.append(
+            f"{partly.sum():,} images are TIFFs of several pages, or of more than 4 bands, of which RGB shows the "
+            "first: --channels N takes N pages or bands for channels"
+        )
+    deep = np.isin(depth, ("", COLOUR16), invert=True)
     if value_range is not None:
-        if not greys.any() and (COLOUR16 not in depth or tuple(value_range) != (0, 65535)):
-            raise InputError("--value_range is of 16- and 32-bit grey images, and there are none")
-        return
-    plain = depth == GREY32
+        if not deep.any() and (COLOUR16 not in depth or tuple(value_range) != (0, 65535)):
+            raise InputError("--value_range is of images of more than 8 bits a channel, and there are none")
+        beyond = deep & ((low < value_range[0]) | (high > value_range[1]))
+        cut = f"; {beyond.sum():,} images have levels beyond, which are cut off" * bool(beyond.any())
+        return [*notes, f"levels from {value_range[0]:g} to {value_range[1]:g} become black to white{cut}"]
+    plain = np.isin(depth, WITH_A_RANGE, invert=True)
     for arrays in found.values():
-        arrays["reason"] = np.where(arrays["depth"] == GREY32, "32-bit grey without --value_range", arrays["reason"])
+        without = [f"{kind} without --value_range" for kind in arrays["depth"]]
+        arrays["reason"] = np.where(np.isin(arrays["depth"], WITH_A_RANGE), arrays["reason"], without)
     if plain.sum() > max_undecodable * len(depth):
+        kinds = ", ".join("32-bit greys" if kind == GREY32 else f"of {kind}" for kind in np.unique(depth[plain]))
         raise InputError(
-            f"{plain.sum():,} of {len(depth):,} images are 32-bit greys, of levels {low[plain].min():g} to "
+            f"{plain.sum():,} of {len(depth):,} images are {kinds}, of levels {low[plain].min():g} to "
             f"{high[plain].max():g}: say which levels become black and white, such as --value_range "
             f"{_likely_range(low[plain].min(), high[plain].max())}"
         )
-    for kind in (GREY16, COLOUR16):
+    for kind in (GREY16, COLOUR16, MANY16):
         rows = depth == kind
         if rows.any() and np.median(high[rows] - low[rows]) < DARK:
             raise InputError(_darkness(kind, low[rows], high[rows]))
+    return [*notes, "levels from 0 to 65,535, the range of 16 bits, become black to white"] if deep.any() else notes
 
 
 def _darkness(kind: str, low: np.ndarray, high: np.ndarray) -> str:

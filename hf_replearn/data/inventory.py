@@ -28,6 +28,7 @@ from hf_replearn.files import write_whole
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 SUFFIXES = {
     "images": tuple(sorted(suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS)),
+    "arrays": (".npy",),  # images too, where there is nothing else or their channels are told
     "parquet": (".parquet",),
     "arrow": (".arrow",),
     "json": (".jsonl", ".json", ".ndjson"),
@@ -35,11 +36,11 @@ SUFFIXES = {
     "text": (".txt",),
 }
 READS = {
-    "images": ("images", "parquet", "arrow"),
+    "images": ("images", "arrays", "parquet", "arrow"),
     "texts": ("parquet", "arrow", "json", "csv", "text"),
-    "labels": ("images", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
+    "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
 }
-
+PICTURES = ("images", "arrays")  # a file each
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 SYSTEM_FOLDERS = {
     "__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".git", ".cache",
@@ -47,6 +48,7 @@ SYSTEM_FOLDERS = {
 }  # fmt: skip
 SYSTEM, NOT_ASKED, BESIDE = "hidden or of the system", "not one of --files", "about the data, not part of it"
 HIDDEN, POINTER = "a hidden folder", "a pointer of Git LFS, not the file: run git lfs pull"
+ARRAY = "an array beside other data: say --channels if such are the images"
 LOOP, OUTPUT = "a link to a folder that it lies in", "the output of a run"
 PROGRAMS = {
     ".py", ".ipynb", ".sh", ".bat", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".lock", ".log", ".bib", ".cff", ".md5",
@@ -71,7 +73,7 @@ class Inventory:
     """What is used of a local source, and what is not.
 
     root:     the folder (or file) as it was given, absolute.
-    kind:     a key of SUFFIXES, or "saved" for what datasets' `save_to_disk` wrote.
+    kind:     a key of SUFFIXES ("images" for arrays too), or "saved" for what datasets' `save_to_disk` wrote.
     splits:   split -> its files relative to root, sorted; of "saved" the folder alone.
     classes:  of images: split -> the class folder of each file, or None.
     metadata: of images: the metadata.* files of datasets' imagefolder.
@@ -90,11 +92,12 @@ class Inventory:
         return [os.path.normpath(os.path.join(self.root, file)) for file in self.splits[split]]
 
 
-def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inventory:
+def take_inventory(path: str, *, purpose: str, files: Sequence[str] = (), arrays: bool = False) -> Inventory:
     """Looks through a local folder, or at a single file, which is then `train`.
 
     purpose: "images", "texts" or "labels": which kinds of files are read.
     files:   patterns of those that are asked for (`*` stands for any characters; without a `/` they are of file names).
+    arrays:  .npy files are images as others are; else only where there is nothing else to read.
 
     Raises InputError where there is nothing to read, where two readings are possible, and where a class, a split or
     more than half of the files would be lost.
@@ -112,7 +115,7 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = ()) -> Inv
     saved = _saved(names)
     if saved is not None:
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
-    kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files))
+    kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files), arrays=arrays)
     lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT, HIDDEN)]
     if kind == "images":
         places = image_places(path, used, [item.file for item in lost])
@@ -229,8 +232,8 @@ def _single_file(path: str, root: str, purpose: str) -> Inventory:
     except OSError as error:
         raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
     kind, reason = kind_of(root)
-    if not regular or kind not in READS[purpose] or kind == "images":
-        reads = ", ".join(suffix for kind in READS[purpose] if kind != "images" for suffix in SUFFIXES[kind])
+    if not regular or kind not in READS[purpose] or kind in PICTURES:
+        reads = ", ".join(suffix for kind in READS[purpose] if kind not in PICTURES for suffix in SUFFIXES[kind])
         reason = "it is no regular file" if not regular else reason or "it is of another kind"
         raise InputError(f"{path!r} is neither a folder nor a file that is read here ({reads}): {reason}")
     if not os.path.getsize(root):
@@ -249,7 +252,11 @@ def _saved(names: list[str]) -> str | None:
     """The folder that `save_to_disk` wrote, if all files lie in one."""
     marks = [os.path.dirname(name) for name in names if os.path.basename(name) == "dataset_dict.json"]
     marks = marks or [os.path.dirname(name) for name in names if os.path.basename(name) == "state.json"]
-    data = [name for name in names if kind_of(name)[0] is not None and not ABOUT.fullmatch(os.path.basename(name))]
+    data = [
+        name
+        for name in names
+        if kind_of(name)[0] not in (None, "arrays") and not ABOUT.fullmatch(os.path.basename(name))
+    ]
     for mark in marks:
         if all(name.startswith(f"{mark}/" if mark else "") for name in data):
             return mark
@@ -260,7 +267,7 @@ def _saved(names: list[str]) -> str | None:
 
 
 def _sorted_by_kind(
-    path: str, names: list[str], purpose: str, *, told: bool
+    path: str, names: list[str], purpose: str, *, told: bool, arrays: bool
 ) -> tuple[str, list[str], list[LeftOut], list[str]]:
     """The one kind of file that is the data, its files, all others with the reason, and imagefolder's metadata."""
     used, about, others = defaultdict(list), defaultdict(list), []
@@ -273,10 +280,15 @@ def _sorted_by_kind(
             suffix = os.path.splitext(name)[1].lower()
             is_about = is_about or suffix in PROGRAMS
             others.append(LeftOut(name, BESIDE if is_about else reason or _not_here(kind, suffix, purpose)))
-        elif kind != "images" and (problem := _no_content(os.path.join(path, name))):
+        elif kind not in PICTURES and (problem := _no_content(os.path.join(path, name))):
             others.append(LeftOut(name, problem))
         else:
             (about if is_about else used)[kind].append(name)
+    others += [LeftOut(name, BESIDE) for name in about.pop("arrays", [])]
+    if "arrays" in used and not (told or arrays) and len(used) > 1:
+        others += [LeftOut(name, ARRAY) for name in used.pop("arrays")]
+    elif "arrays" in used and (told or len(used) == 1):
+        used["images"] += used.pop("arrays")
     metadata = [name for found in about.values() for name in found if METADATA.fullmatch(os.path.basename(name))]
     if "images" in used:
         metadata += [item.file for item in others if METADATA.fullmatch(os.path.basename(item.file))]
@@ -286,8 +298,8 @@ def _sorted_by_kind(
         used, about = {kind: found for kind, found in about.items() if found}, {}
     if not used:
         what = {"images": "are no images", "texts": "is no text", "labels": "are no labelled examples"}[purpose]
-        reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind != "images")
-        pictures = "" if purpose == "texts" else "pictures, "
+        reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind not in PICTURES)
+        pictures = "" if purpose == "texts" else "pictures, .npy, "
         found = f" its files are {counts(item.file for item in others)}{_usual_reason(others)};" if others else ""
         raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}")
     if len(used) > 1:
@@ -323,7 +335,7 @@ def _usual_reason(others: list[LeftOut]) -> str:
 
 
 def _counted(kind: str, number: int) -> str:
-    noun = {"images": "image", "text": ".txt file"}.get(kind, f"{kind} file")
+    noun = {"images": "image", "arrays": ".npy file", "text": ".txt file"}.get(kind, f"{kind} file")
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

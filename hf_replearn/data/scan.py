@@ -18,28 +18,34 @@ from datasets import Dataset, Value
 from datasets.fingerprint import Hasher, generate_fingerprint
 from PIL import Image
 
-from hf_replearn.data.decoding import UndecodableImage, bits_of_grey, decode, read_bytes, to_rgb
+from hf_replearn.data.channels import bits_of_grey, has_own_range, has_tifffile, to_rgb
+from hf_replearn.data.decoding import UndecodableImage, decode, read_bytes
 
-VERSION = 2  # raised when the same images come to give another result
+VERSION = 3  # raised when the same images come to give another result
 COLUMNS = datasets.Features(
     height=Value("int32"), width=Value("int32"), checksum=Value("uint32"), digest=Value("int64"),
-    depth=Value("string"), low=Value("float64"), high=Value("float64"), reason=Value("string"),
+    depth=Value("string"), low=Value("float64"), high=Value("float64"), partly=Value("bool"), reason=Value("string"),
 )  # fmt: skip
-GREY16, GREY32, COLOUR16 = "16-bit grey", "32-bit grey", "16-bit colour"
+GREY16, GREY32, COLOUR16, MANY16 = "16-bit grey", "32-bit grey", "16-bit colour", "16-bit"
+WITH_A_RANGE = ("", GREY16, COLOUR16, MANY16)
 
 
-def scan(rows: Dataset, *, num_proc: int | None = None) -> dict[str, np.ndarray]:
+def scan(rows: Dataset, *, channels: int | None = None, num_proc: int | None = None) -> dict[str, np.ndarray]:
     """Decodes every image of the column `image` and gives arrays (N,):
 
     height, width: upright. checksum, digest: CRC-32 and 64 bits of BLAKE2b of the bytes.
-    depth:         GREY16, GREY32 or COLOUR16, "" for 8 bits. low, high: the extreme levels of these, else 0.
+    depth:         "" for 8 bits; GREY16, COLOUR16 or MANY16; GREY32 or the type of the levels, such as "float32", where
+                   that does not say what is black and white. low, high: the extreme levels of these, else 0.
+    partly:        whether RGB shows but the first of several pages, or a part of the bands.
     reason:        why it does not decode; "" where it does.
+
+    channels: how many the images must have; None: RGB is made of them.
 
     The result is kept in datasets' cache and taken from there as long as the rows, the image files outside them (size,
     inode, times of content and of any change), and Pillow are the same. A cache that is not whole is made again.
     """
     rows = rows.select_columns("image")
-    key = _key(rows)
+    key = _key(rows, channels)
     path = Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn", f"scan-{key}")
     found = _load(path, key, len(rows))
     if found is None:
@@ -47,7 +53,7 @@ def scan(rows: Dataset, *, num_proc: int | None = None) -> dict[str, np.ndarray]
             num_proc or os.cpu_count(), len(rows) // 1000
         )  # a process takes longer to start than 1000 images
         found = rows.map(
-            _probe,
+            partial(_probe, channels=channels),
             batched=True,
             batch_size=100,
             input_columns="image",
@@ -61,45 +67,60 @@ def scan(rows: Dataset, *, num_proc: int | None = None) -> dict[str, np.ndarray]
     return {name: found[name].to_numpy() for name in COLUMNS}
 
 
-def _probe(images: list[dict | None]) -> dict[str, list]:
+def _probe(images: list[dict | None], channels: int | None) -> dict[str, list]:
     found = []
     for raw in images:
         try:
             data = read_bytes(raw)
-            measured = decode({"bytes": data, "path": None}, partial(_measure, data))
+            measured = decode({"bytes": data, "path": None}, partial(_measure, data), channels=channels)
             digest = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), signed=True)
             found.append((*measured[:2], zlib.crc32(data), digest, *measured[2:], ""))
         except UndecodableImage as error:
-            found.append((0, 0, 0, 0, "", 0.0, 0.0, error.reason))
+            found.append((0, 0, 0, 0, "", 0.0, 0.0, False, error.reason))
     return {name: list(column) for name, column in zip(COLUMNS, zip(*found, strict=True), strict=True)}
 
 
-def _measure(data: bytes, image: Image.Image) -> tuple[int, int, str, float, float]:
-    bits = bits_of_grey(image)
-    rgb = to_rgb(image, (0, 1) if bits == 32 else None)
+def _measure(data: bytes, picture: Image.Image | np.ndarray) -> tuple[int, int, str, float, float, bool]:
+    if isinstance(picture, np.ndarray):
+        return *picture.shape[:2], *_levels_of_array(data, picture), False
+    bits = bits_of_grey(picture)
+    rgb = to_rgb(picture, (0, 1) if bits == 32 else None)
+    depth, low, high = "", 0.0, 0.0
     if bits is not None:
-        levels, depth = np.asarray(image), GREY16 if bits == 16 else GREY32
-        return image.height, image.width, depth, float(levels.min()), float(levels.max())
-    if _has_16_bits(data, image):  # of which Pillow keeps the upper eight
-        levels = np.asarray(rgb)
-        return image.height, image.width, COLOUR16, 257.0 * levels.min(), 257.0 * levels.max()
-    return image.height, image.width, "", 0.0, 0.0
+        levels, depth = np.asarray(picture), GREY16 if bits == 16 else GREY32
+        low, high = float(levels.min()), float(levels.max())
+    elif _is_16_bit_png(data) or (picture.format == "TIFF" and 16 in picture.tag_v2.get(258, ())):  # bits a sample
+        levels, depth = np.asarray(rgb), COLOUR16  # of which Pillow keeps the upper eight
+        low, high = 257.0 * levels.min(), 257.0 * levels.max()
+    partly = picture.format == "TIFF" and (picture.is_animated or picture.tag_v2.get(277, 1) > 4)  # samples a pixel
+    return picture.height, picture.width, depth, low, high, partly
 
 
-def _has_16_bits(data: bytes, image: Image.Image) -> bool:
-    if image.format == "PNG":
-        return data[24] == 16  # the header's bits a sample
-    return image.format == "TIFF" and 16 in image.tag_v2.get(258, ())  # BitsPerSample
+def _levels_of_array(data: bytes, array: np.ndarray) -> tuple[str, float, float]:
+    if array.dtype.itemsize == 1 and has_own_range(array.dtype):
+        if not _is_16_bit_png(data):
+            return "", 0.0, 0.0
+        return COLOUR16, 257.0 * array.min(), 257.0 * array.max()
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite((low, high)).all():  # which NaN is not, among them
+        raise ValueError("some levels are not finite")
+    if has_own_range(array.dtype):
+        return GREY16 if array.shape[2] == 1 else MANY16, low, high
+    return array.dtype.name, low, high
+
+
+def _is_16_bit_png(data: bytes) -> bool:
+    return data.startswith(b"\x89PNG") and data[24] == 16  # the header's bits a sample
 
 
 # ---- the cache
 
 
-def _key(rows: Dataset) -> str:
+def _key(rows: Dataset, channels: int | None) -> str:
     raw = rows.with_format("arrow")[:]["image"]
     outside = pc.struct_field(raw, "path").filter(pc.is_null(pc.struct_field(raw, "bytes"))).drop_null().to_pylist()
     files = [_state(path) for path in (*outside, *(file["filename"] for file in rows.cache_files))]
-    return Hasher.hash((VERSION, generate_fingerprint(rows), files, PIL.__version__))
+    return Hasher.hash((VERSION, generate_fingerprint(rows), files, PIL.__version__, channels, has_tifffile()))
 
 
 def _state(path: str) -> tuple[int, ...] | None:

@@ -85,6 +85,7 @@ def load_source(
     files: Sequence[str] = (),
     config: str | None = None,
     streaming: bool = False,
+    arrays: bool = False,
 ) -> Source:
     """Finds a dataset: toy, a local file or folder, or a Hub id.
 
@@ -92,6 +93,7 @@ def load_source(
     files:     patterns of the files of a folder that are meant.
     config:    of a Hub dataset that has several.
     streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
+    arrays:    whether .npy files are images as others are.
 
     Raises InputError for whatever the user has to mend: see `take_inventory`.
     """
@@ -103,7 +105,7 @@ def load_source(
         found = _read(complaint, partial(datasets.load_dataset, dataset, config, streaming=streaming))
         found = {split: _read(complaint, partial(_with_features, rows)) for split, rows in found.items()}
         return Source(dataset, dataset, "hub", _usual_names(found))
-    inventory = take_inventory(path, purpose=purpose, files=files)
+    inventory = take_inventory(path, purpose=purpose, files=files, arrays=arrays)
     left_out = list(inventory.left_out)
     name = os.path.basename(os.path.abspath(path))
     if inventory.kind == "saved":
