@@ -9,10 +9,11 @@ Every random operation has two halves, side by side below:
   a GPU see the same numbers, and which image gets which operation is known without asking the GPU.
 
 The policies `simclr_cifar` and `simclr_imagenet` take uint8 images, draw for the whole batch, then work through it in
-tiles that stay in the cache. Their semantics are those of the torchvision pipeline, less its rounding to 8 bits after
-each operation. Crop, resize and flip are composed into one linear sampling. The colour operations are not composed into
-one matrix: each is affine in the channels (but for hue, which is not even linear), yet each ends in a clamp, and the
-product of their matrices gives other pixels wherever a clamp bites.
+tiles that stay in the cache. Of images that are not RGB they leave out what needs colours: saturation, hue and grey.
+Their semantics are those of the torchvision pipeline, less its rounding to 8 bits after each operation. Crop, resize
+and flip are composed into one linear sampling. The colour operations are not composed into one matrix: each is affine
+in the channels (but for hue, which is not even linear), yet each ends in a clamp, and the product of their matrices
+gives other pixels wherever a clamp bites.
 """
 
 from __future__ import annotations
@@ -208,6 +209,21 @@ def _jitter_together(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     return images
 
 
+def intensity_jitter(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """What of `colour_jitter` needs no colours, for any number of channels: brightness and contrast, in their order.
+
+    Contrast is x ← f·x + (1 − f)·m with m the mean of the image's own channel: for one channel, that of `contrast`.
+    """
+    still = order[:, 0] < 0
+    late = (order == CONTRAST).int().argmax(1) > (order == BRIGHTNESS).int().argmax(1)  # contrast comes second
+    for turn in range(2):
+        operation = torch.where(late, turn, 1 - turn)  # BRIGHTNESS is 0, CONTRAST 1
+        factor = factors.gather(1, operation[:, None])[:, 0].where(~still, 1)
+        shift = _per_image((1 - factor) * (operation == CONTRAST), images) * images.mean((2, 3), keepdim=True)
+        images = torch.addcmul(shift, images, _per_image(factor, images)).clamp_(0, 1)
+    return images
+
+
 def draw_jitter(n: int, *, strength: float, generator: torch.Generator, p: float = 0.8) -> tuple[Tensor, Tensor]:
     """Draws `factors` and `order` (n, 4) of `colour_jitter` at strength s; an image is jittered with probability p.
 
@@ -326,7 +342,8 @@ def simclr_cifar(
     """SimCLR's views of small images (Appendix B.9): crop, flip, colour jitter (p 0.8) and grey (p 0.2); no blur.
 
     Args:
-        images: (B, 3, H, W) uint8, on any device.
+        images: (B, C, H, W) uint8, on any device. Where C is not 3, `intensity_jitter` stands for the colour jitter,
+            and no image is made grey.
         generator: on the CPU; the same state gives the same draws on every device.
         size: height and width of a view, in pixels.
         strength: of the colour jitter, see `draw_jitter`.
@@ -336,10 +353,10 @@ def simclr_cifar(
         aspect: (B,), width / height of the pictures before they were squeezed onto H × W.
 
     Returns:
-        (views·B, 3, size, size), float32 in [0, 1], on the images' device. See `normalize`.
+        (views·B, C, size, size), float32 in [0, 1], on the images' device. See `normalize`.
 
     Raises:
-        InputError: images that are not RGB or not uint8, a setting out of its range.
+        InputError: images that are not (B, C, H, W) or not uint8, a setting out of its range.
     """
     draws = _draw_views(images, views, (strength, min_scale, flip, 0.0), aspect, generator)
     return _make_views(images, draws, size)
@@ -387,7 +404,8 @@ def _draw_views(
     images: Tensor, views: int, settings: tuple[float, ...], aspect: Tensor | None, generator: torch.Generator
 ) -> _Draws:
     strength, min_scale, mirror, blur = settings
-    _require_rgb(images, "a SimCLR policy")
+    if images.ndim != 4:
+        raise InputError(f"a SimCLR policy takes images (B, C, H, W), got shape {tuple(images.shape)}")
     if images.dtype != torch.uint8:
         raise InputError(f"a SimCLR policy takes uint8 images, got {images.dtype}: pass them as decoded, 0…255")
     if not (0 <= strength <= 2.5 and 0 < min_scale <= 1 and 0 <= mirror <= 1):
@@ -406,17 +424,18 @@ def _draw_views(
 
 def _make_views(images: Tensor, draws: _Draws, size: int) -> Tensor:
     """The views drawn, worked through in tiles whose rows get the same operations in the same turn, or nearly."""
-    device = images.device
-    out = torch.empty(len(draws.boxes), 3, size, size, device=device)
-    tile = _tile(3 * max(size * size, images.shape[2] * images.shape[3]), device)
+    device, channels = images.device, images.shape[1]
+    out = torch.empty(len(draws.boxes), channels, size, size, device=device)
+    tile = _tile(channels * max(size * size, images.shape[2] * images.shape[3]), device)
     with torch.autocast(device.type, enabled=False):  # bfloat16 products would cost half of the 8 bits
         for rows in _alike(draws, tile):
             draw, there = _Draws(*(parameter[rows] for parameter in draws)), rows.to(device)
             x = crop_resize(images[there % len(images)], draw.boxes, size, mirrored=draw.mirrored)
             if draw.order[0, 0] >= 0:
-                x = _jitter_together(x, draw.factors, draw.order)
-            coloured = len(rows) - int(draw.grey.sum())
-            x[coloured:] = grey(x[coloured:])
+                x = (_jitter_together if channels == 3 else intensity_jitter)(x, draw.factors, draw.order)
+            if channels == 3:
+                coloured = len(rows) - int(draw.grey.sum())
+                x[coloured:] = grey(x[coloured:])
             if draw.sigma[0] > 0:
                 x = gaussian_blur(x, draw.sigma)
             out.index_copy_(0, there, x.clamp_(0, 1))  # the weights of a crop sum to one but for the last bit
@@ -457,17 +476,21 @@ def _require_rgb(images: Tensor, operation: str) -> None:
 
 
 def draw_views(images: Tensor, views: Tensor, path: str | Path, *, aspect: Tensor | None = None) -> None:
-    """Writes a picture of images (B, 3, H, W) uint8, one a row, and beside each its V views: (V·B, 3, size, size)
-    float in [0, 1], as a policy returns them. aspect: (B,), width / height of the images before they were squeezed."""
+    """Writes a picture of images (B, C, H, W) uint8, one a row, and beside each its V views: (V·B, C, size, size)
+    float in [0, 1], as a policy returns them. aspect: (B,), width / height of the images before they were squeezed.
+
+    Of more than three channels the first three are shown as red, green and blue, of two the first as grey.
+    """
     from matplotlib.figure import Figure
 
     rows, columns = len(images), 1 + len(views) // len(images)
-    panels = views.cpu().unflatten(0, (columns - 1, rows)).transpose(0, 1)  # (B, V, 3, size, size)
+    images, views = _to_look_at(images).cpu(), _to_look_at(views).cpu()
+    panels = views.unflatten(0, (columns - 1, rows)).transpose(0, 1)  # (B, V, 3, size, size)
     figure = Figure(figsize=(1.4 * columns, 1.4 * rows + 0.3), layout="constrained")
     for row, line in enumerate(figure.subplots(rows, columns, squeeze=False)):
         shape = images.shape[2] / images.shape[3] if aspect is None else 1 / float(aspect[row])
         shape = images.shape[3] / images.shape[2] * min(max(shape, 1 / 4), 4)  # a line of pixels is drawn as a strip
-        line[0].imshow(images[row].cpu().permute(1, 2, 0).numpy(), interpolation="nearest", aspect=shape)
+        line[0].imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest", aspect=shape)
         for axes, view in zip(line[1:], panels[row], strict=True):
             axes.imshow(view.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
         for axes in line:
@@ -477,3 +500,8 @@ def draw_views(images: Tensor, views: Tensor, path: str | Path, *, aspect: Tenso
             line[0].set_title("image", fontsize=9)
             line[1].set_title("views as this run draws them", fontsize=9, loc="left")
     figure.savefig(path, dpi=100)
+
+
+def _to_look_at(images: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 3, H, W)"""
+    return images[:, :3] if images.shape[1] > 2 else images[:, :1].expand(-1, 3, -1, -1)

@@ -210,9 +210,38 @@ def test_colour_operations_refuse_other_than_rgb(channels):
         ours.grey(images)
     with pytest.raises(InputError, match="colour_jitter needs RGB"):
         ours.colour_jitter(images, torch.ones(2, 4), torch.full((2, 4), -1))
-    for policy in (ours.simclr_cifar, ours.simclr_imagenet):
-        with pytest.raises(InputError, match="policy needs RGB"):
-            policy(as_uint8(images), generator=generator())
+
+
+@pytest.mark.parametrize("policy", [ours.simclr_cifar, ours.simclr_imagenet])
+@pytest.mark.parametrize("strength", [0.0, 0.5, 2.0])
+def test_views_of_one_channel_are_those_of_three_that_are_equal(policy, strength):
+    """Greys have no saturation and no hue, and are grey: what is left out for one channel changes nothing in three."""
+    images = as_uint8(smooth(40, channels=1))
+    one = policy(images, generator=generator(), size=24, strength=strength, views=2)
+    three = policy(images.expand(-1, 3, -1, -1), generator=generator(), size=24, strength=strength, views=2)
+    assert one.shape == (80, 1, 24, 24)
+    torch.testing.assert_close(one.expand(-1, 3, -1, -1), three, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [2, 5, 13])
+def test_each_of_many_channels_has_the_view_that_it_would_have_alone(channels):
+    images = as_uint8(smooth(20, channels=channels))
+    many = ours.simclr_imagenet(images, generator=generator(), size=24, views=2)
+    assert many.shape == (40, channels, 24, 24) and many.min() >= 0 and many.max() <= 1
+    for channel in range(channels):
+        alone = ours.simclr_imagenet(images[:, channel, None], generator=generator(), size=24, views=2)
+        torch.testing.assert_close(many[:, channel, None], alone, atol=2e-6, rtol=0)
+
+
+def test_intensity_jitter_by_hand():
+    image = torch.tensor([[[[0.2, 0.6]], [[0.0, 0.8]]]])  # (1, 2, 1, 2), means .4 and .4
+    factors = torch.tensor([[1.5, 0.5, 9.0, 9.0]])
+    first = ours.intensity_jitter(image, factors, torch.tensor([[ours.BRIGHTNESS, 2, 3, ours.CONTRAST]]))
+    # x 1.5: .3 .9, 0 1 (clamped); halfway to the means .6 and .5
+    torch.testing.assert_close(first, torch.tensor([[[[0.45, 0.75]], [[0.25, 0.75]]]]))
+    last = ours.intensity_jitter(image, factors, torch.tensor([[3, ours.CONTRAST, ours.BRIGHTNESS, 2]]))
+    torch.testing.assert_close(last, torch.tensor([[[[0.45, 0.75]], [[0.3, 0.9]]]]))
+    assert torch.equal(ours.intensity_jitter(image, factors, torch.full((1, 4), -1)), image)
 
 
 # ------------------------------------------------------------------------------------------------ blur and the rest
@@ -409,9 +438,11 @@ def test_gpu_gives_the_views_of_the_cpu(policy):
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (30, 50), (1, 1), (1, 300), (300, 1)])
-def test_the_picture_shows_each_image_beside_its_views(height, width, tmp_path):
-    images = as_uint8(smooth(3, height=height, width=width))
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [(32, 32, 1), (30, 50, 5), (1, 1, 3), (1, 300, 2), (300, 1, 3), (32, 32, 3)]
+)
+def test_the_picture_shows_each_image_beside_its_views(height, width, channels, tmp_path):
+    images = as_uint8(smooth(3, height=height, width=width, channels=channels))
     views = ours.simclr_cifar(images, size=16, views=4, generator=generator())
     ours.draw_views(images, views, tmp_path / "augmentations.png")
     with Image.open(tmp_path / "augmentations.png") as written:

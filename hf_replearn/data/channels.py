@@ -102,6 +102,16 @@ def read_tiff(data: bytes, channels: int) -> np.ndarray:
     except ImportError:
         raise ValueError(NO_TIFFFILE) from None
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is told by its exceptions
+    try:
+        arrays, axes = _pages(tifffile, data, channels)
+    except tifffile.TiffFileError as error:
+        raise ValueError(f"a damaged TIFF: {error}") from error
+    array = np.moveaxis(arrays[0], 0, 2) if axes == "SYX" else np.dstack(arrays)
+    return _as_many(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))), [channels])
+
+
+def _pages(tifffile, data: bytes, channels: int) -> tuple[list[np.ndarray], str]:
+    """The pages of a TIFF, (H, W), (H, W, C) or (C, H, W), and which of these they are: YX, YXS or SYX."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = [page for page in file.pages if not page.is_reduced]
         if not pages:
@@ -119,9 +129,7 @@ def read_tiff(data: bytes, channels: int) -> np.ndarray:
             raise ValueError(f"{size / 2**30:.1f} GiB are too much for one picture")
         for page in pages:
             _check_page(page, data, plain=page.compression == tifffile.COMPRESSION.NONE)
-        arrays = [page.asarray() for page in pages]
-    array = np.moveaxis(arrays[0], 0, 2) if axes == "SYX" else np.dstack(arrays)
-    return _as_many(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))), [channels])
+        return [page.asarray() for page in pages], axes
 
 
 def _check_page(page, data: bytes, *, plain: bool) -> None:
