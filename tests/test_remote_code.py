@@ -14,7 +14,7 @@ import hf_replearn
 METHODS = sorted(
     path.parent.name
     for path in Path(hf_replearn.__file__).parent.glob("methods/*/__init__.py")
-    if "register_for_auto_class" in path.read_text()
+    if "register(" in path.read_text()
 )
 TINY = {"simclr": ({"backbone": "resnet18", "stem": "cifar"}, {"pixel_values": (2, 2, 3, 32, 32)})}
 

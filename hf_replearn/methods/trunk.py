@@ -1,0 +1,212 @@
+"""What methods on images share: a timm encoder f, a projection head g, two views in one pass, rows of all processes.
+
+It travels with the weights: saving a model copies this file beside the files of its method (`save_pretrained`).
+
+B images of this process, V views, N rows of all processes, D features, P projected features
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import torch.distributed as dist
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput
+
+
+@strict
+class ImageMethodConfig(PreTrainedConfig):
+    """What rebuilds the encoder; a method adds what rebuilds its head, and the numbers of its loss.
+
+    Of a method, `model_type` is the name of its folder and files; its classes begin with the name of its configuration.
+
+    backbone:      name of a timm architecture.
+    backbone_args: further keyword arguments of `timm.create_model`, e.g. {"img_size": 64, "patch_size": 8}.
+    stem:          "cifar" replaces the 7x7 stride-2 convolution of a ResNet by a 3x3 stride-1 one and drops the max
+                   pooling (Chen et al. 2020, appendix B.9), for images of about 32 pixels.
+    """
+
+    backbone: str = "resnet50"
+    backbone_args: dict | None = None
+    stem: str = "imagenet"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.stem not in ("imagenet", "cifar"):
+            raise ValueError(f"stem must be imagenet or cifar, got {self.stem!r}")
+        method, name = self.model_type, type(self).__name__.removesuffix("Config")
+        self.auto_map = {
+            "AutoConfig": f"configuration_{method}.{name}Config",
+            "AutoModel": f"modeling_{method}.{name}Model",
+            "AutoModelForPreTraining": f"modeling_{method}.{name}ForPreTraining",
+        }
+
+
+class ImagePreTrainedModel(PreTrainedModel):
+    config: ImageMethodConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        """timm initialises its own networks; here are only the heads and the buffers that no checkpoint holds."""
+        if isinstance(module, Projector):
+            for layer in module:
+                if isinstance(layer, nn.Linear):
+                    init.kaiming_uniform_(layer.weight, a=5**0.5)
+        elif hasattr(module, "init_non_persistent_buffers"):  # timm's protocol for models made on the meta device
+            module.init_non_persistent_buffers()
+
+    def save_pretrained(self, save_directory, **kwargs):
+        """As transformers', which copies the files of the method; and this file, which they then find beside them."""
+        super().save_pretrained(save_directory, **kwargs)
+        here, package = Path(__file__), "from hf_replearn.methods.trunk import"
+        for path in Path(save_directory).glob(f"*_{self.config.model_type}.py"):
+            path.write_text(path.read_text(encoding="utf-8").replace(package, "from .trunk import"), encoding="utf-8")
+            path.with_name(here.name).write_text(here.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+class ImageEncoder(ImagePreTrainedModel):
+    """The encoder f: images to representations."""
+
+    def __init__(self, config: ImageMethodConfig):
+        super().__init__(config)
+        self.encoder = timm.create_model(config.backbone, num_classes=0, **(config.backbone_args or {}))
+        if config.stem == "cifar":
+            width, channels = self.encoder.conv1.weight.shape[:2]
+            self.encoder.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(self.encoder.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet
+            self.encoder.maxpool = nn.Identity()
+        self.post_init()
+
+    @property
+    def features(self) -> int:
+        """D: some networks have a layer after their last features."""
+        return getattr(self.encoder, "head_hidden_size", self.encoder.num_features)
+
+    def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        """pixel_values: (B, C, H, W), normalised. Returns pooler_output: (B, D)."""
+        return BaseModelOutputWithPooling(pooler_output=self.encoder(pixel_values))
+
+
+class Projector(nn.Sequential):
+    """g: linear layers without bias, batch normalisation and ReLU after each but the last. (B, D) -> (B, P)
+
+    last_norm: batch normalisation after the last layer too: "affine", "plain" (without scale and shift), or "none".
+    """
+
+    def __init__(self, features: int, hidden: int, projected: int, *, layers: int, last_norm: str = "none"):
+        modules: list[nn.Module] = []
+        for _ in range(layers - 1):
+            modules += [nn.Linear(features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+            features = hidden
+        modules += [nn.Linear(features, projected, bias=False)]
+        modules += [nn.BatchNorm1d(projected, affine=last_norm == "affine")] if last_norm != "none" else []
+        super().__init__(*modules)
+
+
+@dataclass
+class TwoViewsOutput(ModelOutput):
+    """loss: (), absent with `return_loss=False`. projections: (B, V, P). pooler_output: (B, V, D)."""
+
+    loss: Tensor | None = None
+    projections: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+class TwoViewsForPreTraining(ImagePreTrainedModel):
+    """Encoder f and head g under a loss of the projections of two views; g is thrown away after pretraining.
+
+    A method makes `self.projection` and defines `objective`. One with a teacher or a queue, whose state are submodules
+    and buffers, also has `after_step(progress)`: the trainer calls it once after each optimizer step, with the share of
+    the run that is done, from 0 to 1.
+    """
+
+    accepts_loss_kwargs = False  # the loss is a mean over this batch: Trainer has no item count to pass
+
+    def __init__(self, config: ImageMethodConfig):
+        super().__init__(config)
+        self.model = ImageEncoder(config)
+        self.projection = self.make_projection(self.model.features)
+        self.post_init()
+
+    def make_projection(self, features: int) -> nn.Module:
+        """g for an encoder of D features."""
+        raise NotImplementedError
+
+    def objective(self, projections: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The loss () of a whole batch from its projections (B, V, P); labels: (B,), where the method uses them."""
+        raise NotImplementedError
+
+    def forward(
+        self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True
+    ) -> TwoViewsOutput:
+        """pixel_values: (B, V, C, H, W), normalised. All views of all images go through f and g in one pass."""
+        images, views = pixel_values.shape[:2]
+        h = self.model(pixel_values.transpose(0, 1).flatten(0, 1)).pooler_output  # (V * B, D)
+        z = self.projection(h)
+        h, z = (x.unflatten(0, (views, images)).transpose(0, 1) for x in (h, z))  # (B, V, D), (B, V, P)
+        return TwoViewsOutput(
+            loss=self.objective(z, labels) if return_loss else None, projections=z, pooler_output=h
+        )
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows (B, …) of all processes, in the order of the ranks: (N, …), with the gradient of a loss of all of them.
+
+    Each process must compute the same loss of all N rows. Its gradient for a row then is known where the row comes
+    from, without a reduction; it is multiplied by the number of processes because DistributedDataParallel averages.
+    """
+    return _Gather.apply(rows) if _processes() > 1 else rows
+
+
+def gather_detached(rows: Tensor) -> Tensor:
+    """As `gather`, without a gradient."""
+    if _processes() == 1:
+        return rows.detach()
+    gathered = rows.new_empty(_processes() * len(rows), *rows.shape[1:])
+    dist.all_gather_into_tensor(gathered, rows.detach().contiguous())
+    return gathered
+
+
+def first_row(rows: Tensor) -> int:
+    """The number that the first of these rows has among those of all processes."""
+    return len(rows) * dist.get_rank() if _processes() > 1 else 0
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        ctx.own = slice(first_row(rows), first_row(rows) + len(rows))
+        return gather_detached(rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient[ctx.own] * _processes()
+
+
+def register(config: type, encoder: type, model: type) -> None:
+    """Makes the classes of a method known to AutoConfig, AutoModel and AutoModelForPreTraining; `save_pretrained` then
+    copies their files beside the weights, for `trust_remote_code`."""
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoModel.register(config, encoder, exist_ok=True)
+    AutoModelForPreTraining.register(config, model, exist_ok=True)
+    config.register_for_auto_class()
+    encoder.register_for_auto_class("AutoModel")
+    model.register_for_auto_class("AutoModelForPreTraining")
+
+
+__all__ = [
+    "ImageEncoder", "ImageMethodConfig", "ImagePreTrainedModel", "Projector", "TwoViewsForPreTraining",
+    "TwoViewsOutput", "first_row", "gather", "gather_detached", "register",
+]  # fmt: skip
