@@ -36,7 +36,8 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks import _text, causal_lm, masked_lm
 from benchmarks._machine import machine, write_result
 from hf_replearn import architectures, augmentation
-from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
+from hf_replearn.methods.collating import DataCollatorForViews
+from hf_replearn.methods.simclr import SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.randomness import Place
 from hf_replearn.training.throughput import peak_flops
 
@@ -185,7 +186,7 @@ def our_losses(files: list[bytes], backbone: str, pixels: int, args: argparse.Na
     model = SimCLRForPreTraining(SimCLRConfig(backbone=backbone, temperature=0.1)).to(memory_format=torch.channels_last)
     model = model.to(args.device).train()
     policy = partial(augmentation.simclr_imagenet, size=pixels)
-    collator = DataCollatorForSimCLR(policy, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    collator = DataCollatorForViews(policy, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     loader = DataLoader(
         [{"image": {"bytes": file, "path": None}} for file in files],
         batch_size=args.batch,

@@ -30,7 +30,8 @@ from benchmarks._machine import machine, write_result
 from hf_replearn import augmentation
 from hf_replearn.data.images import load_images, stack_images
 from hf_replearn.evaluation.knn import knn
-from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
+from hf_replearn.methods.collating import DataCollatorForViews
+from hf_replearn.methods.simclr import SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.randomness import Place
 from hf_replearn.representation import Features
 from hf_replearn.training.optimizers import adamw
@@ -65,7 +66,7 @@ class Ours:
         self.model = SimCLRForPreTraining(config).to(memory_format=torch.channels_last)
         self.encoder, self.seed = self.model.model.encoder, seed
         policy = partial(augmentation.simclr_cifar, size=32, strength=STRENGTH)
-        self.collator = DataCollatorForSimCLR(policy, MEAN, STD)
+        self.collator = DataCollatorForViews(policy, MEAN, STD)
 
     def loss(self, pixels: torch.Tensor, step: int) -> torch.Tensor:
         batch = self.collator.views({"pixel_values": pixels}, Place(self.seed, step))

@@ -25,7 +25,8 @@ from torch import nn
 
 from benchmarks._machine import machine, write_result
 from hf_replearn import augmentation
-from hf_replearn.methods.simclr import DataCollatorForSimCLR, SimCLRConfig, SimCLRForPreTraining
+from hf_replearn.methods.collating import DataCollatorForViews
+from hf_replearn.methods.simclr import SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.randomness import Place
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,7 +64,7 @@ def our_step(images: list[Image.Image], *, bf16: bool):
     """One step of recipes/simclr.py: views on the training device, joint forward pass, loss, backward, optimizer."""
     config = SimCLRConfig(backbone="resnet18", stem="cifar", temperature=0.5)
     model = SimCLRForPreTraining(config).to(memory_format=torch.channels_last)
-    collator = DataCollatorForSimCLR(partial(augmentation.simclr_cifar, size=32, strength=0.5), MEAN, STD)
+    collator = DataCollatorForViews(partial(augmentation.simclr_cifar, size=32, strength=0.5), MEAN, STD)
     pixels = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in images]).contiguous()
     optimizer, places = torch.optim.SGD(model.parameters(), lr=0.06), iter(range(10**9))
 

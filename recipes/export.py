@@ -29,14 +29,14 @@ def main(settings: ExportSettings) -> None:
     from hf_replearn.training.checkpoints import read_manifest, step_of
 
     checkpoint, out = Path(settings.checkpoint), Path(settings.output_dir)
-    recipe = find_recipe(checkpoint)
+    method = find_method(checkpoint)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--output_dir {out} is there already: choose a new folder")
     unfinished = out.with_name(f"{out.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        recipe.export(checkpoint, read_manifest(checkpoint)["circumstances"], unfinished)
+        method.export(checkpoint, read_manifest(checkpoint)["circumstances"], unfinished)
         if out.exists():
             out.rmdir()
         unfinished.rename(out)
@@ -47,8 +47,8 @@ def main(settings: ExportSettings) -> None:
     print(f"encoder of step {step_of(checkpoint)}: {out}")
 
 
-def find_recipe(checkpoint: Path):
-    """The module of the recipe that saved a checkpoint. Raises InputError where there is none that can be used."""
+def find_method(checkpoint: Path):
+    """The method of the recipe that saved a checkpoint. Raises InputError where there is none that can be used."""
     from transformers import PreTrainedConfig
 
     from hf_replearn.training.checkpoints import MANIFEST, checkpoints, problem
@@ -62,7 +62,7 @@ def find_recipe(checkpoint: Path):
         raise InputError(f"{what} is not a checkpoint that can be used: {reason}")
     name = PreTrainedConfig.get_config_dict(checkpoint)[0].get("model_type", "").removeprefix("replearn-")
     try:
-        return importlib.import_module(f"hf_replearn.recipes.{name.replace('-', '_')}")
+        return importlib.import_module(f"hf_replearn.recipes.{name.replace('-', '_')}").METHOD
     except ImportError as error:
         raise InputError(f"{what} has a {MANIFEST}, but is of no method that is known here: {name!r}") from error
 

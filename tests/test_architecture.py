@@ -19,7 +19,18 @@ MAY_IMPORT = {
     "randomness": set(),
     "losses": set(),
     "architectures": {"data", "encoders", "training"},
-    "pretraining": {"pretraining", "data", "encoders", "training", "sharing", "settings"},
+    "pretraining": {
+        "pretraining",
+        "data",
+        "encoders",
+        "representation",
+        "evaluation",
+        "training",
+        "sharing",
+        "settings",
+        "methods",
+        "randomness",
+    },
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
     "encoding": {"data", "encoders", "representation"},
@@ -37,15 +48,13 @@ MAY_IMPORT = {
     },
     "training": {"training", "representation", "evaluation", "settings", "randomness"},
     "sharing": {"sharing", "evaluation"},
-    "methods": {"methods"},
+    "methods": {"methods"},  # and of these only what all share, see the deletion test
     "cli": {"recipes", "settings"},
 }
 COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness", "losses"}
 TRUNK = "hf_replearn.methods.trunk"  # copied beside the files of a method when its weights are saved
 TRAVELLING = [
-    path
-    for path in PACKAGE.glob("methods/*/modeling_*.py")
-    if "register(" in path.with_name("__init__.py").read_text()
+    path for path in PACKAGE.glob("methods/*/modeling_*.py") if "register(" in path.with_name("__init__.py").read_text()
 ]
 FILES = [path for path in PACKAGE.rglob("*.py") if "recipes" not in path.parts and path.name[0] != "_"]
 
@@ -100,7 +109,16 @@ def test_modeling_files_travel_alone(path):
             else:
                 continue
             if not getattr(node, "level", 0):
-                allowed = {"torch", "transformers", "timm", "huggingface_hub", "dataclasses", "typing", "math", "pathlib"}
+                allowed = {
+                    "torch",
+                    "transformers",
+                    "timm",
+                    "huggingface_hub",
+                    "dataclasses",
+                    "typing",
+                    "math",
+                    "pathlib",
+                }
                 assert {name.split(".")[0] for name in names} <= allowed, file.name
 
 

@@ -84,7 +84,12 @@ def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, ca
         "recipe.yaml", "augmentations.png", "checkpoint-3",
     }  # fmt: skip
     report = json.loads((out / "report.json").read_text())
-    assert list(report["rows"]) == ["SimCLR", "raw pixels", "PCA of pixels", "random weights"]
+    assert list(report["rows"]) == [
+        "SimCLR",
+        "raw pixels",
+        *(f"PCA of pixels ({k})" for k in (16, 64, 128)),
+        "random weights",
+    ]
     assert set(report["rows"]["SimCLR"]) >= {"k_shot@1", "k_shot@1_ci95", "knn@20", "knn@200", "linear"}
     weights = (out / "model.safetensors").read_bytes()
     (out / "model.safetensors").unlink()
@@ -165,7 +170,8 @@ def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_pat
     """No word on size, stem, augmentation, batch: small images get CIFAR's. The same command goes on, with more steps
     too; another run starts from its encoder, stem and all; the encoder of its checkpoint is exported."""
     from hf_replearn.methods.simclr import SimCLRForPreTraining
-    from hf_replearn.recipes.simclr import SimCLRSettings, find_start
+    from hf_replearn.pretraining.start import find_start
+    from hf_replearn.recipes.simclr import METHOD, SimCLRSettings
 
     recipe = importlib.import_module("hf_replearn.recipes.simclr")
     rng = np.random.default_rng(0)
@@ -210,7 +216,7 @@ def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_pat
     assert json.loads((tmp_path / "runs" / "b" / "report.json").read_text())["encoder"]["initialized_from"]
     assert exit_code("--stem", "imagenet", "--output_dir", str(tmp_path / "runs" / "c")) == 2
     assert "--stem imagenet" in capsys.readouterr().err
-    recipe.export(
+    METHOD.export(
         tmp_path / "runs" / "b" / "checkpoint-1",
         read_manifest(tmp_path / "runs" / "b" / "checkpoint-1")["circumstances"],
         tmp_path / "exported",
@@ -239,12 +245,14 @@ def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_pat
     ],
 )
 def test_settings_that_are_left_to_the_data(sizes, given, want):
-    recipe = importlib.import_module("hf_replearn.recipes.simclr")
+    from hf_replearn.pretraining.start import fit_to_data, left_to_the_data
+    from hf_replearn.recipes.simclr import SimCLRSettings
+
     data = SimpleNamespace(sizes=Counter(sizes), train=range(100))
-    settings = recipe.SimCLRSettings(dataset="toy", output_dir="out", **given)
-    fitted, backbone = recipe.fit_to_data(settings, data, processes=1)
+    settings = SimCLRSettings(dataset="toy", output_dir="out", **given)
+    fitted, backbone = fit_to_data(settings, data, processes=1)
     assert {name: getattr(fitted, name) for name in want} == want
-    assert recipe.left_to_the_data(fitted) == []
+    assert left_to_the_data(fitted) == []
     assert backbone.arguments == ({"img_size": 64} if given.get("backbone") == "test_vit" else {})
 
 

@@ -144,17 +144,13 @@ class TwoViewsForPreTraining(ImagePreTrainedModel):
         """The loss () of a whole batch from its projections (B, V, P); labels: (B,), where the method uses them."""
         raise NotImplementedError
 
-    def forward(
-        self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True
-    ) -> TwoViewsOutput:
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True) -> TwoViewsOutput:
         """pixel_values: (B, V, C, H, W), normalised. All views of all images go through f and g in one pass."""
         images, views = pixel_values.shape[:2]
         h = self.model(pixel_values.transpose(0, 1).flatten(0, 1)).pooler_output  # (V * B, D)
         z = self.projection(h)
         h, z = (x.unflatten(0, (views, images)).transpose(0, 1) for x in (h, z))  # (B, V, D), (B, V, P)
-        return TwoViewsOutput(
-            loss=self.objective(z, labels) if return_loss else None, projections=z, pooler_output=h
-        )
+        return TwoViewsOutput(loss=self.objective(z, labels) if return_loss else None, projections=z, pooler_output=h)
 
 
 def gather(rows: Tensor) -> Tensor:

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import torch
 from timm.optim import Lars
 from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import nn
 
 from hf_replearn.training.settings import has_bf16
-
-
-def learning_rate(rule: Literal["linear", "sqrt"], batch_size: int) -> float:
-    """LARS's peak learning rate for a global batch (Chen et al. 2020, section 2.2 and appendix B.1).
-
-    Both rules give 4.8 at a batch of 4096; "sqrt" gives more below, which the paper found better for small batches.
-    """
-    return 0.3 * batch_size / 256 if rule == "linear" else 0.075 * math.sqrt(batch_size)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -35,6 +24,11 @@ def lars(model: nn.Module, lr: float, *, weight_decay: float, momentum: float = 
     matrices, vectors = parameter_groups(model, weight_decay)
     matrices["always_adapt"] = True  # timm ties the trust ratio to a decay that is not zero
     return Lars([matrices, vectors], lr=lr, momentum=momentum, trust_coeff=0.001)
+
+
+def sgd(model: nn.Module, lr: float, *, weight_decay: float, momentum: float = 0.9) -> torch.optim.Optimizer:
+    """SGD with momentum; norms and biases get no decay."""
+    return torch.optim.SGD(parameter_groups(model, weight_decay), lr=lr, momentum=momentum)
 
 
 def adamw(model: nn.Module, lr: float, *, weight_decay: float) -> torch.optim.Optimizer:

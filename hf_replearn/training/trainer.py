@@ -54,6 +54,7 @@ class PretrainingTrainer(Trainer):
     circumstances:  what the weights of this run depend on, as JSON values; each checkpoint is sealed with it.
     max_skipped:    steps of the run that may be left out because their loss or gradients are not finite.
 
+    A model that has `after_step(progress)`, such as one with a teacher, is told of each optimizer step after it was taken.
     Its checkpoints are sealed (checkpoints.py) and hold no pickle of arguments. A step whose loss or gradients are not
     finite raises TrainingError before it reaches the weights; SIGTERM and SIGINT save and raise Preempted.
     Where the collator's batch has the `length` of each row, in tokens, the log has tokens.
@@ -86,6 +87,7 @@ class PretrainingTrainer(Trainer):
         self.spent = 0.0  # share of the time budget
         self.tokens: Tensor | int = 0  # of this process since the last log
         self.step_and_micro = (-1, 0)  # of the last micro-batch
+        self.step_left_out = False  # whether the optimizer passed over this step
         self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
         self.micro_steps: list[tuple[Tensor, Tensor | None]] = []  # loss and row numbers of those of this step
@@ -303,6 +305,7 @@ class PretrainingTrainer(Trainer):
         self.model.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
         for buffer, before in zip(self.model.buffers(), self.kept_buffers, strict=True):
             buffer.copy_(before)
+        self.step_left_out = True
         self.log({"skipped_steps": skipped})
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -378,13 +381,14 @@ class PretrainingTrainer(Trainer):
 
 
 class LastStep(TrainerCallback):
-    """Logs the last step, and ends the run when its minutes are spent. All processes go by the clock of the first."""
+    """Tells the model of each step, logs the last one, and ends the run when its minutes are spent. All processes go by
+    the clock of the first."""
 
     def __init__(self, trainer: PretrainingTrainer):
         self.trainer = trainer
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.trainer.micro_steps = []
+        self.trainer.micro_steps, self.trainer.step_left_out = [], False
         if self.trainer.max_skipped:  # running statistics, which a batch that is left out must not have touched
             self.trainer.kept_buffers = [buffer.clone() for buffer in self.trainer.model.buffers()]
 
@@ -393,6 +397,11 @@ class LastStep(TrainerCallback):
         if self.trainer.max_minutes is not None:
             spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
             self.trainer.spent = min(float(broadcast(spent)), 1.0)
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
+        if hasattr(model, "after_step") and not self.trainer.step_left_out:
+            model.after_step(self.trainer.progress())
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.spent >= 1:

@@ -70,9 +70,9 @@ def test_steps_left_out(whole, data, tmp_path):
     given = arguments("simclr", data, tmp_path / "out", "--on_nonfinite", "skip")
 
     def blow():
-        from hf_replearn.methods.simclr import DataCollatorForSimCLR
+        from hf_replearn.methods.collating import DataCollatorForViews
 
-        inner, count = DataCollatorForSimCLR.views, 0
+        inner, count = DataCollatorForViews.views, 0
 
         def outer(self, batch, place):
             nonlocal count
@@ -80,7 +80,7 @@ def test_steps_left_out(whole, data, tmp_path):
             views = inner(self, batch, place)
             return {"pixel_values": views["pixel_values"] * float("nan")} if count == 4 else views
 
-        DataCollatorForSimCLR.views = outer
+        DataCollatorForViews.views = outer
 
     left_out = start("simclr", given, tmp_path / "log", blow=blow)
     assert left_out.wait() == [0], left_out.printed()[-3000:]

@@ -6,15 +6,20 @@ import pytest
 import torch
 from torch import nn
 
+from hf_replearn.recipes.simclr import SimCLRSettings
 from hf_replearn.training import optimizers
-from hf_replearn.training.optimizers import Float32Muon, adamw, lars, learning_rate, muon, parameter_groups
+from hf_replearn.training.optimizers import Float32Muon, adamw, lars, muon, parameter_groups
 
 
 def test_both_rules_agree_at_4096_as_the_paper_says():
-    assert learning_rate("linear", 4096) == pytest.approx(4.8)
-    assert learning_rate("sqrt", 4096) == pytest.approx(4.8)
-    assert learning_rate("linear", 256) == pytest.approx(0.3)
-    assert learning_rate("sqrt", 256) == pytest.approx(1.2)
+    linear, sqrt = (
+        SimCLRSettings(dataset="toy", output_dir="out", learning_rate_rule=rule).peak_learning_rate
+        for rule in ("linear", "sqrt")
+    )
+    assert linear(4096) == pytest.approx(4.8)
+    assert sqrt(4096) == pytest.approx(4.8)
+    assert linear(256) == pytest.approx(0.3)
+    assert sqrt(256) == pytest.approx(1.2)
 
 
 def small() -> nn.Module:

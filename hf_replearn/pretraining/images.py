@@ -1,0 +1,385 @@
+"""The story of a run on images, told once for every method: data, folder, views, encoder and head, training, the encoder
+in timm's format, what it is worth beside its baselines, report, card, upload."""
+
+from __future__ import annotations
+
+import copy
+import shlex
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, TrainingArguments, set_seed
+
+from hf_replearn.data.images import ImageData, load_images
+from hf_replearn.data.inventory import write_skipped
+from hf_replearn.encoders.backbones import Backbone, count_features, count_parameters
+from hf_replearn.encoders.weights import refusing
+from hf_replearn.errors import InputError
+from hf_replearn.evaluation.k_shot import feasible_shots
+from hf_replearn.evaluation.suite import protocols, suite
+from hf_replearn.methods.collating import POLICIES, DataCollatorForViews, own_policy
+from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
+from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
+from hf_replearn.pretraining.run import Run
+from hf_replearn.pretraining.start import find_start, fit_to_data, left_to_the_data, what_was_chosen
+from hf_replearn.randomness import Place
+from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
+from hf_replearn.settings import as_dict, changed, command_line
+from hf_replearn.sharing import report as facts
+from hf_replearn.sharing.export import export_timm, save_native
+from hf_replearn.sharing.hub import push
+from hf_replearn.sharing.results import check_sharing, write_results
+from hf_replearn.sharing.show import try_to_show
+from hf_replearn.training import optimizers, schedules
+from hf_replearn.training.callbacks import CollapseWarning, Estimate, JSONLines, OnlineKNN
+from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+from hf_replearn.training.memory import check_memory
+from hf_replearn.training.settings import ENDLESS
+from hf_replearn.training.trainer import PretrainingTrainer
+
+SAMPLE = "augmentations.png"
+PCA_WIDTHS = (16, 64)  # and that of the encoder
+Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> scores, and why others are missing
+
+
+def pretrain_images(
+    settings: ImageSettings,
+    method: ImageMethod,
+    *,
+    images: Any = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
+) -> Run:
+    """Trains the encoder of `method`, judges, exports, describes and shares it.
+
+    images:  what `load_images` takes, instead of the name in the settings.
+    augment: the user's own views, (B, C, H, W) uint8 -> (B, C, size, size); None: those of the settings.
+    Raises InputError before anything is trained for whatever the user has to mend.
+    """
+    # 1. Data. What can be wrong with the input is found out here, before anything is trained.
+    out = Path(settings.output_dir)
+    find_start(settings, image_size=settings.image_size)
+    args = training_arguments(settings)
+    with args.main_process_first(desc="reading the images"):
+        repo_id = None
+        if args.process_index == 0:
+            check_folder(settings, free=left_to_the_data(settings))
+            repo_id = check_sharing(settings)
+        data = open_images(settings, images)
+    judging = has_test_labels(data)
+    if judging and data.single_label:
+        feasible_shots(labels_of(data.labelled), settings.shots)
+    rows = data.train if not method.needs_labels else labelled_rows(data, method)
+    chosen = left_to_the_data(settings)
+    settings, backbone = fit_to_data(settings, data, processes=args.world_size)
+    if args.process_index == 0:
+        check_folder(settings)
+    given = circumstances(settings, data=data.fingerprint, processes=args.world_size)
+    checkpoint = find_checkpoint(settings, given, args=args)
+    batch = batch_of(settings, args.world_size, images=len(rows))
+
+    # 2. Views
+    collator = (method.collator or two_views)(settings, backbone, data, augment)
+    collator = replace(collator, labels=True) if method.needs_labels else collator
+
+    # 3. Encoder f, head g, objective
+    set_seed(settings.seed)
+    model = build(settings, method, backbone, batch=batch, device=args.device)
+    encoder, untrained = model.model.encoder, copy.deepcopy(model.model.encoder)
+    if backbone.weights is not None:
+        encoder.load_state_dict(backbone.weights)
+    try_once(model, collator, rows, named=f"--backbone {settings.backbone} with {backbone.arguments}")
+    if args.world_size > 1 and args.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
+
+    # 4. Train
+    trainer = make_trainer(settings, args, model, collator, rows, batch=batch, given=given)
+    preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
+    if settings.knn_steps and judging and data.single_label:
+        watched = partial(map, partial(extract, encoder, preprocess=preprocess), some_labelled(data))
+        trainer.add_callback(OnlineKNN(watched, steps=settings.knn_steps, log=trainer.log))
+    if trainer.is_world_process_zero():
+        claim_folder(settings)
+        write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
+        print(data.taken, *data.notes, sep="\n")
+        print(what_was_chosen(settings, data, chosen), end="")
+        rate = f"{settings.peak_learning_rate(batch * args.world_size):.4g}"
+        print(
+            f"{len(rows):,} images, {len(data.skipped)} skipped; learning rate {rate}; log: {out}/log.jsonl", flush=True
+        )
+        try_to_show(SAMPLE, partial(collator.draw, rows, out / SAMPLE))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if not trainer.is_world_process_zero():
+        return Run(out)
+    exported = write_encoder(encoder, out, backbone, image_size=settings.image_size, crop_pct=settings.crop_pct)
+    save_native(model, out / "pretraining")  # both before anything is judged or drawn, which may fail
+
+    # 5. Judge the encoder, and what it must beat
+    judged = {}
+    if judging:
+        networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
+        judged = judge(settings, networks, data, preprocess=preprocess)
+
+    # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
+    report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
+    if (out / SAMPLE).exists():
+        report.figures[SAMPLE] = "Images of the data, and views of each as this run drew them."
+    write_results(report, out, repo_id=repo_id)
+    print(f"\n{report.table()}\n\nencoder and card: {out}\n{how_to_go_on(out)}")
+    if repo_id:
+        print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
+    return Run(out)
+
+
+# ---- data and views
+
+
+def open_images(settings: ImageSettings, images: Any = None) -> ImageData:
+    """The images that the settings name, or those that are given."""
+    return load_images(
+        settings.dataset if images is None else images,
+        files=settings.files,
+        image_column=settings.image_column,
+        label_column=settings.label_column,
+        label_type=settings.label_type,
+        max_undecodable=settings.max_undecodable,
+        value_range=settings.value_range,
+    )
+
+
+def has_test_labels(data: ImageData) -> bool:
+    """Whether there is something to judge an encoder by."""
+    return data.test is not None and data.label_names is not None and len(data.label_names) > 1
+
+
+def labelled_rows(data: ImageData, method: ImageMethod):
+    """The images to train on, for a method that needs a class of each."""
+    if not data.single_label or not len(data.labelled):
+        raise InputError(
+            f"{method.facts.name} learns from the classes of the images, and {data.name} has not one class for each: "
+            "put them into class folders, name the --label_column, or choose a method without labels, such as simclr"
+        )
+    return data.labelled
+
+
+def some_labelled(data: ImageData) -> list:
+    """Few enough of the images to train and to test on that they can be judged again and again."""
+    parts = ((data.labelled, 4000), (data.test, 1000))
+    return [part.shuffle(seed=0).select(range(min(most, len(part)))) for part, most in parts]
+
+
+def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augment) -> DataCollatorForViews:
+    """Two augmented views of each image: those of the settings, or the user's own."""
+    policy = partial(
+        POLICIES[settings.augmentation],
+        size=settings.image_size,
+        strength=settings.strength,
+        min_scale=settings.min_scale,
+        flip=settings.flip,
+    )
+    policy = policy if augment is None else own_policy(augment)
+    return DataCollatorForViews(policy, backbone.mean, backbone.std, canvas=data.canvas(settings.image_size))
+
+
+def batch_of(settings: ImageSettings, processes: int, *, images: int) -> int:
+    """The images of one process in one loss. Raises InputError for a size that cannot be had."""
+    together = settings.images_per_step(processes)
+    if together > images:
+        raise InputError(
+            f"a batch of {together} images is larger than the data, {images}: lower --per_device_train_batch_size"
+        )
+    return together // processes
+
+
+# ---- model and training
+
+
+def configuration(settings: ImageSettings, method: ImageMethod, backbone: Backbone) -> ImageMethodConfig:
+    """What rebuilds f and g: of the method's own fields, the settings of the same names."""
+    kind = method.model_class.config_class
+    own = {spec.name for spec in fields(kind)} - {spec.name for spec in fields(ImageMethodConfig)}
+    return kind(
+        backbone=backbone.architecture,
+        backbone_args=backbone.arguments,
+        stem=settings.stem,
+        **{name: getattr(settings, name) for name in sorted(own)},
+    )
+
+
+def build(
+    settings: ImageSettings, method: ImageMethod, backbone: Backbone, *, batch: int, device: torch.device
+) -> PreTrainedModel:
+    """f with fresh weights and g. Raises InputError where f does not take the views, or so many at once do not fit."""
+    config = configuration(settings, method, backbone)
+    named = f"--backbone {settings.backbone} with {backbone.arguments}"
+    with refusing(f"{named} cannot take the views of this run, 3 colours of {settings.image_size} pixels"):
+        check_memory(
+            partial(ImageEncoder, config),
+            (2, 3, settings.image_size, settings.image_size),
+            examples=settings.VIEWS * min(batch, settings.per_device_train_batch_size),
+            device=device,
+            lower="--per_device_train_batch_size or --image_size"
+            + " (--negatives keeps the number of images in a loss)" * hasattr(settings, "negatives"),
+        )
+    with refusing(f"{named} is no encoder that can be trained"):
+        return method.model_class(config).to(memory_format=torch.channels_last)
+
+
+def try_once(model: PreTrainedModel, collator, rows, *, named: str) -> None:
+    """Raises InputError, which begins with `named`, where f and g cannot take the views of this run."""
+    model.eval()
+    with torch.no_grad(), refusing(f"{named} cannot take the views of this run"):
+        found = model(**collator.views(collator([rows[0], rows[1]]), Place(0, 0, 0, 0, 1)), return_loss=False)
+    pooled = found.pooler_output
+    if pooled.shape[-1] != model.model.features or pooled.ndim > 3:
+        raise InputError(f"{named} gives features of shape {list(pooled.shape[1:])} for an image, not one vector")
+    if not all(tensor.isfinite().all() for tensor in found.values()):
+        raise InputError(f"{named} gives NaN or infinite numbers: its weights have diverged or are broken")
+
+
+def training_arguments(settings: ImageSettings) -> TrainingArguments:
+    """What transformers.Trainer is told. The batch may still be left to the data."""
+    settings = replace(settings, per_device_train_batch_size=settings.per_device_train_batch_size or 2)
+    args = settings.training_arguments(
+        lr_scheduler_type="cosine", warmup_steps=settings.warmup_steps, max_grad_norm=0.0
+    )
+    if settings.max_minutes is not None:
+        if settings.warmup_steps >= 1:
+            raise InputError(
+                f"--warmup_steps {settings.warmup_steps:g}: with --max_minutes, a share of the run below 1"
+            )
+        args.max_steps = settings.max_steps if settings.max_steps > 0 else ENDLESS
+    return args
+
+
+def make_trainer(
+    settings: ImageSettings, args: TrainingArguments, model, collator, rows, *, batch: int, given: dict[str, Any]
+) -> PretrainingTrainer:
+    """The trainer of this run. batch: images of this process in one loss; given: what the weights depend on."""
+    at_once, timed = settings.per_device_train_batch_size, settings.max_minutes is not None
+    args.per_device_train_batch_size = batch
+    rate = settings.peak_learning_rate(batch * args.world_size)
+    return PretrainingTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows,
+        data_collator=collator,
+        views=collator.views,
+        micro_batch=at_once if batch > at_once else None,
+        make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=rate, weight_decay=settings.weight_decay),
+        circumstances=given,
+        max_skipped=settings.skippable_steps,
+        max_minutes=settings.max_minutes,
+        schedule=partial(schedules.cosine, warmup=settings.warmup_steps) if timed else None,
+        callbacks=[JSONLines(settings.output_dir), CollapseWarning(), *([] if timed else [Estimate()])],
+    )
+
+
+# ---- after training
+
+
+def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_size: int, crop_pct: float) -> nn.Module:
+    """Writes f in timm's format; returns the network that was written."""
+    return export_timm(
+        encoder,
+        out,
+        architecture=backbone.architecture,
+        arguments=backbone.arguments,
+        image_size=image_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        crop_pct=crop_pct,
+    )
+
+
+def judge(
+    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
+) -> Judged:
+    """The scores of the first network, of raw pixels, of their principal components, and of the other networks."""
+    parts, (name, *others) = (data.labelled, data.test), networks
+    small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
+    judged: Judged = {}
+
+    def add(row: str, features: list[Features]) -> None:
+        judged[row] = suite(*features, shots=settings.shots, draws=settings.draws, seed=settings.seed, name=row)
+
+    def represent(row: str) -> list[Features]:
+        workers = settings.dataloader_num_workers
+        return [
+            extract(networks[row], part, preprocess=preprocess, num_workers=workers, progress=row) for part in parts
+        ]
+
+    learnt = represent(name)
+    add(name, learnt)
+    pixels = [extract(nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
+    add("raw pixels", pixels)
+    width, most = learnt[0].x.shape[1], min(pixels[0].x.shape)
+    for components in dict.fromkeys(min(count, width, most) for count in (*PCA_WIDTHS, width)):
+        add(f"PCA of pixels ({components})", pca(pixels[0], *pixels, components=components))
+    for row in others:
+        add(row, represent(row))
+    return judged
+
+
+def describe(
+    settings: ImageSettings,
+    method: ImageMethod,
+    trainer: PretrainingTrainer,
+    data: ImageData,
+    rows,
+    backbone: Backbone,
+    exported: nn.Module,
+    judged: Judged,
+) -> facts.Report:
+    """The facts of this run for its report and card."""
+    return facts.Report(
+        method=method.facts,
+        encoder=facts.Encoder(
+            library="timm",
+            pipeline_tag="image-feature-extraction",
+            architecture=backbone.architecture,
+            parameters=count_parameters(exported),
+            features=count_features(exported),
+            input_size=list(exported.pretrained_cfg["input_size"]),
+            initialized_from="random weights" if backbone.source is None else backbone.source,
+            base_model=backbone.hub_id,
+        ),
+        data=facts.Data(
+            name=data.name,
+            hub_id=data.hub_id,
+            unit="image",
+            train=len(rows),
+            test=len(data.test) if data.test is not None else 0,
+            skipped=len(data.skipped),
+            classes=len(data.label_names) if data.label_names else None,
+            held_out=data.test_source,
+        ),
+        training=facts.Training(**trainer.summary()),
+        command=shlex.join(["hf-replearn", method.command, *command_line(settings)]),
+        settings=as_dict(settings),
+        changed=changed(settings),
+        rows={name: scores for name, (scores, _) in judged.items()},
+        missing={name: missing for name, (_, missing) in judged.items()},
+        protocols=protocols([metric for scores, _ in judged.values() for metric in scores]),
+    )
+
+
+def how_to_go_on(out: Path) -> str:
+    """What can be done with the result next."""
+    return (
+        f"to train longer: the same command with more --num_train_epochs, --max_steps or --max_minutes, and "
+        f"--allow_change\nto start another run from this encoder: --backbone {out}"
+    )
+
+
+def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Path) -> None:
+    """Writes the encoder of a checkpoint in timm's format. given: what the run depended on."""
+    then = {name: given[name] for name in ("backbone", "backbone_args", "image_size", "stem")}
+    settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
+    backbone, _ = find_start(settings, image_size=given["image_size"])
+    encoder = method.model_class.from_pretrained(checkpoint).model.encoder
+    write_encoder(encoder, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])

@@ -1,0 +1,178 @@
+"""What a recipe on images hands over: its settings and the facts of its method. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from hf_replearn.errors import InputError
+from hf_replearn.settings import setting
+from hf_replearn.sharing.report import Method
+from hf_replearn.training.settings import PretrainingSettings
+
+SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
+
+
+@dataclass(kw_only=True)
+class ImageSettings(PretrainingSettings):
+    """What every recipe on images has. What is None is left to the data, see `fit_to_data`."""
+
+    dataset: str = setting(
+        ...,
+        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, or toy",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.png'; none: all of the one kind there is", section="data"
+    )
+    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
+    label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")
+    label_type: Literal["classes", "ignored"] | None = setting(
+        None, "what the labels are, where their type leaves a choice; ignored: no labels, no scores", section="data"
+    )
+    max_undecodable: float = setting(
+        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    value_range: tuple[float, ...] | None = setting(
+        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+    )
+    image_size: int | None = setting(
+        None,
+        "pixels of a view; none: about those of the images, at most 224, or those of a checkpoint",
+        section="data",
+        at_least=8,
+        at_most=4096,
+    )
+    crop_pct: float = setting(
+        1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
+    )
+    backbone: str | None = setting(
+        None,
+        "timm architecture, or a checkpoint to start from: Hub id or folder of timm's format, or what a run of ours "
+        "left; none: resnet18 up to 64 pixels, resnet50 above",
+        section="model",
+    )
+    backbone_args: dict | None = setting(None, "further arguments of timm.create_model", section="model")
+    stem: Literal["imagenet", "cifar"] | None = setting(
+        None, "cifar: a ResNet's stem for small images; none: that for ResNets up to 64 pixels", section="model"
+    )
+    per_device_train_batch_size: int | None = setting(
+        None,
+        "images per process and step; none: 256, or the largest power of two that the data allow",
+        section="training",
+        at_least=2,
+        at_most=1_000_000,
+    )
+    optimizer: Literal["lars", "adamw", "sgd"] = setting(
+        "lars", "LARS, for large batches of two views; AdamW; or SGD with momentum 0.9", section="training"
+    )
+    learning_rate: float | None = setting(
+        None, "peak learning rate; none: 0.3 * batch / 256", section="training", above=0, at_most=1000
+    )
+    weight_decay: float = setting(
+        1e-6, "of weight matrices; norms and biases have none", section="training", at_least=0
+    )
+    warmup_steps: float = setting(
+        0.1,
+        "linear warm-up before the cosine decay: steps, or a share of all if below 1",
+        section="training",
+        at_least=0,
+    )
+    knn_steps: int = setting(
+        500, "steps between two kNN accuracies, if there are labels; 0: none", section="evaluation", at_least=0
+    )
+    shots: tuple[int, ...] | None = setting(
+        None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
+    )
+    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2, at_most=10_000)
+
+    # Setting -> what it is for images up to SMALL pixels, and for larger ones, where it is left to the data.
+    BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {}
+    VIEWS: ClassVar[int] = 1  # images that go through the network for each image of a batch
+    RATE: ClassVar[float] = 0.3  # peak learning rate of a batch of 256
+
+    def peak_learning_rate(self, batch: int) -> float:
+        """For a batch of so many images over all processes (linear rule, Goyal et al. 2017)."""
+        return self.learning_rate or self.RATE * batch / 256
+
+    def images_per_step(self, processes: int) -> int:
+        """The images of one loss, over all processes. Raises InputError for a size that cannot be had."""
+        return self.per_device_train_batch_size * processes
+
+
+@dataclass(kw_only=True)
+class ViewSettings(ImageSettings):
+    """What recipes have whose method compares augmented views of an image."""
+
+    augmentation: Literal["imagenet", "cifar"] | None = setting(
+        None, "imagenet: with blur; cifar: without; none: cifar up to 64 pixels", section="data"
+    )
+    strength: float | None = setting(
+        None,
+        "of the colour jitter; none: 0.5 up to 64 pixels (paper, CIFAR-10), 1 above (ImageNet)",
+        section="data",
+        at_least=0,
+        at_most=2.5,
+    )
+    min_scale: float = setting(
+        0.08, "smallest crop, as a share of the image's area", section="data", at_least=0.01, at_most=1
+    )
+    flip: float = setting(
+        0.5, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
+    )
+
+    BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {"augmentation": ("cifar", "imagenet"), "strength": (0.5, 1.0)}
+    VIEWS: ClassVar[int] = 2
+
+
+@dataclass(kw_only=True)
+class ContrastiveSettings(ViewSettings):
+    """What recipes have whose loss is one of the projections of a whole batch, however it went through the network."""
+
+    negatives: int | None = setting(
+        None,
+        "images in one loss, over all processes; more than their batches: cached gradients",
+        section="training",
+        at_least=2,
+    )
+
+    def images_per_step(self, processes: int) -> int:
+        """The images contrasted in one loss. Raises InputError for a size that cannot be had."""
+        together = self.per_device_train_batch_size * processes
+        negatives = self.negatives or together
+        if negatives < together or negatives % together:
+            raise InputError(
+                f"--negatives {negatives} must be a multiple of {together}, the images that {processes} process(es) "
+                f"hold with --per_device_train_batch_size {self.per_device_train_batch_size}"
+            )
+        return negatives
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMethod:
+    """What a method adds to the story of a run on images, which `pretraining/images.py` tells.
+
+    facts:        the paper behind it, as the card states it. Its `model_class` is trained: its encoder f is
+                  `model.model.encoder`, and each field of its configuration is a setting of the same name.
+    command:      of `hf-replearn`.
+    collator:     (settings, backbone, data, augment) -> the method's own collator; None: two views of each image.
+    needs_labels: the classes of the images are part of the loss.
+    """
+
+    facts: Method
+    command: str
+    collator: Any = None
+    needs_labels: bool = False
+
+    @property
+    def model_class(self) -> type:
+        """<Method>ForPreTraining."""
+        module, _, name = self.facts.model_class.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
+    def export(self, checkpoint, facts: dict, out) -> None:
+        """Writes the encoder of a checkpoint in timm's format. facts: what the run depended on."""
+        from hf_replearn.pretraining.images import export
+
+        export(self, checkpoint, facts, out)

@@ -1,0 +1,144 @@
+"""What a run on images starts from: the settings that are left to the data, and the encoder to train."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from transformers import AutoModel
+
+from hf_replearn.data.images import ImageData
+from hf_replearn.encoders.backbones import Backbone, find_backbone
+from hf_replearn.encoders.weights import refusing
+from hf_replearn.errors import InputError
+from hf_replearn.methods.trunk import ImageMethodConfig
+from hf_replearn.pretraining.recipe import SMALL, ImageSettings
+from hf_replearn.sharing.export import UPSAMPLING
+
+S = TypeVar("S", bound=ImageSettings)
+
+
+def left_to_the_data(settings: ImageSettings) -> list[str]:
+    """The names of the settings that were not given and depend on the images."""
+    names = ("backbone", "image_size", "stem", *settings.BY_SIZE, "per_device_train_batch_size")
+    return [name for name in names if getattr(settings, name) is None]
+
+
+def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Backbone]:
+    """The settings with what was left to the data filled in, and the backbone with them."""
+    side = typical_side(data.sizes)
+    small = (settings.image_size or side) <= SMALL
+    name = settings.backbone or ("resnet18" if small else "resnet50")
+    settings = replace(settings, backbone=name)
+    backbone, stem = find_start(settings, image_size=settings.image_size)
+    if settings.image_size is not None:
+        size = settings.image_size
+    elif backbone.source is not None:
+        size = backbone.input_size
+    else:  # a ResNet with the CIFAR stem halves three times, other networks five: 2 x 2 are left of the smallest
+        step, least, most = (8, 16, SMALL) if stem == "cifar" and small else (32, 64, 224)
+        size = min(max(-(-side // step) * step, least), most)
+    small = size <= SMALL
+    stem = stem if small or backbone.source is not None or settings.stem is not None else "imagenet"
+    negatives = getattr(settings, "negatives", None)  # the images of one loss, where it may span several batches
+    settings = replace(
+        settings,
+        image_size=size,
+        stem=stem,
+        per_device_train_batch_size=settings.per_device_train_batch_size
+        or batch_that_fits(negatives or len(data.train), processes, whole=negatives is not None),
+        **{name: by_size[not small] for name, by_size in settings.BY_SIZE.items() if getattr(settings, name) is None},
+    )
+    return settings, backbone if backbone.source is not None else find_start(settings, image_size=size)[0]
+
+
+def typical_side(sizes: Counter[tuple[int, int]]) -> int:
+    """The median over images of their longer side, in pixels. sizes: (H, W) -> how many."""
+    sides = sorted((max(size), count) for size, count in sizes.items())
+    half = (sum(count for _, count in sides) + 1) // 2
+    for side, count in sides:
+        half -= count
+        if half <= 0:
+            return side
+    return sides[-1][0]
+
+
+def batch_that_fits(images: int, processes: int, *, whole: bool) -> int:
+    """The largest power of two from 2 to 256 of which so many images hold a batch for each process; whole: no rest."""
+    for batch in (256, 128, 64, 32, 16, 8, 4):
+        if batch * processes <= images and not (whole and images % (batch * processes)):
+            return batch
+    return 2
+
+
+def find_start(settings: ImageSettings, *, image_size: int | None) -> tuple[Backbone, str]:
+    """The encoder to train, as a Backbone, and its stem: an architecture, a timm checkpoint, or an earlier run's."""
+    name = settings.backbone or "resnet50"
+    earlier = earlier_run(name)
+    if earlier is not None:
+        return of_earlier_run(settings, earlier)
+    find = partial(find_backbone, name, image_size=image_size, arguments=settings.backbone_args)
+    if settings.stem is not None:
+        return find(stem=settings.stem), settings.stem
+    try:
+        return find(stem="cifar"), "cifar"
+    except InputError:  # not a ResNet, or a checkpoint, which has its own
+        return find(stem="imagenet"), "imagenet"
+
+
+def earlier_run(name: str) -> Path | None:
+    """The folder with f and g that an earlier run left in `name`, or that `name` is."""
+    for folder in (Path(name), Path(name, "pretraining")):
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(config, dict) and _method_of(config) is not None:
+            return folder
+    return None
+
+
+def _method_of(config: dict) -> type[ImageMethodConfig] | None:
+    """The configuration class of one of our methods on images."""
+    try:
+        package = importlib.import_module(f"hf_replearn.methods.{config.get('model_type')}")
+    except (ImportError, ValueError):
+        return None
+    known = (getattr(package, name) for name in package.__all__ if name.endswith("Config"))
+    return next((kind for kind in known if issubclass(kind, ImageMethodConfig)), None)
+
+
+def of_earlier_run(settings: ImageSettings, folder: Path) -> tuple[Backbone, str]:
+    """f of an earlier run, as it was trained: its stem is its own, where the exported network has it folded."""
+    with refusing(f"--backbone {settings.backbone} is of an earlier run, but cannot be loaded"):
+        network = AutoModel.from_pretrained(folder, trust_remote_code=False)
+        config, told = network.config, json.loads((folder.parent / "config.json").read_text())["pretrained_cfg"]
+        mean, std, size = tuple(told["mean"]), tuple(told["std"]), told["input_size"][-1]
+    size = size // UPSAMPLING if config.stem == "cifar" else size
+    asked = {"--stem": (settings.stem, config.stem), "--backbone_args": (settings.backbone_args, config.backbone_args)}
+    for flag, (given, has) in asked.items():
+        if given not in (None, has):
+            raise InputError(f"{flag} {given}: {settings.backbone} has {has}: leave it out")
+    fixed = (config.backbone_args or {}).get("img_size")
+    if fixed is not None and settings.image_size not in (None, fixed):
+        raise InputError(f"--image_size {settings.image_size}: {settings.backbone} takes {fixed} pixels: leave it out")
+    plain = find_backbone(config.backbone, image_size=size, arguments=config.backbone_args, stem=config.stem)
+    weights = network.encoder.state_dict()
+    start = {"mean": mean, "std": std, "input_size": size, "weights": weights, "source": settings.backbone}
+    return replace(plain, **start), config.stem
+
+
+def what_was_chosen(settings: ImageSettings, data: ImageData, left: list[str]) -> str:
+    """One line that says what was left to the data."""
+    (height, width), _ = data.sizes.most_common(1)[0]
+    several = f"of several sizes, half of them up to {typical_side(data.sizes)}"
+    size = f"{width} x {height}" if len(data.sizes) == 1 else several
+    names = [name for name in left if name != "image_size" and (name, getattr(settings, name)) != ("stem", "imagenet")]
+    flags = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
+    line = f"images are {size} pixels: trained at {settings.image_size} with {flags}".removesuffix(" with ")
+    return f"{line}\n" if names or "image_size" in left else ""
