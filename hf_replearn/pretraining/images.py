@@ -1,4 +1,4 @@
-"""The story of a run on images, told once for every method: data, folder, views, encoder and head, training, the encoder
+"""The story of a run on images, told once for every method: data, folder, views, encoder and head, training, encoder
 in timm's format, what it is worth beside its baselines, report, card, upload."""
 
 from __future__ import annotations
@@ -381,5 +381,5 @@ def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Pa
     then = {name: given[name] for name in ("backbone", "backbone_args", "image_size", "stem")}
     settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
     backbone, _ = find_start(settings, image_size=given["image_size"])
-    encoder = method.model_class.from_pretrained(checkpoint).model.encoder
+    encoder = method.model_class.from_pretrained(checkpoint, trust_remote_code=False).model.encoder
     write_encoder(encoder, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])

@@ -1,8 +1,9 @@
-"""What a recipe on images hands over: its settings and the facts of its method. Imports nothing heavy."""
+"""What a recipe hands over: its settings and the facts of its method. Imports nothing heavy."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -150,20 +151,15 @@ class ContrastiveSettings(ViewSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageMethod:
-    """What a method adds to the story of a run on images, which `pretraining/images.py` tells.
+class _Trained:
+    """What every method has.
 
-    facts:        the paper behind it, as the card states it. Its `model_class` is trained: its encoder f is
-                  `model.model.encoder`, and each field of its configuration is a setting of the same name.
-    command:      of `hf-replearn`.
-    collator:     (settings, backbone, data, augment) -> the method's own collator; None: two views of each image.
-    needs_labels: the classes of the images are part of the loss.
+    facts:   the paper behind it, as the card states it. Its `model_class` is trained.
+    command: of `hf-replearn`.
     """
 
     facts: Method
     command: str
-    collator: Any = None
-    needs_labels: bool = False
 
     @property
     def model_class(self) -> type:
@@ -171,8 +167,57 @@ class ImageMethod:
         module, _, name = self.facts.model_class.rpartition(".")
         return getattr(importlib.import_module(module), name)
 
-    def export(self, checkpoint, facts: dict, out) -> None:
-        """Writes the encoder of a checkpoint in timm's format. facts: what the run depended on."""
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMethod(_Trained):
+    """What a method adds to the story of a run on images, which `pretraining/images.py` tells.
+
+    Of the model, the encoder f is `model.model.encoder`; each field that its configuration adds is a setting of the same
+    name.
+
+    collator:     (settings, backbone, data, augment) -> the method's own collator; None: two views of each image.
+    needs_labels: the classes of the images are part of the loss.
+    """
+
+    collator: Callable | None = None
+    needs_labels: bool = False
+
+    def export(self, checkpoint, given: dict, out) -> None:
+        """Writes the encoder of a checkpoint in timm's format. given: what the run depended on."""
         from hf_replearn.pretraining.images import export
 
-        export(self, checkpoint, facts, out)
+        export(self, checkpoint, given, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMethod(_Trained):
+    """What a method adds to the story of a run on text, which `pretraining/texts.py` tells.
+
+    The summary in `facts` may name settings, such as "{mask_rate:.0%}".
+
+    part:         field of its configuration that holds the native model's.
+    auto_class:   of transformers, for the native model with its head.
+    token:        attribute of a tokenizer that the method cannot do without, and its name in words.
+    ended:        whether rows end as texts do, see `pack_rows`.
+    pipeline_tag: the Hub's word for what the model does.
+    prepare:      (settings, texts) -> Objective.
+    check_model:  (name, native model of --init) raises InputError for one that the method cannot train.
+    samples:      (model, tokenizer, length) -> a function of texts that shows what the model says of them.
+    finish:       (folder, length) writes further files beside the model that is saved there; None: none.
+    """
+
+    part: Literal["encoder", "decoder"]
+    auto_class: str
+    token: tuple[str, str]
+    ended: bool
+    pipeline_tag: str
+    prepare: Callable
+    check_model: Callable
+    samples: Callable
+    finish: Callable | None = None
+
+    def export(self, checkpoint, given: dict, out) -> None:
+        """Writes the native model of a checkpoint, and its tokenizer. given: what the run depended on."""
+        from hf_replearn.pretraining.texts import export
+
+        export(self, checkpoint, given, out)

@@ -1,34 +1,47 @@
-"""What runs on text share: the way from documents to rows before the training, and what is made of a run after it."""
+"""The story of a run on text, told once for every method: documents, tokenizer, rows, model, training, the native model,
+its held-out loss beside that of token frequencies, samples, report, card, upload."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import transformers
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
+from hf_replearn import architectures
+from hf_replearn.data.fingerprint import rows_fingerprint
 from hf_replearn.data.inventory import write_skipped
-from hf_replearn.data.rows import pack_rows, padding
+from hf_replearn.data.rows import cut_rows, pack_rows, padding
 from hf_replearn.data.text import Corpus, load_corpora
-from hf_replearn.data.tokenization import Kind, check_text, ends, find_tokenizer, load_tokenizer
+from hf_replearn.data.tokenization import check_text, ends, find_tokenizer, load_tokenizer
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
-from hf_replearn.settings import changed
+from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
+from hf_replearn.pretraining.recipe import TextMethod
+from hf_replearn.pretraining.run import Run
+from hf_replearn.settings import as_dict, changed, command_line
+from hf_replearn.sharing import report as facts
 from hf_replearn.sharing.export import save_native
 from hf_replearn.sharing.hub import push
-from hf_replearn.sharing.report import Report
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
+from hf_replearn.training import optimizers, schedules
+from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
-from hf_replearn.training.folder import check_folder
+from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.settings import TextPretrainingSettings
+from hf_replearn.training.trainer import PretrainingTrainer
 
 SAVED = "tokenizer_config.json"  # what every tokenizer that was saved has
 LOOKED_AT = 500  # documents of the corpus, to see whether the tokenizer can read them
@@ -55,19 +68,71 @@ class Texts:
     repo_id: str | None
 
 
-def open_texts(
-    settings: TextPretrainingSettings,
-    args: TrainingArguments,
-    *,
-    kind: Kind,
-    ended: bool,
-    check: Callable[[PreTrainedTokenizerBase], None],
-) -> Texts:
-    """Documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
+@dataclass(frozen=True)
+class Objective:
+    """What is told of the rows of a run.
 
-    kind: of a tokenizer that is trained. ended: whether rows end as texts do, see pack_rows. check: raises InputError
-    for a tokenizer that does not suit the method. Raises InputError for whatever the user has to mend.
+    collator:  of the training, with `views` and `targets`.
+    judge:     of the held-out loss.
+    special:   the numbers of the tokens that are never told.
+    around:    the special tokens of rows that are cut short, as arguments of `cut_rows`.
+    predicted: share of the tokens that have a loss.
+    counted:   whether the loss is a mean over the targets of all micro-steps and processes, as if of one batch.
     """
+
+    collator: Callable
+    judge: Callable
+    special: Tensor
+    around: dict[str, list[int]]
+    predicted: float = 1.0
+    counted: bool = True
+
+
+def pretrain_texts(settings: TextPretrainingSettings, method: TextMethod) -> Run:
+    """Trains the model of `method`, saves, judges, describes and shares it.
+
+    Raises InputError before anything is trained for whatever the user has to mend.
+    """
+    # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
+    out, length = Path(settings.output_dir), settings.sequence_length
+    args = settings.text_arguments()
+    texts = open_texts(settings, method, args)
+    tokenizer, rows = texts.tokenizer, texts.rows
+    data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
+    given = circumstances(settings, data=data, processes=args.world_size)
+    checkpoint = find_checkpoint(settings, given, args=args)
+    objective = method.prepare(settings, texts)
+
+    # 2. Native model f with its head g, under the objective
+    set_seed(settings.seed)
+    model = build(settings, method, tokenizer, args)
+    tokenizer.model_max_length = longest(tokenizer, model.model.config, length=length)
+
+    # 3. Train
+    trainer = make_trainer(settings, args, model, objective, rows, given=given)
+    judge = objective.judge
+    measure = partial(held_out_loss, model, texts.test, collate=judge, views=judge.views, targets=judge.targets)
+    trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
+    if trainer.is_world_process_zero():
+        claim_folder(settings)
+        keep_tokenizer(tokenizer, out)
+        say_what_is_read(texts, out)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if not trainer.is_world_process_zero():
+        return Run(out)
+
+    # 4. Save: the native model, f with g, and what the run was. Then what is only for show.
+    report = describe(settings, method, trainer, texts.corpus, model.model)
+    save_native(model.model, out)
+    report.save(out)
+    if method.finish is not None:
+        try_to_show("the files of other libraries", partial(method.finish, out, length))
+    show(settings, method, report, texts, objective, model.model)
+    return Run(out)
+
+
+def open_texts(settings: TextPretrainingSettings, method: TextMethod, args: TrainingArguments) -> Texts:
+    """Documents, their tokenizer, rows of one length. Raises InputError for whatever the user has to mend."""
     length, repo_id = settings.sequence_length, None
     with args.main_process_first(desc="reading the text"):
         if settings.init is not None:
@@ -82,14 +147,19 @@ def open_texts(
             streaming=settings.streaming,
             files=settings.files,
         )
-        tokenizer = _find_tokenizer(settings, corpus, kind)
-        check(tokenizer)
+        tokenizer = _find_tokenizer(settings, corpus)
+        _check_tokenizer(settings, method, tokenizer, args)
         start, end = ends(tokenizer)
         _check_short_rows(settings, around=len(start) + len(end))
         notes = [*_unused(settings), *check_text(tokenizer, _some(corpus.train), trained=_is_trained(settings))]
         rows, test = (
             pack_rows(
-                part, tokenizer, length=length, packing=settings.packing, ended=ended, progress=f"rows to {purpose}"
+                part,
+                tokenizer,
+                length=length,
+                packing=settings.packing,
+                ended=method.ended,
+                progress=f"rows to {purpose}",
             )
             for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
         )
@@ -105,7 +175,7 @@ def open_texts(
     return Texts(corpus, tokenizer, start, end, rows, test, notes, repo_id)
 
 
-def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus, kind: Kind) -> PreTrainedTokenizerBase:
+def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus) -> PreTrainedTokenizerBase:
     """A run that goes on has its own, whatever became of the cache: training WordPiece twice gives other numbers."""
     own = Path(settings.output_dir)
     if _is_trained(settings) and settings.resume == "auto" and checkpoints(own) and (own / SAVED).exists():
@@ -115,7 +185,7 @@ def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus, kind: Kin
         corpus,
         named=settings.tokenizer,
         init=settings.init,
-        kind=kind,
+        kind=architectures.TOKENIZERS[settings.architecture],
         vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
     )
@@ -182,35 +252,159 @@ def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
         raise InputError(f"{error}: a checkpoint is used where its run saved it, beside the tokenizer") from error
 
 
-def save(model: PreTrainedModel, report: Report, out: Path) -> None:
-    """The result, before anything that is only for show: the native model, the report. The tokenizer is there."""
-    save_native(model, out)
-    report.save(out)
-
-
 def show(
-    report: Report,
+    settings: TextPretrainingSettings,
+    method: TextMethod,
+    report: facts.Report,
     texts: Texts,
-    out: Path,
-    *,
-    baseline: Callable[[], float],
-    samples: Callable[[Sequence[str]], str],
-    private: bool,
+    objective: Objective,
+    model: PreTrainedModel,
 ) -> None:
-    """Baseline, samples, page, card and upload of a model that is saved; each but the upload fails alone.
-
-    baseline: the held-out loss of token frequencies. samples: texts -> what the model says of them.
-    """
+    """Baseline, samples, page, card and upload of a model that is saved; each but the upload fails alone."""
+    out = Path(settings.output_dir)
+    baseline = partial(frequency_loss, texts.rows, texts.test, special=objective.special)
     frequencies, note = try_to_show("the loss of token frequencies", baseline)
     if note is None:
         report.training.held_out["token frequencies"] = frequencies
-    said, note = try_to_show("samples", lambda: samples(report.settings["samples"] or held_out_texts(texts.corpus)))
+    say = method.samples(model, texts.tokenizer, settings.sequence_length)
+    said, note = try_to_show("samples", lambda: say(settings.samples or held_out_texts(texts.corpus)))
     report.samples = said if note is None else note
     write_results(report, out, repo_id=texts.repo_id)
     try_to_show("the table", lambda: print(f"\n{report.held_out_table()}"))
     print(f"\n{report.samples}\n\nmodel and card: {out}")
     if texts.repo_id:
-        print(f"pushed to {push(out, texts.repo_id, private=private)}")
+        print(f"pushed to {push(out, texts.repo_id, private=settings.hub_private_repo)}")
+
+
+def export(method: TextMethod, checkpoint: Path, given: dict, out: Path) -> None:
+    """Writes the native model of a checkpoint, and its tokenizer. given: what the run depended on."""
+    tokenizer_of(checkpoint).save_pretrained(out)
+    save_native(method.model_class.from_pretrained(checkpoint, trust_remote_code=False).model, out)
+    if method.finish is not None:
+        method.finish(out, given["sequence_length"])
+
+
+# ---- model and training
+
+
+def find_config(
+    settings: TextPretrainingSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedConfig:
+    """The native configuration: that of the checkpoint, or of a model to be trained from scratch."""
+    if settings.init:
+        head = method.auto_class.removeprefix("AutoModelFor").removesuffix("LM").lower()
+        heads = getattr(transformers, f"MODEL_FOR_{head.upper()}_LM_MAPPING")
+        return architectures.load_config(settings.init, heads=heads, what=f"{head} language model")
+    return architectures.make_config(
+        settings.architecture,
+        settings.size,
+        tokenizer=tokenizer,
+        length=settings.sequence_length,
+        dropout=settings.dropout,
+    )
+
+
+def build(
+    settings: TextPretrainingSettings,
+    method: TextMethod,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+) -> PreTrainedModel:
+    """The model from scratch, or somebody's checkpoint, with its objective. InputError where that cannot be trained."""
+    native = None
+    if settings.init:
+        auto_class = getattr(transformers, method.auto_class)
+        native = architectures.load(auto_class, settings.init, tokenizer=tokenizer, length=settings.sequence_length)
+        method.check_model(f"--init {settings.init}", native)
+    config = find_config(settings, method, tokenizer) if native is None else native.config
+    config = method.model_class.config_class(**{method.part: config})
+    config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
+    model = method.model_class(config)
+    if native is not None:
+        model.model.load_state_dict(native.state_dict())
+    elif settings.zero_init:
+        architectures.zero_output_projections(model)
+    if settings.gradient_checkpointing:
+        model.model.gradient_checkpointing_enable()
+    return model
+
+
+def make_trainer(
+    settings: TextPretrainingSettings,
+    args: TrainingArguments,
+    model: PreTrainedModel,
+    objective: Objective,
+    rows: Dataset | IterableDataset,
+    *,
+    given: dict,
+) -> PretrainingTrainer:
+    """The trainer of this run. given: what the weights depend on."""
+    collator = objective.collator
+
+    def whole_or_short(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return cut_rows(batch, 4, **objective.around) if trainer.progress() < settings.short_rows else batch
+
+    matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
+    optimizer = {"muon": partial(optimizers.muon, **matrices), "adamw": optimizers.adamw}[settings.optimizer]
+    trainer = PretrainingTrainer(
+        model=model,
+        args=args,
+        train_dataset=rows.repeat(None) if settings.streaming else rows,  # a stream has no end, and so no epochs
+        data_collator=collator,
+        views=lambda batch, place: collator.views(whole_or_short(batch), place),
+        targets=(lambda batch: collator.targets(whole_or_short(batch))) if objective.counted else None,
+        make_optimizer=partial(optimizer, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+        schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
+        max_minutes=settings.max_minutes,
+        flops=architectures.flops_per_token(
+            model.model, length=settings.sequence_length, predicted=objective.predicted
+        ),
+        circumstances=given,
+        max_skipped=settings.skippable_steps,
+        callbacks=[JSONLines(settings.output_dir)],
+    )
+    return trainer
+
+
+def describe(
+    settings: TextPretrainingSettings,
+    method: TextMethod,
+    trainer: PretrainingTrainer,
+    corpus: Corpus,
+    model: PreTrainedModel,
+) -> facts.Report:
+    """The facts of this run for its report and card."""
+    held_out = {"this model": trainer.last("held_out_loss")}
+    return facts.Report(
+        method=replace(method.facts, summary=method.facts.summary.format(**as_dict(settings))),
+        encoder=facts.Encoder(
+            library="transformers",
+            pipeline_tag=method.pipeline_tag,
+            architecture=type(model).__name__,
+            parameters=model.num_parameters(),
+            features=model.config.hidden_size,
+            input_size=[settings.sequence_length],
+            initialized_from=settings.init or "random weights",
+            base_model=settings.init if settings.init and not Path(settings.init).exists() else None,
+        ),
+        data=facts.Data(
+            name=corpus.name,
+            hub_id=corpus.hub_id,
+            unit="document",
+            train=None if settings.streaming else len(corpus.train),
+            test=None if settings.streaming else len(corpus.test),
+            skipped=0,
+            classes=None,
+            held_out=corpus.test_source,
+        ),
+        training=facts.Training(**trainer.summary(), held_out=held_out),
+        command=shlex.join(["hf-replearn", method.command, *command_line(settings)]),
+        settings=as_dict(settings),
+        changed=changed(settings),
+    )
+
+
+# ---- documents
 
 
 def held_out_texts(corpus: Corpus) -> list[str]:
@@ -224,6 +418,18 @@ def _some(documents: Dataset | IterableDataset) -> list[str]:
     if isinstance(documents, Dataset):
         documents = documents.select(np.unique(np.linspace(0, len(documents) - 1, LOOKED_AT).round().astype(int)))
     return [row["text"] for row in islice(documents, LOOKED_AT) if row["text"] and not row["text"].isspace()]
+
+
+def _check_tokenizer(
+    settings: TextPretrainingSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments
+) -> None:
+    """Raises InputError for a tokenizer that does not suit, and where the model does not fit into the memory."""
+    token, in_words = method.token
+    if getattr(tokenizer, token) is None:
+        raise InputError(f"{method.facts.name} needs a tokenizer with {in_words}, and this one has none")
+    if args.world_size == 1:
+        auto_class, config = getattr(transformers, method.auto_class), find_config(settings, method, tokenizer)
+        architectures.check_memory(auto_class, config, settings=settings, device=args.device)
 
 
 def _is_trained(settings: TextPretrainingSettings) -> bool:

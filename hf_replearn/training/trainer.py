@@ -54,7 +54,7 @@ class PretrainingTrainer(Trainer):
     circumstances:  what the weights of this run depend on, as JSON values; each checkpoint is sealed with it.
     max_skipped:    steps of the run that may be left out because their loss or gradients are not finite.
 
-    A model that has `after_step(progress)`, such as one with a teacher, is told of each optimizer step after it was taken.
+    A model that has `after_step(progress)`, such as one with a teacher, is told of each optimizer step taken.
     Its checkpoints are sealed (checkpoints.py) and hold no pickle of arguments. A step whose loss or gradients are not
     finite raises TrainingError before it reaches the weights; SIGTERM and SIGINT save and raise Preempted.
     Where the collator's batch has the `length` of each row, in tokens, the log has tokens.
