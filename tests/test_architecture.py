@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "architectures": {"data", "encoders", "training"},
     "pretraining": {
         "pretraining",
+        "architectures",
         "data",
         "encoders",
         "representation",
@@ -30,7 +31,7 @@ MAY_IMPORT = {
         "settings",
         "methods",
         "randomness",
-    },
+    },  # fmt: skip
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
     "encoding": {"data", "encoders", "representation"},

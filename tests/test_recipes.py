@@ -84,12 +84,7 @@ def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, ca
         "recipe.yaml", "augmentations.png", "checkpoint-3",
     }  # fmt: skip
     report = json.loads((out / "report.json").read_text())
-    assert list(report["rows"]) == [
-        "SimCLR",
-        "raw pixels",
-        *(f"PCA of pixels ({k})" for k in (16, 64, 128)),
-        "random weights",
-    ]
+    assert list(report["rows"]) == ["SimCLR", "raw pixels", "PCA of pixels (16)", "random weights"]
     assert set(report["rows"]["SimCLR"]) >= {"k_shot@1", "k_shot@1_ci95", "knn@20", "knn@200", "linear"}
     weights = (out / "model.safetensors").read_bytes()
     (out / "model.safetensors").unlink()

@@ -172,7 +172,7 @@ class _Trained:
 class ImageMethod(_Trained):
     """What a method adds to the story of a run on images, which `pretraining/images.py` tells.
 
-    Of the model, the encoder f is `model.model.encoder`; each field that its configuration adds is a setting of the same
+    Of the model, the encoder f is `model.model.encoder`; each field that its configuration adds is a setting of that
     name.
 
     collator:     (settings, backbone, data, augment) -> the method's own collator; None: two views of each image.

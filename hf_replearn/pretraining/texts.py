@@ -1,5 +1,5 @@
-"""The story of a run on text, told once for every method: documents, tokenizer, rows, model, training, the native model,
-its held-out loss beside that of token frequencies, samples, report, card, upload."""
+"""The story of a run on text, told once for every method: documents, tokenizer, rows, model, training, the result, its
+held-out loss beside that of token frequencies, samples, report, card, upload."""
 
 from __future__ import annotations
 
