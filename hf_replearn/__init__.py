@@ -9,6 +9,7 @@ _HOME = {
     "SimCLRForPreTraining": "methods.simclr",
     "SimCLRModel": "methods.simclr",
     "Features": "representation",
+    "evaluate": "recipes.evaluation",
     "extract": "representation",
     "encode": "encoding",
     "PretrainingTrainer": "training.trainer",

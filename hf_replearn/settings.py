@@ -16,7 +16,7 @@ import reprlib
 import sys
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar
@@ -132,6 +132,27 @@ def parse(
             raise InputError(f"give {spec.metadata['help']}")
         raise InputError(f"--{spec.name} is required: {spec.metadata['help']}")
     return settings_class(**values)
+
+
+def from_values(settings_class: type[S], values: Mapping[str, Any]) -> S:
+    """Settings from Python values, under the names, with the conversions and checks of the command line.
+
+    A path may be any os.PathLike; where several values may be given, one may stand by itself. Raises InputError.
+    """
+    types, told = typing.get_type_hints(settings_class), {}
+    for name, value in values.items():
+        if name not in types:
+            raise InputError(_unknown(name, settings_class))
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+        several = any(typing.get_origin(kind) is tuple for kind in (types[name], *typing.get_args(types[name])))
+        if several and isinstance(value, int | float):
+            value = (value,)
+        told[name] = convert(value, types[name], f"--{name}")
+    for spec in fields(settings_class):
+        if spec.default is MISSING and spec.name not in told:
+            raise InputError(f"--{spec.name} is required: {spec.metadata['help']}")
+        _check(spec, told.get(spec.name, spec.default))
+    return settings_class(**told)
 
 
 def read_yaml(path: str, settings_class: type) -> dict[str, Any]:

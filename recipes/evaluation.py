@@ -4,7 +4,10 @@
         --output_dir out/report
     hf-replearn evaluate --model out/bert --model bert-base-uncased --dataset path/to/glue/sst2 --suite full \\
         --output_dir out/sst2
+    hf-replearn evaluate --runs out/* --features theirs.npz --dataset photos/ --output_dir out/all
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
+
+From a notebook: `hf_replearn.evaluate`, below.
 
 Frozen features, computed once and kept (`hf_replearn/features-*.npy` under HF_DATASETS_CACHE), are judged by k-shot and
 linear classifiers, nearest neighbours, retrieval and clustering (pairs of sentences with scores by Spearman's
@@ -21,18 +24,35 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hf_replearn.settings import MOST_WORKERS, run, setting
+
+if TYPE_CHECKING:
+    from hf_replearn.sharing.report import Evaluation
 
 
 @dataclass(kw_only=True)
 class EvaluateSettings:
     model: tuple[str, ...] = setting(
-        ..., "folder or Hub id of an encoder, transformers or timm format; may be given several times", section="model"
+        (),
+        "folder or Hub id of an encoder, transformers, timm or sentence-transformers; may be given several times",
+        section="model",
     )
-    pooling: Literal["mean", "cls", "last"] = setting(
-        "mean", "one vector of a text: mean of all tokens, the first, or the last", section="model"
+    runs: tuple[str, ...] = setting(
+        (), "folders of runs, such as out/*, or one folder of such: every encoder found there", section="model"
+    )
+    features: tuple[str, ...] = setting(
+        (),
+        "your own features: an .npz file with train (N, D) and test (M, D), a row for each example of the dataset in "
+        "its order, and maybe train_labels, test_labels, which must be the dataset's; may be several",
+        section="model",
+    )
+    pooling: Literal["mean", "cls", "last"] | None = setting(
+        None,
+        "one vector of a text: mean of all tokens, the first, or the last; none: as a folder of sentence-transformers "
+        "says, else the mean",
+        section="model",
     )
     layers: str = setting(
         "last",
@@ -112,6 +132,28 @@ def main(settings: EvaluateSettings) -> None:
     from hf_replearn.judging.evaluate import evaluate_encoders
 
     evaluate_encoders(settings)
+
+
+def evaluate(encoders: Any, *, dataset: Any, **settings: Any) -> Evaluation:
+    """The same from Python: what encoders are worth, as a report that a notebook shows as a table.
+
+        report = hf_replearn.evaluate({"mine": "out", "my net": (module, transform)}, dataset=my_labelled)
+        report.rows["mine"]["knn@20"]; report.to_pandas(); report.save("page")
+
+    encoders: {name: encoder}; or a list of encoders, or one. An encoder is a folder, a run or a Hub id; a pair (module,
+              preprocessing) or a function, as `encoders.encoder.find_encoder` takes them; or features of your own: an
+              .npz file, (train, test) of arrays (N, D) and (M, D) or `Features`, or {"train", "test", "train_labels",
+              "test_labels"}, a row for each example of the dataset in its order.
+    dataset:  a path or Hub id; a datasets.Dataset; an object with a length and items (image or text, label) or dicts;
+              or {"train": …, "test": …} of these. Without "test", a fifth of the examples is held out.
+    settings: as on the command line: shots=(1, 8), suite="full", baselines=False … Without output_dir, nothing is left
+              on disk.
+
+    Raises InputError, in one line, for whatever is wrong with encoders, data or settings.
+    """
+    from hf_replearn.judging.notebook import evaluate_given
+
+    return evaluate_given(EvaluateSettings, encoders, dataset=dataset, **settings)
 
 
 if __name__ == "__main__":

@@ -211,8 +211,8 @@ def test_a_network_of_which_nothing_can_be_measured(bert, reviews, tmp_path, cap
 
     represent = contestants.represent
 
-    def broken(settings, encoder, preprocess, *parts, origin):
-        layers, facts = represent(settings, encoder, preprocess, *parts, origin=origin)
+    def broken(settings, encoder, *parts, origin):
+        layers, facts = represent(settings, encoder, *parts, origin=origin)
         if origin == str(bert):
             layers[-1][1].x[0, 0] = torch.nan
         return layers, facts

@@ -63,7 +63,7 @@ class LabelledData:
 
 
 def load_labelled(
-    dataset: str,
+    dataset: str | Source,
     *,
     files: Sequence[str] = (),
     config: str | None = None,
@@ -77,7 +77,8 @@ def load_labelled(
     """Loads a classification or regression set of texts, single or in pairs, or of images.
 
     dataset: a folder of {train,validation,test}.{parquet,arrow,json,csv,tsv}, one such file, a `save_to_disk` folder,
-             a Hub id, or whatever `load_images` reads, see data.inventory; `toy` is scikit-learn's digits.
+             a Hub id, or whatever `load_images` reads, see data.inventory; `toy` is scikit-learn's digits; or what
+             was found of one, as by data.objects.
     files:   patterns of the files of a folder that are meant.
     config:  of a Hub dataset that has several.
     text_columns: one name, or two with a comma between; needed only where names and types leave a choice, as are
@@ -89,7 +90,10 @@ def load_labelled(
 
     Examples without a label are left out. InputError for whatever the user has to mend.
     """
-    source = load_source(dataset, purpose="labels", files=files, config=config)
+    source = dataset
+    if not isinstance(dataset, Source):
+        source = load_source(dataset, purpose="labels", files=files, config=config)
+    dataset = source.name if isinstance(dataset, Source) else dataset
     splits = source.splits
     if source.kind == "images" or (text_columns is None and any(map(is_image, _train(splits).features.values()))):
         return _labelled_images(source, several=several, label_column=label_column, label_type=label_type, **images)

@@ -1,9 +1,11 @@
-"""Who is judged side by side: encoders by folder or Hub id, and the baselines that they must beat."""
+"""Who is judged side by side: encoders by folder, Hub id or as objects, features of the user's own, and the baselines
+that they must beat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import glob
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,16 +15,15 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
-from transformers import AutoModel, set_seed
+from transformers import set_seed
 
-from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import choose_length, declared_pooling, load_network, load_processor, uses_token_types
-from hf_replearn.encoders.pooling import Pooling, measure_layers
-from hf_replearn.encoders.trial import try_encoder
+from hf_replearn.encoders.encoder import Encoder, find_encoder, name_of
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.examples import Examples
+from hf_replearn.evaluation.own_features import OwnFeatures, read_features
 from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, pca, split_layers, tfidf
 
+CONFIG = "config.json"  # of a folder that holds an encoder
 Layers = list[tuple[Features, Features]]  # of each layer those of both parts
 
 
@@ -43,80 +44,151 @@ class Contestant:
     pretrained: bool = True
 
 
-def find_contestants(settings: Any, examples: Examples) -> dict[str, Contestant]:
+@dataclass
+class Asked:
+    """Whom the user wants judged.
+
+    given:    row of the report -> `OwnFeatures`, or whatever `find_encoder` takes.
+    optional: rows of --runs: one that cannot be judged on these examples is left out.
+    left_out: what is not judged and why, a line each.
+    """
+
+    given: dict[str, Any]
+    optional: set[str] = field(default_factory=set)
+    left_out: list[str] = field(default_factory=list)
+
+
+def asked_for(settings: Any) -> Asked:
+    """Those that --model, --features and --runs name. Raises InputError where there is none, or one is named twice."""
+    if not (settings.model or settings.features or settings.runs):
+        raise InputError("--model is required: a folder or Hub id of an encoder; or give --runs or --features")
+    asked = Asked({})
+    for name, several in (("model", settings.model), ("features", settings.features)):
+        for path in several:
+            if several.count(path) > 1:
+                raise InputError(f"--{name} {path} is given twice")
+    for model in settings.model:
+        asked.given[_free(name_of(model), model, asked.given)] = model
+    for run in _runs(settings.runs, asked.left_out):
+        if run not in settings.model:
+            row = _free(name_of(run), run, asked.given)
+            asked.given[row] = run
+            asked.optional.add(row)
+    for path in settings.features:
+        row = _free(Path(path).stem, path, asked.given)
+        asked.given[row] = read_features(path, named=f"--features {path}")
+    return asked
+
+
+def _free(name: str, whole: str, taken: Container[str]) -> str:
+    """The short name of an encoder, or the whole one where another has it."""
+    return whole if name in taken else name
+
+
+def _runs(places: Sequence[str], left_out: list[str]) -> list[str]:
+    """The folders that hold an encoder: those of `places`, which may be patterns, or, of one that holds none, in it."""
+    found = []
+    for place in places:
+        paths = sorted(glob.glob(place)) if glob.has_magic(place) and not Path(place).exists() else [place]
+        if not paths or not Path(paths[0]).exists():
+            raise InputError(f"--runs {place}: there is no such folder")
+        if len(places) == len(paths) == 1 and not Path(place, CONFIG).is_file():
+            paths = sorted(map(str, Path(place).iterdir())) if Path(place).is_dir() else paths
+        found += paths
+    runs = [path for path in dict.fromkeys(found) if Path(path, CONFIG).is_file()]
+    left_out += [f"{path}: it holds no encoder ({CONFIG})" for path in dict.fromkeys(found) if path not in runs]
+    if places and not runs:
+        raise InputError(f"--runs {' '.join(places)[:80]}: no folder there holds an encoder ({CONFIG})")
+    return runs
+
+
+def find_contestants(settings: Any, examples: Examples, asked: Asked) -> dict[str, Contestant]:
     """Row of the report -> who is judged, the user's encoders first. Whatever is wrong with one is found out here.
 
-    settings: of `evaluate`. Raises InputError.
+    settings: of `evaluate`. Raises InputError; a run that is optional goes to `asked.left_out` instead.
     """
-    found, architectures = {}, {}
-    for model in settings.model:
-        if settings.model.count(model) > 1:
-            raise InputError(f"--model {model} is given twice")
-        config, preprocess = _inputs(settings, model, images=examples.images)
-        name = Path(model).resolve().name if Path(model).exists() else model
-        row = name if name not in found else model
-        encoder = _pooled(settings, load_network(AutoModel, model, config))
-        try_encoder(encoder, examples.learn_from, preprocess=preprocess, named=f"--model {model}")
-        if not encoder.own and (declared_pooling(model) or settings.pooling) != settings.pooling:
-            print(f"{model} says it is pooled by {declared_pooling(model)}; here by --pooling {settings.pooling}")
-        network = partial(represent, settings, encoder, preprocess, origin=model)
-        found[row] = Contestant(network, asked=True, shared=True, checkpoint=model)
-        architecture = str({key: value for key, value in config.to_dict().items() if key != "_name_or_path"})
-        architectures.setdefault(architecture, (row, model, config, preprocess))
-    if settings.baselines:
-        for row, model, config, preprocess in architectures.values():
-            set_seed(settings.seed)
-            encoder = _pooled(settings, load_network(AutoModel, model, config, pretrained=False))
-            named = f"{model} from random weights"
-            try_encoder(encoder, examples.learn_from, preprocess=preprocess, named=named)
-            network = partial(represent, settings, encoder, preprocess, origin="random weights")
-            name = "random weights" if len(architectures) == 1 else f"random weights of {row}"
-            found[name] = Contestant(network, shared=True, checkpoint=model, pretrained=False)
-        plain = "raw pixels" if examples.images else "TF-IDF"
-        principal = "PCA of pixels" if examples.images else "PCA of TF-IDF"
-        found[plain] = Contestant(partial(plain_features, examples.learn_from, components=None))
-        found[principal] = Contestant(partial(plain_features, examples.learn_from, components=64))
+    found, checkpoints = {}, {}
+    for row, given in asked.given.items():
+        if isinstance(given, OwnFeatures):
+            given.check(examples)
+            found[row] = Contestant(partial(_own, given, examples), asked=True)
+            continue
+        try:
+            encoder = _tried(settings, given, examples, named=None if isinstance(given, str) else row)
+        except InputError as error:
+            if row not in asked.optional:
+                raise
+            asked.left_out.append(f"{given}: {error}")
+            continue
+        network = partial(represent, settings, encoder, origin=encoder.source or _kind(given))
+        found[row] = Contestant(network, asked=True, shared=encoder.comparable, checkpoint=encoder.source)
+        if encoder.source is not None:
+            about = {key: value for key, value in encoder.config.to_dict().items() if key != "_name_or_path"}
+            checkpoints.setdefault(str(about), (row, encoder))
+    if not found:
+        raise InputError(f"none of --runs can be judged on these examples: {asked.left_out[0]}")
+    return found | (_baselines(settings, examples, checkpoints) if settings.baselines else {})
+
+
+def _baselines(
+    settings: Any, examples: Examples, checkpoints: Mapping[str, tuple[str, Encoder]]
+) -> dict[str, Contestant]:
+    """What encoders must beat. checkpoints: row and encoder of each architecture."""
+    found = {}
+    for row, trained in checkpoints.values():
+        set_seed(settings.seed)
+        encoder = trained.untrained().try_on(examples.learn_from)
+        network = partial(represent, settings, encoder, origin="random weights")
+        name = "random weights" if len(checkpoints) == 1 else f"random weights of {row}"
+        found[name] = Contestant(network, shared=True, checkpoint=encoder.source, pretrained=False)
+    plain = "raw pixels" if examples.images else "TF-IDF"
+    principal = "PCA of pixels" if examples.images else "PCA of TF-IDF"
+    found[plain] = Contestant(partial(plain_features, examples.learn_from, components=None))
+    found[principal] = Contestant(partial(plain_features, examples.learn_from, components=64))
     return found
 
 
-def _inputs(settings: Any, model: str, *, images: bool) -> tuple[Any, ProcessorInputs]:
-    """The configuration of a checkpoint, and how its own processor makes batches of rows."""
-    config, processor = load_processor(model, images=images)
-    length = None if images else choose_length(settings.max_length, config, processor)
-    return config, ProcessorInputs(processor, length, token_types=uses_token_types(config))
-
-
-def _pooled(settings: Any, network: nn.Module) -> Pooling:
-    return Pooling(network, how=settings.pooling, all_layers=settings.layers != "last")
-
-
-def represent(
-    settings: Any, encoder: Pooling, preprocess: ProcessorInputs, *parts: Dataset, origin: str
-) -> tuple[Layers, dict[str, str]]:
-    """Features of each layer of a network, computed once."""
-
-    encoder = encoder.to(PartialState().device).eval()
-    measure_layers(encoder, preprocess([parts[0][0]]))
+def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) -> Encoder:
+    """The encoder, after one real batch."""
+    encoder = find_encoder(
+        given,
+        modality="image" if examples.images else "text",
+        named=named,
+        pooling=settings.pooling,
+        all_layers=settings.layers != "last",
+        max_length=settings.max_length,
+    ).try_on(examples.learn_from)
     if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
-        raise InputError(f"--layers {settings.layers}: {origin} has the layers 0 to {len(encoder.widths) - 1}")
-    extracted = [
-        extract_once(
-            encoder,
-            part,
-            preprocess=preprocess,
-            cache=Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn"),
-            num_workers=settings.dataloader_num_workers,
-            progress=f"features of {len(part):,} examples",
-        )
-        for part in parts
-    ]
+        raise InputError(f"--layers {settings.layers}: {encoder.named} has the layers 0 to {len(encoder.widths) - 1}")
+    return encoder
+
+
+def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> tuple[Layers, dict[str, str]]:
+    """Features of each layer of a network, computed once. A module of the user's own stays on the device it is on."""
+    network = encoder.network if encoder.source is None else encoder.network.to(PartialState().device).eval()
+    how = {"preprocess": encoder.preprocess, "num_workers": settings.dataloader_num_workers}
+    if encoder.comparable:
+        compute = partial(extract_once, cache=Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn"), **how)
+    else:
+        compute = partial(extract, **how)
+    extracted = [compute(network, part, progress=f"features of {len(part):,} examples") for part in parts]
     layers = list(zip(*(split_layers(part, encoder.widths) for part in extracted), strict=True))
+    pooling = encoder.pooling
     if settings.layers.isdigit():
         layers = [layers[int(settings.layers)]]
-    count = sum(parameter.numel() for parameter in encoder.parameters())
-    facts = {"from": origin, "parameters": f"{count:,}", "features": f"{layers[-1][0].x.shape[1]:,}"}
-    layer = f" of layer {settings.layers}" if settings.layers.isdigit() else ""
-    return layers, facts | {"pooling": "its own" if encoder.own and not layer else settings.pooling + layer}
+        pooling = f"{getattr(network, 'how', pooling)} of layer {settings.layers}"
+    facts = {"from": origin, "parameters": f"{encoder.parameters:,}" if encoder.parameters else "–"}
+    return layers, facts | {"features": f"{layers[-1][0].x.shape[1]:,}", "pooling": pooling}
+
+
+def _kind(given: Any) -> str:
+    """What an object is, in the report."""
+    what = given[0] if isinstance(given, tuple) else given
+    return f"{type(what).__name__} (an object)" if isinstance(what, nn.Module) else "a function"
+
+
+def _own(features: OwnFeatures, examples: Examples, *_: Dataset) -> tuple[Layers, dict[str, str]]:
+    return features.represent(examples)
 
 
 def plain_features(learn_from: Dataset, *parts: Dataset, components: int | None) -> tuple[Layers, dict[str, str]]:

@@ -13,6 +13,7 @@ from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 
 from hf_replearn.data.labelled import LabelledData, by_length, load_labelled
+from hf_replearn.data.sources import Source
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.draws import proportional_subset
 from hf_replearn.evaluation.side_by_side import Kind
@@ -65,15 +66,16 @@ class Examples:
         return concatenate_datasets(_sentences(self.data.train)) if self.kind == "scores" else self.train
 
 
-def open_examples(settings: Any, *, processes: int) -> Examples:
+def open_examples(settings: Any, *, processes: int, source: Source | None = None) -> Examples:
     """The examples that the settings of `evaluate` ask for: as many as its suite takes.
 
+    source: the dataset, where it is an object and not of the name in the settings.
     Raises InputError for data that cannot be read, or not be used so.
     """
     scope = SUITES[settings.suite]
     glue = Path(settings.dataset).name in GLUE or settings.dataset_config in GLUE
     data = load_labelled(
-        settings.dataset,
+        settings.dataset if source is None else source,
         files=settings.files,
         config=settings.dataset_config,
         text_columns=settings.text_columns,

@@ -12,8 +12,9 @@ from accelerate import PartialState
 
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.labelled import balanced_subset
-from hf_replearn.errors import TrainingError
-from hf_replearn.evaluation.contestants import Contestant, Layers, find_contestants
+from hf_replearn.data.sources import Source
+from hf_replearn.errors import InputError, TrainingError
+from hf_replearn.evaluation.contestants import Asked, Contestant, Layers, asked_for, find_contestants
 from hf_replearn.evaluation.examples import SUITES, Examples, open_examples
 from hf_replearn.evaluation.kept import Kept
 from hf_replearn.evaluation.side_by_side import (
@@ -40,10 +41,14 @@ from hf_replearn.training.folder import check_folder, claim_folder
 KEPT = ".measured"  # folder of what was computed, until the page is there
 
 
-def evaluate_encoders(settings: Any) -> Evaluation | None:
+def evaluate_encoders(
+    settings: Any, *, asked: Asked | None = None, source: Source | None = None, command: str | None = None
+) -> Evaluation | None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset.
 
-    settings: of `hf-replearn evaluate`. Returns what is in report.json; None in all processes but the first.
+    settings: of `hf-replearn evaluate`. asked, source: the encoders and the dataset, where these are objects and not
+              those that the settings name. command: what the report says was called; none: the command line.
+    Returns what is in report.json; None in all processes but the first.
     Raises InputError for whatever the user has to mend, before anything is computed; TrainingError where of the
     encoders that were asked for nothing could be measured.
     """
@@ -51,18 +56,20 @@ def evaluate_encoders(settings: Any) -> Evaluation | None:
     transformers.logging.disable_progress_bar()
 
     # 1. Data. What can be wrong with the input is found out here, before anything is computed.
+    asked = asked_for(settings) if asked is None else asked
     out, state, card = Path(settings.output_dir), PartialState(cpu=settings.use_cpu), None
     with state.main_process_first():
         if state.is_main_process:
             check_folder(settings)
-            card = extendable(settings.model[0]) if settings.add_to_card else None
-        examples = open_examples(settings, processes=state.num_processes)
+            card = find_card(settings)
+        examples = open_examples(settings, processes=state.num_processes, source=source)
     protocol = choose_protocol(settings, examples)
     labels = labels_of(examples.train).numpy()
     draws = {share: balanced_subset(labels, share, seed=settings.seed) for share in settings.finetune}
 
     # 2. Encoders, and what they must beat
-    contestants = find_contestants(settings, examples)
+    contestants = find_contestants(settings, examples, asked)
+    state.print(*(f"left out: {what}" for what in asked.left_out), sep="\n", end="\n" * bool(asked.left_out))
 
     # 3. Features: each process computes its part of those of networks
     features, origins = compute_features(contestants, examples, state)
@@ -72,7 +79,7 @@ def evaluate_encoders(settings: Any) -> Evaluation | None:
     write_skipped(out / "skipped_examples.txt", examples.data.skipped)
 
     # 4. How well each test example does with them: what is computed is kept, and found again by a second start
-    report, judged, kept = describe(settings, examples, origins=origins), {}, Kept(out / KEPT)
+    report, judged, kept = describe(settings, examples, asked, origins, command), {}, Kept(out / KEPT)
     for row, layers in features.items():
         tuned = Tuned()
         if contestants[row].checkpoint is not None:
@@ -84,21 +91,21 @@ def evaluate_encoders(settings: Any) -> Evaluation | None:
     if protocol.kind != "several":
         with at_work("paired tests"):
             report.comparisons = compare(judged, labels_of(examples.test), kind=protocol.kind, seed=settings.seed)
-    report.save(out)
+    report.save(out, page=False)
     print(f"\n{report.table()}\n", flush=True)
 
     # 6. Pictures, the page, the card of the first model
     if protocol.kind == "classes":
         last = {row: layers[-1] for row, layers in features.items()}
         draw(report, last, judged, examples.test, points=SUITES[settings.suite].points, seed=settings.seed)
-        report.save(out)
+        report.save(out, page=False)
     page, _ = try_to_show("the page", partial(write_page, out))
     print(f"page: {page}" if page else f"report: {out / 'report.json'}")
     kept.forget()
     if card is not None:
         add_to_card(settings, card, report)
     if why := nothing_measured({row: found for row, found in judged.items() if contestants[row].asked}):
-        raise TrainingError(f"of --model {' '.join(settings.model)} nothing could be measured: {why}")
+        raise TrainingError(f"of {', '.join(asked.given)} nothing could be measured: {why}")
     return report
 
 
@@ -142,6 +149,13 @@ def judge(
         report.layers[row] = found | tuned.by_layer
         report.missing[row] |= missing
     return judged
+
+
+def find_card(settings: Any) -> Report | None:
+    """The report of the first model, where scores are to be added to it. Raises InputError where they cannot be."""
+    if settings.add_to_card and not settings.model:
+        raise InputError("--add_to_card is of the card of the first --model, and none is given")
+    return extendable(settings.model[0]) if settings.add_to_card else None
 
 
 def add_to_card(settings: Any, card: Report, report: Evaluation) -> None:

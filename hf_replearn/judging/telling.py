@@ -6,6 +6,7 @@ import re
 import shlex
 from typing import Any
 
+from hf_replearn.evaluation.contestants import Asked
 from hf_replearn.evaluation.draws import in_words
 from hf_replearn.evaluation.examples import SUITES, Examples
 from hf_replearn.evaluation.side_by_side import Judged
@@ -17,7 +18,9 @@ from hf_replearn.sharing.page import properties_of
 from hf_replearn.sharing.report import Evaluation, Task
 
 
-def describe(settings: Any, examples: Examples, *, origins: dict[str, dict[str, str]]) -> Evaluation:
+def describe(
+    settings: Any, examples: Examples, asked: Asked, origins: dict[str, dict[str, str]], command: str | None = None
+) -> Evaluation:
     """The report of this evaluation, without its scores. origins: row -> facts of its encoder."""
     data, pairs = examples.data, examples.kind == "scores"
     return Evaluation(
@@ -29,10 +32,10 @@ def describe(settings: Any, examples: Examples, *, origins: dict[str, dict[str, 
             test=len(examples.test),
             classes=data.label_names,
             held_out=data.test_source,
-            notes=data.notes,
+            notes=data.notes + [f"not judged: {what}" for what in asked.left_out],
         ),
         encoders=origins,
-        command=shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
+        command=command or shlex.join(["hf-replearn", "evaluate", *command_line(settings)]),
         settings=as_dict(settings),
     )
 

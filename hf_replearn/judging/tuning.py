@@ -105,7 +105,7 @@ def finetuned(
     network = load_network(auto if layer is None else AutoModel, checkpoint, config, pretrained=pretrained)
     collate = ProcessorInputs(processor, length, token_types=uses_token_types(config))
     if layer is not None:
-        pooling = Pooling(network, how=settings.pooling, all_layers=True)
+        pooling = Pooling(network, how=settings.pooling or "mean", all_layers=True)
         network = LayerClassifier(pooling, layer=layer, batch=collate([train[0]]), outputs=len(names))
     args = training_arguments(usual, examples=len(train), seed=settings.seed)
     told, labels = finetune(network, train, test, collate=collate, args=args)

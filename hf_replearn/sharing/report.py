@@ -5,15 +5,19 @@ import datetime
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from hf_replearn import __version__
 from hf_replearn.errors import InputError
 from hf_replearn.files import write_whole
 from hf_replearn.sharing.paths import local_paths, without_paths
 from hf_replearn.sharing.reading import checked, read_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FILE = "report.json"
 INTERVAL = "_ci95"  # scores["k_shot@1_ci95"] is the half width of the 95 % interval around scores["k_shot@1"]
@@ -106,7 +110,7 @@ def software_versions() -> dict[str, str]:
     return {"hf_replearn": __version__} | {package: version(package) for package in PACKAGES}
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Scores:
     """What was measured, beside one another.
 
@@ -184,13 +188,38 @@ class Scores:
         text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
         return "\n".join([text, "* best of its line, ± 95 % interval", *(f"– {line}" for line in self.reasons())])
 
+    def __repr__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        """The scores as a table, which notebooks show."""
+        heads = "".join(f"<th>{escape(row)}</th>" for row in self.rows)
+        lines = []
+        for metric in self.metrics:
+            cells = {row: escape(self.cell(row, metric)) for row in self.rows}
+            best = self.best(metric)
+            shown = "".join(f"<td>{f'<b>{cell}</b>' if row in best else cell}</td>" for row, cell in cells.items())
+            lines.append(
+                f'<tr><th title="{escape(self.protocols[metric.split("@")[0]])}">{escape(metric)}</th>{shown}</tr>'
+            )
+        notes = "".join(f"<br>– {escape(line)}" for line in self.reasons())
+        table = f"<table><thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        return f"{table}<small>bold: best of its line; ± 95 % interval{notes}</small>"
+
+    def to_pandas(self) -> "DataFrame":
+        """The scores as a pandas.DataFrame: a line for each row, a column for each metric and `metric_ci95`, half its
+        interval; NaN for what was not measured."""
+        import pandas
+
+        return pandas.DataFrame.from_dict(self.rows, orient="index", dtype=float)
+
     def save(self, folder: str | Path) -> None:
         """Writes `folder/report.json`. NaN and infinity, for which JSON has no word, become null."""
         text = json.dumps(finite(asdict(self)), indent=2, allow_nan=False, ensure_ascii=False)
         write_whole(Path(folder, FILE), text + "\n")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Report(Scores):
     """Everything the card says about a run that trained an encoder, and nothing that was not measured.
 
@@ -295,7 +324,7 @@ class TopFeature(TypedDict):
     examples: list[Example]
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class Evaluation(Scores):
     """Several encoders on one dataset.
 
@@ -318,6 +347,15 @@ class Evaluation(Scores):
     top_features: dict[str, list[TopFeature]] = field(default_factory=dict)
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def save(self, folder: str | Path, *, page: bool = True) -> None:
+        """Writes `folder/report.json` and, with `page`, `folder/report.html`, which shows all of it."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        super().save(folder)
+        if page:
+            from hf_replearn.sharing.page import write_page
+
+            write_page(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Evaluation":
