@@ -5,7 +5,6 @@ N examples, D features, H height, W width
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +13,15 @@ import datasets
 import numpy as np
 import torch
 from datasets import Dataset
-from PIL import Image, ImageOps
+from PIL import Image
 
 from hf_replearn.data.labels import is_image, is_text, shown_columns
+from hf_replearn.data.objects import as_file
 from hf_replearn.encoders.encoder import Encoder, Modality, Pooled, find_encoder
 from hf_replearn.errors import InputError
 from hf_replearn.representation import Features, extract, split_layers
 
 PART = 4096  # images that are in memory as rows at a time
-IN_PNG = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")  # modes that PNG keeps as they are; TIFF the others
 
 
 def encode(
@@ -110,7 +109,7 @@ class _Images(Sequence):
         return len(self.images)
 
     def __getitem__(self, number: int) -> dict:
-        return {"image": {"bytes": _as_file(self.images[number]), "path": None}}
+        return {"image": {"bytes": as_file(self.images[number]), "path": None}}
 
     def parts(self):
         """Datasets of some of the rows each."""
@@ -147,19 +146,6 @@ def _check_array(image: np.ndarray, number: int) -> None:
         raise InputError(
             f"image {number} is an array of shape {image.shape}, not (H, W) or (H, W, C) with 1, 3 or 4 channels"
         )
-
-
-def _as_file(image: Image.Image | np.ndarray) -> bytes:
-    """The bytes of a file that loses nothing, so that all images are read by the same rules (data.decoding)."""
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
-    image = ImageOps.exif_transpose(image)
-    file = io.BytesIO()
-    if image.mode in IN_PNG:
-        image.save(file, "PNG", compress_level=1)
-    else:
-        image.save(file, "TIFF")
-    return file.getvalue()
 
 
 def standard_columns(rows: Dataset, texts: Sequence[str] = ()) -> Dataset:

@@ -381,6 +381,117 @@ def test_images_with_several_labels_by_the_protocols_of_voc07(resnet, tmp_path):
     assert "Goyal" in report["protocols"]["voc07"] and "Goyal" in (out / "report.html").read_text()
 
 
+def test_own_features_stand_beside_ours(resnet, tmp_path, capsys):
+    """As `encode` writes them, and without labels, they score as the encoder that they are of."""
+    some = [
+        "--dataset",
+        "toy",
+        "--train_examples",
+        150,
+        "--test_examples",
+        60,
+        "--shots",
+        "1,2",
+        "--baselines",
+        "false",
+    ]
+    theirs = tmp_path / "theirs.npz"
+    main(["encode", "--model", str(resnet), "--dataset", "toy", "--output", str(theirs), "--use_cpu"])
+    arrays = np.load(theirs)
+    np.savez(tmp_path / "bare.npz", train=arrays["train"], test=arrays["test"])
+    files = ["--features", theirs, tmp_path / "bare.npz"]
+    assert evaluate("--model", resnet, *files, *some, "--output_dir", tmp_path / "out") == 0
+    report = load(tmp_path / "out")
+    assert list(report.rows) == ["tiny", "theirs", "bare"] and report.rows["theirs"] == report.rows["bare"]
+    assert report.rows["theirs"] == pytest.approx(report.rows["tiny"], abs=1e-4)
+    assert report.encoders["bare"]["from"] == str(tmp_path / "bare.npz")
+    assert {test["other"] for test in report.comparisons} == {"theirs", "bare"}
+    assert evaluate(*files, *some, "--output_dir", tmp_path / "alone") == 0
+    assert load(tmp_path / "alone").rows["bare"] == report.rows["bare"]
+
+
+def damaged(arrays: dict, how: str) -> dict:
+    """What goes wrong with features."""
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    changes = {
+        "NaN": lambda: arrays["test"].__setitem__((3, 0), np.nan),
+        "short": lambda: arrays.update(train=arrays["train"][:-1], train_labels=arrays["train_labels"][:-1]),
+        "labels": lambda: arrays.update(test_labels=arrays["test_labels"][:-2]),
+        "order": lambda: arrays.update(train_labels=np.roll(arrays["train_labels"], 1)),
+        "names": lambda: arrays.update(train_labels=np.array([f"digit {n}" for n in arrays["train_labels"]])),
+        "classes": lambda: arrays.update(classes=np.array(list("abcdefghij"))),
+        "flat": lambda: arrays.update(test=arrays["test"][:, 0]),
+        "texts": lambda: arrays.update(test=arrays["test"].astype(str)),
+        "width": lambda: arrays.update(test=arrays["test"][:, :2]),
+        "test": lambda: arrays.pop("test"),
+        "more": lambda: arrays.update(validation=arrays["test"]),
+    }
+    changes[how]()
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("NaN", "test: 1 of 360 test features are NaN or infinite, first in row 3"),
+        ("short", "has 1,436 train features, the dataset 1,437 train examples"),
+        ("labels", "test: 360 features, but 358 labels"),
+        ("order", "train_labels are not the dataset's; row 0 has"),
+        ("names", "1,437 of 1,437 train_labels are not the dataset's; row 0 has digit"),
+        ("classes", "train_labels are not the dataset's; row 0 has"),
+        ("flat", "test: features must be (N, D), got (360,)"),
+        ("texts", "test: features must be numbers"),
+        ("width", "train features have 4 dimensions and test features 2"),
+        ("test", "has no array 'test', only train, train_labels, test_labels: give train (N, D), test (M, D)"),
+        ("more", "has an array 'validation', which is not known"),
+    ],
+)
+def test_own_features_that_are_not_of_these_examples(how, message, tmp_path, capsys, monkeypatch):
+    from hf_replearn.data.images import load_images
+
+    monkeypatch.setattr("hf_replearn.judging.evaluate.compute_features", None)  # before anything is computed
+    data, rng = load_images("toy"), np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(len(part), 4)) for name, part in (("train", data.train), ("test", data.test))}
+    arrays |= {"train_labels": np.array(data.train["label"][:]), "test_labels": np.array(data.test["label"][:])}
+    np.savez(tmp_path / "theirs.npz", **damaged(arrays, how))
+    assert evaluate("--features", tmp_path / "theirs.npz", "--dataset", "toy", "--output_dir", tmp_path / "out") == 2
+    (error,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert error.startswith(f"error: --features {tmp_path / 'theirs.npz'}") and message in error
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"text", None])
+def test_a_file_that_holds_no_features(content, tmp_path, capsys):
+    path = tmp_path / "theirs.npz"
+    if content is None:
+        np.savez(path, train=np.array([{}, {}], dtype=object), test=np.zeros((1, 1)))
+    else:
+        path.write_bytes(content)
+    assert evaluate("--features", path, "--dataset", "toy", "--output_dir", tmp_path / "out") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"error: --features {path} is no .npz file of arrays: ")
+
+
+def test_every_run_of_a_folder_on_one_page(resnet, bert, tmp_path, capsys):
+    """What cannot be judged is left out, with a word: a text encoder, a folder of something else, a file."""
+    runs = tmp_path / "runs"
+    for name, source in (("a", resnet), ("b", resnet), ("words", bert)):
+        shutil.copytree(source, runs / name)
+    (runs / "notes").mkdir()
+    (runs / "log.txt").write_text("")
+    some = ["--dataset", "toy", "--train_examples", 100, "--test_examples", 40, "--shots", 1, "--baselines", "false"]
+    assert evaluate("--runs", runs, *some, "--output_dir", tmp_path / "whole") == 0
+    assert evaluate("--runs", *sorted(runs.iterdir()), *some, "--output_dir", tmp_path / "shell") == 0
+    assert evaluate("--runs", f"{runs}/*", *some, "--output_dir", tmp_path / "pattern") == 0
+    reports = [load(tmp_path / name) for name in ("whole", "shell", "pattern")]
+    assert all(list(report.rows) == ["a", "b"] for report in reports)
+    assert reports[0].rows == reports[1].rows == reports[2].rows
+    printed = capsys.readouterr().out
+    for left_out in (f"{runs}/notes: it holds no encoder", f"{runs}/log.txt: it holds", f"{runs}/words: --model"):
+        assert f"left out: {left_out}" in printed
+        assert any(note.startswith(f"not judged: {left_out}") for note in reports[0].task.notes)
+    assert "log.txt" in (tmp_path / "whole" / "report.html").read_text()
+
+
 def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
     for seed in (0, 1):
         arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 100, "--test_examples", 40]
@@ -402,12 +513,22 @@ def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
         (["--model", "{}/tiny", "--dataset", "toy", "--layers", "9"], "has the layers 0 to "),
         (["--model", "{}/tiny", "--dataset", "toy", "--layers", "first"], "--layers must be last, all or"),
         (["--model", "{}/tiny", "--dataset", "toy", "--finetune", "0.001"], "too few for 10 classes"),
+        (["--runs", "{}/nothing/*", "--dataset", "toy"], "there is no such folder"),
+        (["--runs", "{}", "--dataset", "{}/words.csv"], "none of --runs can be judged"),
+        (["--runs", "{}/numbers.csv", "--dataset", "toy"], "no folder there holds an encoder"),
+        (["--features", "{}/nothing.npz", "--dataset", "toy"], "nothing.npz: there is no such file"),
+        (["--features", "{0}/a.npz", "{0}/a.npz", "--dataset", "toy"], "a.npz is given twice"),
+        (
+            ["--runs", "{}/tiny", "--dataset", "toy", "--add_to_card"],
+            "--add_to_card is of the card of the first --model",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, message, resnet, tmp_path, capsys):
     shutil.copytree(resnet, tmp_path / "tiny")
     rows = "text,label\n" + "\n".join(f"word {n},{n / 7}" for n in range(30))
     (tmp_path / "numbers.csv").write_text(rows)
+    (tmp_path / "words.csv").write_text("text,label\n" + "up,a\ndown,b\n" * 20)
     arguments = [argument.format(tmp_path) for argument in arguments]
     assert evaluate("--output_dir", tmp_path / "out", *arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]

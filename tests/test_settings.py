@@ -5,14 +5,16 @@ import math
 import typing
 import warnings
 from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from hf_replearn.cli import COMMANDS
 from hf_replearn.cli import main as cli
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, changed, command_line, parse, run, setting, to_yaml
+from hf_replearn.settings import RunSettings, changed, command_line, from_values, parse, run, setting, to_yaml
 
 
 @dataclass(kw_only=True)
@@ -306,6 +308,33 @@ def test_a_tilde_is_the_home_folder_on_the_command_line_and_in_yaml(tmp_path, mo
     assert parsed("--output_dir=~/out").output_dir == str(tmp_path / "out")
     assert parse(Settings, ["--config=~/run.yaml"]).output_dir == str(tmp_path / "from_yaml")
     assert parsed("--output_dir", "a~/b").output_dir == "a~/b"
+
+
+def test_settings_from_python_have_the_checks_of_the_command_line():
+    """The same result as the flags give; a path may be an object, and one number stand for several."""
+    given = {
+        "output_dir": Path("out"),
+        "shots": 4,
+        "fractions": [0.1, 1],
+        "steps": np.int64(7),
+        "backbone_args": {"a": 1},
+    }
+    told = from_values(Settings, given)
+    flags = ["--shots", "4", "--fractions", "0.1,1", "--steps", "7"]
+    assert told == parsed(*flags) and type(told.steps) is int
+    for wrong, message in (
+        ({"shots": "many"}, "--shots must be whole numbers with commas between"),
+        ({"shots": (0,)}, "--shots must be at least 1, got 0"),
+        ({"step": 1}, "unknown setting --step: did you mean --steps"),
+        ({"optimizer": None}, "--optimizer must be one of lars, adamw"),
+        ({"output_dir": ""}, "--output_dir is empty"),
+        ({"seed": 1.5}, "--seed must be a whole number, got 1.5"),
+        ({"flip": "maybe"}, "--flip must be true or false"),
+    ):
+        with pytest.raises(InputError, match=message):
+            from_values(Settings, {"output_dir": "out"} | wrong)
+    with pytest.raises(InputError, match="--output_dir is required"):
+        from_values(Settings, {})
 
 
 def test_a_warning_is_a_line_without_the_program_that_tells_it():

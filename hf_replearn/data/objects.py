@@ -13,14 +13,13 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from hf_replearn.data.sources import Source
 from hf_replearn.errors import InputError
 
-AS_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # modes of Pillow that PNG keeps as they are
-AS_TIFF = ("I", "F", "CMYK")
+AS_PNG = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")  # modes that PNG keeps as they are; TIFF the others
 
 
 def source_of(given: Any, *, name: str | None = None) -> Source:
@@ -102,18 +101,23 @@ def _value(value: Any) -> Any:
             value = np.moveaxis(value, 0, 2)
         if value.ndim == 3 and value.shape[2] not in (1, 3, 4):
             return value
-        value = Image.fromarray(value[..., 0] if value.ndim == 3 and value.shape[2] == 1 else value)
-    return _file(value) if isinstance(value, Image.Image) else value
+        return {"bytes": as_file(value), "path": None} if value.size else value
+    return {"bytes": as_file(value), "path": None} if isinstance(value, Image.Image) else value
 
 
-def _file(image: Image.Image) -> dict[str, Any]:
-    """As a file in memory that holds the same levels."""
-    kind = "PNG" if image.mode in AS_PNG else "TIFF" if image.mode in AS_TIFF else None
-    if kind is None:
-        image, kind = image.convert("RGB"), "PNG"
-    file = io.BytesIO()
-    image.save(file, kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    return {"bytes": file.getvalue(), "path": None}
+def as_file(image: Image.Image | np.ndarray) -> bytes:
+    """A file in memory that holds the same levels, so that all images are read by the same rules (data.decoding).
+
+    image: of PIL, upright where it says how it was held; or uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    """
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+    image, file = ImageOps.exif_transpose(image), io.BytesIO()
+    if image.mode in AS_PNG:
+        image.save(file, "PNG", compress_level=1)
+    else:
+        image.save(file, "TIFF")
+    return file.getvalue()
 
 
 def _is_file(value: Any) -> bool:

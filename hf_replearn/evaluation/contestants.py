@@ -4,7 +4,7 @@ that they must beat."""
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,7 @@ def asked_for(settings: Any) -> Asked:
                 raise InputError(f"--{name} {path} is given twice")
     for model in settings.model:
         asked.given[_free(name_of(model), model, asked.given)] = model
-    for run in _runs(settings.runs, asked.left_out):
+    for run in _runs(settings, asked.left_out):
         if run not in settings.model:
             row = _free(name_of(run), run, asked.given)
             asked.given[row] = run
@@ -85,9 +85,9 @@ def _free(name: str, whole: str, taken: Container[str]) -> str:
     return whole if name in taken else name
 
 
-def _runs(places: Sequence[str], left_out: list[str]) -> list[str]:
-    """The folders that hold an encoder: those of `places`, which may be patterns, or, of one that holds none, in it."""
-    found = []
+def _runs(settings: Any, left_out: list[str]) -> list[str]:
+    """The folders that hold an encoder: those of --runs, which may be patterns, or, of one that holds none, in it."""
+    places, found = settings.runs, []
     for place in places:
         paths = sorted(glob.glob(place)) if glob.has_magic(place) and not Path(place).exists() else [place]
         if not paths or not Path(paths[0]).exists():
@@ -95,8 +95,9 @@ def _runs(places: Sequence[str], left_out: list[str]) -> list[str]:
         if len(places) == len(paths) == 1 and not Path(place, CONFIG).is_file():
             paths = sorted(map(str, Path(place).iterdir())) if Path(place).is_dir() else paths
         found += paths
-    runs = [path for path in dict.fromkeys(found) if Path(path, CONFIG).is_file()]
-    left_out += [f"{path}: it holds no encoder ({CONFIG})" for path in dict.fromkeys(found) if path not in runs]
+    found = [path for path in dict.fromkeys(found) if Path(path).resolve() != Path(settings.output_dir).resolve()]
+    runs = [path for path in found if Path(path, CONFIG).is_file()]
+    left_out += [f"{path}: it holds no encoder ({CONFIG})" for path in found if path not in runs]
     if places and not runs:
         raise InputError(f"--runs {' '.join(places)[:80]}: no folder there holds an encoder ({CONFIG})")
     return runs

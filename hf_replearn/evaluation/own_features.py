@@ -21,7 +21,7 @@ from hf_replearn.evaluation.checks import check_finite
 from hf_replearn.evaluation.examples import Examples
 from hf_replearn.representation import Features, labels_of
 
-ARRAYS = ("train", "test", "train_labels", "test_labels")
+ARRAYS = ("train", "test", "train_labels", "test_labels", "classes")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class OwnFeatures:
 
     parts:  {"train": (N, D), "test": (M, D)}.
     labels: {"train": (N,), "test": (M,)}, class numbers, names, or one column a class; or {}: they are the dataset's.
+    classes: names of the class numbers; None: those of the dataset.
     named:  what messages begin with. origin: where they are from, for the report.
     """
 
@@ -37,6 +38,7 @@ class OwnFeatures:
     labels: dict[str, Any]
     named: str
     origin: str
+    classes: Any = None
 
     def check(self, examples: Examples) -> None:
         """Raises InputError where they are not of these examples."""
@@ -57,20 +59,22 @@ class OwnFeatures:
     def _check_labels(self, name: str, rows: Dataset, names: list[str]) -> None:
         """The labels beside the features are those of the dataset, by number or by name: else rows are in another
         order, or of other data."""
-        theirs = np.asarray(self.labels[name])
-        if not isinstance(rows["label"][0], int) or theirs.ndim != 1:
-            raise InputError(f"{self.named}: {name}_labels are of one class an example: leave them out")
-        ours = np.array(rows["label"][:])
-        words = theirs.dtype.kind in "USO"
-        ours = np.array(names)[ours] if words else ours
-        theirs = theirs.astype(str) if words else theirs
-        if len(different := np.flatnonzero(theirs != ours)):
+        theirs, ours = np.asarray(self.labels[name]), labels_of(rows).numpy()
+        if theirs.shape != ours.shape:
+            raise InputError(
+                f"{self.named}: {name}_labels are {list(theirs.shape)}, those of the dataset {list(ours.shape)}: leave "
+                "them out, or give them alike"
+            )
+        if ours.ndim == 1 and (self.classes is not None or theirs.dtype.kind in "USO"):
+            theirs, ours = _by_name(theirs, self.classes), np.array(names)[ours]
+        different = np.flatnonzero((theirs != ours).reshape(len(ours), -1).any(axis=1))
+        if len(different):
             row = different[0]
-            shown = [f"{value!s:.40}" for value in (theirs[row], ours[row])]
-            numbers = "" if words else f" ({names[ours[row]]!r:.40}; classes by number: {', '.join(names)[:80]})"
+            shown = [" ".join(f"{value!s:.80}".split()) for value in (theirs[row], ours[row])]
             raise InputError(
                 f"{self.named}: {len(different):,} of {len(ours):,} {name}_labels are not the dataset's; row {row} has "
-                f"{shown[0]}, the dataset {shown[1]}{numbers}: features must be of its rows, in its order"
+                f"{shown[0]}, the dataset {shown[1]}: features must be of its rows, in its order (its classes by "
+                f"number: {', '.join(names)[:80]})"
             )
 
     def represent(self, examples: Examples) -> tuple[list[tuple[Features, Features]], dict[str, str]]:
@@ -84,7 +88,8 @@ class OwnFeatures:
 
 
 def read_features(path: str, *, named: str) -> OwnFeatures:
-    """Of an .npz file with the arrays `train` (N, D) and `test` (M, D), and maybe `train_labels` and `test_labels`.
+    """Of an .npz file with the arrays `train` (N, D) and `test` (M, D), and maybe `train_labels`, `test_labels` and
+    `classes` (C,), the names of class numbers: what `hf-replearn encode` writes.
 
     Raises InputError for a file that is not so, or that holds what is no number.
     """
@@ -104,7 +109,8 @@ def read_features(path: str, *, named: str) -> OwnFeatures:
 
 
 def own_features(arrays: Mapping[str, Any], *, named: str, origin: str) -> OwnFeatures:
-    """Of `train` and `test`, Features or whatever Features takes, and maybe `train_labels` and `test_labels`.
+    """Of `train` and `test`, Features or whatever Features takes, and maybe `train_labels`, `test_labels` and
+    `classes`, the names of class numbers.
 
     Raises InputError for other shapes, for NaN, and for other numbers of labels than of features.
     """
@@ -125,7 +131,16 @@ def own_features(arrays: Mapping[str, Any], *, named: str, origin: str) -> OwnFe
     widths = [part.x.shape[1] for part in parts.values()]
     if widths[0] != widths[1]:
         raise InputError(f"{named}: train features have {widths[0]} dimensions and test features {widths[1]}")
-    return OwnFeatures(parts, labels, named, origin)
+    return OwnFeatures(parts, labels, named, origin, arrays.get("classes"))
 
 
-ABOUT = "train (N, D), test (M, D) and, if you like, train_labels and test_labels"
+def _by_name(labels: np.ndarray, classes: Any) -> np.ndarray:
+    """Class names of labels that are numbers or names."""
+    if labels.dtype.kind in "USO":
+        return labels.astype(str)
+    classes, numbers = np.asarray(classes).astype(str), labels.astype(int)
+    known = (numbers >= 0) & (numbers < len(classes)) & (numbers == labels)
+    return np.where(known, classes[np.where(known, numbers, 0)], labels.astype(str))
+
+
+ABOUT = "train (N, D), test (M, D) and, if you like, train_labels, test_labels and classes (their names)"

@@ -42,12 +42,18 @@ KEPT = ".measured"  # folder of what was computed, until the page is there
 
 
 def evaluate_encoders(
-    settings: Any, *, asked: Asked | None = None, source: Source | None = None, command: str | None = None
+    settings: Any,
+    *,
+    asked: Asked | None = None,
+    source: Source | None = None,
+    command: str | None = None,
+    show: bool = True,
 ) -> Evaluation | None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset.
 
     settings: of `hf-replearn evaluate`. asked, source: the encoders and the dataset, where these are objects and not
               those that the settings name. command: what the report says was called; none: the command line.
+    show:     whether the table is printed, and the page written.
     Returns what is in report.json; None in all processes but the first.
     Raises InputError for whatever the user has to mend, before anything is computed; TrainingError where of the
     encoders that were asked for nothing could be measured.
@@ -92,15 +98,17 @@ def evaluate_encoders(
         with at_work("paired tests"):
             report.comparisons = compare(judged, labels_of(examples.test), kind=protocol.kind, seed=settings.seed)
     report.save(out, page=False)
-    print(f"\n{report.table()}\n", flush=True)
+    if show:
+        print(f"\n{report.table()}\n", flush=True)
 
     # 6. Pictures, the page, the card of the first model
     if protocol.kind == "classes":
         last = {row: layers[-1] for row, layers in features.items()}
         draw(report, last, judged, examples.test, points=SUITES[settings.suite].points, seed=settings.seed)
         report.save(out, page=False)
-    page, _ = try_to_show("the page", partial(write_page, out))
-    print(f"page: {page}" if page else f"report: {out / 'report.json'}")
+    if show:
+        page, _ = try_to_show("the page", partial(write_page, out))
+        print(f"page: {page}" if page else f"report: {out / 'report.json'}")
     kept.forget()
     if card is not None:
         add_to_card(settings, card, report)

@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import transformers
 
 from hf_replearn.data.objects import shown, source_of
 from hf_replearn.encoders.encoder import name_of
@@ -17,33 +20,55 @@ from hf_replearn.evaluation.contestants import Asked, asked_for
 from hf_replearn.evaluation.own_features import own_features, read_features
 from hf_replearn.judging.evaluate import evaluate_encoders
 from hf_replearn.settings import changed, from_values, short
+from hf_replearn.sharing.page import write_page
 from hf_replearn.sharing.report import Evaluation
+from hf_replearn.sharing.show import try_to_show
 
 
 def evaluate_given(settings_class: type, encoders: Any, *, dataset: Any, **settings: Any) -> Evaluation:
     """See `recipes.evaluation.evaluate`. settings_class: that of the command's settings."""
-    given = {name: _resolved(name, what) for name, what in _named(encoders).items()}
     if "model" in settings:
         raise InputError("model: encoders are the first argument of evaluate")
-    by_name = isinstance(dataset, str | os.PathLike)
-    with _folder(settings.pop("output_dir", None)) as folder:
+    given = {name: _resolved(name, what) for name, what in _named(encoders).items()}
+    source = None if isinstance(dataset, str | os.PathLike) else source_of(dataset)
+    asked_folder = settings.pop("output_dir", None)
+    with _folder(asked_folder) as folder, _quiet():
         values = {
             "model": tuple(what if isinstance(what, str) else f"({name})" for name, what in given.items()),
-            "dataset": dataset if by_name else shown(dataset),
+            "dataset": dataset if source is None else shown(dataset),
             "output_dir": folder,
         }
         told = from_values(settings_class, values | settings)
         if told.add_to_card and not isinstance(next(iter(given.values())), str):
             raise InputError("add_to_card is of the card of the first encoder, which must be a folder")
-        asked = Asked(given)
-        if told.runs or told.features:
-            more = asked_for(replace(told, model=()))
-            if twice := sorted(given.keys() & more.given.keys()):
-                raise InputError(f"two encoders are called {twice[0]!r}: give other names")
-            asked = Asked(given | more.given, more.optional, more.left_out)
-        return evaluate_encoders(
-            told, asked=asked, source=None if by_name else source_of(dataset), command=_call(told, list(asked.given))
-        )
+        asked = _with_files(Asked(given), told)
+        call = _call(told, list(asked.given))
+        report = evaluate_encoders(told, asked=asked, source=source, command=call, show=False)
+        if asked_folder is not None and report is not None:
+            try_to_show("the page", partial(write_page, folder))
+    return report
+
+
+def _with_files(asked: Asked, settings: Any) -> Asked:
+    """Besides, those that `runs` and `features` of the settings name."""
+    if not (settings.runs or settings.features):
+        return asked
+    more = asked_for(replace(settings, model=()))
+    if twice := sorted(asked.given.keys() & more.given.keys()):
+        raise InputError(f"two encoders are called {twice[0]!r}: give other names")
+    return Asked(asked.given | more.given, more.optional, more.left_out)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers says of networks that their heads are new, which is no news here; afterwards it is as it was."""
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
 
 
 def _named(encoders: Any) -> dict[str, Any]:
