@@ -317,7 +317,6 @@ def test_settings_from_python_have_the_checks_of_the_command_line():
         "shots": 4,
         "fractions": [0.1, 1],
         "steps": np.int64(7),
-        "backbone_args": {"a": 1},
     }
     told = from_values(Settings, given)
     flags = ["--shots", "4", "--fractions", "0.1,1", "--steps", "7"]
