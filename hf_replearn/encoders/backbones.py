@@ -18,7 +18,7 @@ from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 
-CHANNELS = 3  # of the images that are read: RGB
+RGB = 3  # channels
 SPOKEN_FOR = ("num_classes", "pretrained")  # arguments that a checkpoint may record, and that are set here
 
 
@@ -26,7 +26,8 @@ SPOKEN_FOR = ("num_classes", "pretrained")  # arguments that a checkpoint may re
 class Backbone:
     """A timm architecture with the arguments that rebuild it and, for a checkpoint, the weights to start from.
 
-    mean, std: of the input, per channel, as the checkpoint or architecture has them.
+    mean, std: of the input, per channel, as the checkpoint or architecture has them; else 0.5.
+    channels: of the input; `in_chans` of the arguments where it is not 3.
     input_size: its height and width, in pixels, as these have it; others may do as well.
     """
 
@@ -35,40 +36,80 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     input_size: int
+    channels: int = RGB
     weights: dict[str, Tensor] | None = None
     source: str | None = None  # the checkpoint as it was named
     hub_id: str | None = None  # and whether that is on the Hub
+    adapted: bool = False  # whether timm made its first weights, of RGB, fit other channels
 
 
 def find_backbone(
-    name: str, *, image_size: int | None, arguments: dict | None = None, stem: str = "imagenet"
+    name: str,
+    *,
+    image_size: int | None,
+    arguments: dict | None = None,
+    stem: str = "imagenet",
+    channels: int = RGB,
 ) -> Backbone:
     """`name` is a timm architecture (`resnet18`: random weights), one with the tag of its weights (`resnet18.a1_in1k`),
     a Hub id (`timm/resnet18.a1_in1k`) or the folder of a checkpoint.
 
-    Networks tied to one image size are built for `image_size` (pixels; None: their own). Raises InputError when there
-    is no such backbone or tag, naming the nearest, when its weights cannot be had, when it does not take the arguments
-    or images of that size, or has no stem that `stem` could replace.
+    Networks tied to one image size are built for `image_size` (pixels; None: their own), all for `channels`. Published
+    weights of RGB are made to fit others by timm's rule: summed over the colours for one channel, else repeated. A
+    folder's are taken as they are. Raises InputError when there is no such backbone or tag, naming the nearest, when
+    its weights cannot be had, when it does not take the arguments or images of that size or so many channels, or has
+    no stem that `stem` could replace.
     """
     arguments = dict(arguments or {})
     if taken := [key for key in SPOKEN_FOR if key in arguments]:
         raise InputError(f"--backbone_args {arguments}: {' and '.join(taken)} cannot be given, leave it out")
+    if (told := arguments.pop("in_chans", channels)) != channels:
+        raise InputError(f"--backbone_args in_chans {told}: say --channels {told}, for the images too")
+    if channels != RGB:
+        arguments["in_chans"] = channels
     if not ("/" in name or Path(name).is_dir()):
-        return _by_name(name, image_size=image_size, arguments=arguments, stem=stem)
+        return _by_name(name, image_size=image_size, arguments=arguments, stem=stem, channels=channels)
     refuse_checkpoint(name, "--backbone")
     folder = Path(name) if Path(name).is_dir() else None
     if folder is None or (folder / "config.json").exists():
         _keep_stem(name, stem)
     with refusing(f"backbone {name!r} could not be loaded"):
         saved = load_model_config_from_hf(name)[2] if folder is None else _saved_arguments(folder)
+    has = saved.get("in_chans", RGB)
+    adapted = folder is None and has == RGB != channels
+    if has != channels and not adapted:
+        raise InputError(f"backbone {name!r} takes images of {has} channel(s), not of {channels}: say --channels {has}")
+    with refusing(f"backbone {name!r} could not be loaded"):
         arguments = {key: value for key, value in saved.items() if key not in SPOKEN_FOR} | arguments
         source = f"hf-hub:{name}" if folder is None else f"local-dir:{folder}"
         network = timm.create_model(source, pretrained=True, num_classes=0, **arguments)
         known = network.pretrained_cfg
-        architecture, mean, std, own = (known[key] for key in ("architecture", "mean", "std", "input_size"))
-    _try(network, name, arguments, image_size or own[-1])
-    hub_id = name if folder is None else None
-    return Backbone(architecture, arguments, mean, std, own[-1], network.state_dict(), source=name, hub_id=hub_id)
+        architecture, own = known["architecture"], known["input_size"]
+        mean, std = _of_channels(known, channels)
+    if adapted:
+        _check_adapted(network, name, channels)
+    _try(network, name, arguments, image_size or own[-1], channels)
+    return Backbone(
+        architecture, arguments, mean, std, own[-1], channels, network.state_dict(),
+        source=name, hub_id=name if folder is None else None, adapted=adapted,
+    )  # fmt: skip
+
+
+def _of_channels(known: dict, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the input: as they are known, or one half where they are of other channels."""
+    mean, std = known["mean"], known["std"]
+    return (mean, std) if len(mean) == channels else ((0.5,) * channels, (0.5,) * channels)
+
+
+def _check_adapted(network: nn.Module, name: str, channels: int) -> None:
+    """timm leaves a first layer that is no convolution at random, and only warns."""
+    first = network.pretrained_cfg.get("first_conv")
+    for layer in [first] if isinstance(first, str) else first or []:
+        if network.get_parameter(f"{layer}.weight").ndim != 4:
+            raise InputError(
+                f"backbone {name!r}: the weights of its first layer are of {RGB} channels, and timm cannot make them "
+                f"fit {channels}"
+            )
 
 
 def count_features(network: nn.Module) -> int:
@@ -80,7 +121,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str) -> Backbone:
+def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str, channels: int) -> Backbone:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         nearest = ", ".join(difflib.get_close_matches(architecture, timm.list_models(), n=4, cutoff=0.4))
@@ -107,11 +148,13 @@ def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str) -
         network = timm.create_model(name, pretrained=bool(tag), num_classes=0, **arguments)
     if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
         raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
-    _try(network, name, arguments, image_size or own)
-    weights = network.state_dict() if tag else None
+    if tag and channels != RGB:
+        _check_adapted(network, name, channels)
+    _try(network, name, arguments, image_size or own, channels)
+    weights, mean_and_std = network.state_dict() if tag else None, _of_channels(vars(default), channels)
     return Backbone(
-        architecture, arguments, default.mean, default.std, own, weights,
-        source=name if tag else None, hub_id=default.hf_hub_id if tag else None,
+        architecture, arguments, *mean_and_std, own, channels, weights,
+        source=name if tag else None, hub_id=default.hf_hub_id if tag else None, adapted=bool(tag) and channels != RGB,
     )  # fmt: skip
 
 
@@ -133,16 +176,11 @@ def _saved_arguments(folder: Path) -> dict:
 
 
 @torch.no_grad()
-def _try(network: nn.Module, name: str, arguments: dict, image_size: int) -> None:
+def _try(network: nn.Module, name: str, arguments: dict, image_size: int, channels: int) -> None:
     """Two images without pixels, which cost nothing: whether the network gives each the vector that it says."""
-    channels = arguments.get("in_chans") or CHANNELS
-    if channels != CHANNELS:
-        raise InputError(
-            f"backbone {name!r} with in_chans {channels}: images are read as RGB, {CHANNELS} channels (grey ones too)"
-        )
     with refusing(f"backbone {name!r} with {arguments} does not take images of {image_size} x {image_size} pixels"):
         shapes = copy.deepcopy(network).to("meta").eval()
-        features = shapes(torch.empty(2, CHANNELS, image_size, image_size, device="meta"))
+        features = shapes(torch.empty(2, channels, image_size, image_size, device="meta"))
     if not isinstance(features, Tensor) or features.shape != (2, count_features(network)):
         shape = list(features.shape) if isinstance(features, Tensor) else f"{type(features).__name__} of feature maps"
         raise InputError(f"backbone {name!r} with {arguments} gives {shape} for 2 images, not one vector an image")

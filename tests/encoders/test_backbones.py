@@ -55,6 +55,40 @@ def test_a_folder_of_timms_own_writer(tmp_path):
     assert torch.equal(backbone.weights["conv1.weight"], network.conv1.weight)
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_network_of_other_channels(channels, tmp_path):
+    backbone = find_backbone("resnet10t", image_size=32, channels=channels)
+    assert (backbone.channels, backbone.arguments) == (channels, {"in_chans": channels})
+    assert backbone.mean == backbone.std == (0.5,) * channels and backbone.weights is None
+    assert find_backbone("resnet10t", image_size=32, channels=channels, arguments={"in_chans": channels}) == backbone
+    network, mean = timm.create_model("resnet10t", num_classes=0, in_chans=channels), (0.1,) * channels
+    export_timm(
+        network, tmp_path, architecture="resnet10t", arguments=backbone.arguments, image_size=32, mean=mean,
+        std=(0.3,) * channels,
+    )  # fmt: skip
+    again = find_backbone(str(tmp_path), image_size=32, channels=channels)
+    assert again.mean == pytest.approx(mean) and again.arguments == {"in_chans": channels} and not again.adapted
+    assert torch.equal(again.weights["conv1.0.weight"], network.conv1[0].weight)
+    with pytest.raises(
+        InputError, match=rf"takes images of {channels} channel\(s\), not of 3: say --channels {channels}"
+    ):
+        find_backbone(str(tmp_path), image_size=32)
+
+
+def test_published_weights_of_rgb_are_made_to_fit_one_channel(tmp_path):
+    """By timm's rule: a grey image has the features that it has as RGB, before normalisation."""
+    network = timm.create_model("resnet10t").eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    here = {"pretrained_cfg_overlay": {"file": str(tmp_path / "weights.pth")}}
+    backbone = find_backbone("resnet10t.c3_in1k", image_size=32, arguments=here, channels=1)
+    assert backbone.adapted and backbone.mean == (0.5,)
+    grey = timm.create_model("resnet10t", num_classes=0, in_chans=1).eval()
+    grey.load_state_dict(backbone.weights)
+    image = torch.rand(2, 1, 32, 32)
+    expected = network.forward_head(network.forward_features(image.expand(-1, 3, -1, -1)), pre_logits=True)
+    torch.testing.assert_close(grey(image), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_the_width_is_that_of_the_features():
     """MobileNetV3 has a layer after its last feature maps, and SimCLR's head stands on that."""
     model = SimCLRForPreTraining(SimCLRConfig(backbone="mobilenetv3_small_050", projection_dim=8)).eval()
@@ -107,8 +141,8 @@ def test_folders_that_are_no_checkpoint(broken):
         ("resnet18.nope", {}, "timm knows no weights 'nope' of resnet18, only a1_in1k, "),
         ("resnet10t.c3_in1k", {}, "its weights could not be loaded"),
         ("resnet10t.c3_in1k", {"stem": "cifar"}, "throw the stem of the checkpoint"),
-        ("resnet10t", {"arguments": {"in_chans": 1}}, "with in_chans 1: images are read as RGB, 3 channels"),
-        ("resnet10t", {"arguments": {"in_chans": 4}}, "with in_chans 4"),
+        ("resnet10t", {"arguments": {"in_chans": 1}}, "in_chans 1: say --channels 1, for the images too"),
+        ("resnet10t", {"arguments": {"in_chans": 4}, "channels": 5}, "in_chans 4: say --channels 4"),
         ("test_vit", {"size": 30}, "does not take images of 30 x 30 pixels"),
         ("resnet10t", {"arguments": {"features_only": True}}, "gives list of feature maps for 2 images"),
         ("resnet10t", {"arguments": {"global_pool": ""}}, "not one vector an image"),
