@@ -23,6 +23,7 @@ from hf_replearn.data.inventory import FORMATS
 from hf_replearn.errors import InputError
 
 BILINEAR = Image.Resampling.BILINEAR
+RGB = 3  # channels
 LONGEST = 64  # times its width that a picture is seen
 
 # Pillow's plugins let through whatever a damaged file provokes in them.
@@ -66,6 +67,19 @@ def picture_of(row: dict, *, at_least: int | None = None) -> Image.Image:
     if len(bands) == 1:
         return bands[0].convert("RGB")
     return Image.merge("RGB", bands[:3] if len(bands) > 2 else bands[:1] * 3)
+
+
+def picture_as(row: dict, channels: int | None = None) -> Image.Image | np.ndarray:
+    """The picture of a row as networks and functions of others take it: RGB, grey of one channel, or (H, W, C) uint8.
+
+    channels: how many are needed, where these need not be the row's own; 3 are RGB.
+    """
+    if channels not in (None, row.get("channels") or RGB):
+        row = row | {"channels": None if channels == RGB else channels}
+    bands = bands_of(row)
+    if len(bands) == 1:
+        return bands[0]
+    return Image.merge("RGB", bands) if len(bands) == RGB else np.dstack(bands)
 
 
 def decode_rgb(

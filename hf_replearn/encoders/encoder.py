@@ -17,7 +17,7 @@ from transformers import AutoModel
 
 from hf_replearn.encoders.given import ImagesGiven, TextsGiven, as_network, timm_transform
 from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import choose_length, load_network, load_processor, uses_token_types
+from hf_replearn.encoders.load import channels_of, choose_length, load_network, load_processor, uses_token_types
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.trial import try_encoder
@@ -154,7 +154,8 @@ def read_checkpoint(
     config, processor = load_processor(checkpoint, images=modality == "image")
     if modality == "image":
         network = Pooling(load_network(AutoModel, checkpoint, config), all_layers=all_layers)
-        return Encoder(named, "image", network, ProcessorInputs(processor), source=checkpoint, config=config)
+        inputs = ProcessorInputs(processor, channels=channels_of(config))
+        return Encoder(named, "image", network, inputs, source=checkpoint, config=config)
     modules = read_sentence_modules(checkpoint) if pooling is None else None
     length = choose_length(max_length, config, processor)
     inputs = ProcessorInputs(processor, length, token_types=uses_token_types(config))

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import BatchFeature
 
-from hf_replearn.data.decoding import picture_of
+from hf_replearn.data.decoding import picture_as
 
 
 class Examples(list):
@@ -25,12 +25,15 @@ class Examples(list):
 
 @dataclass(frozen=True)
 class ImagesGiven:
-    """Rows with an `image` -> the transforms of their PIL images, stacked; without a transform a list of the images."""
+    """Rows with an `image` -> the transforms of their PIL images, stacked; without a transform a list of the images.
+
+    Images of other than 1 or 3 channels are arrays (H, W, C), uint8.
+    """
 
     transform: Callable[[Image.Image], Tensor] | None = None
 
     def __call__(self, examples: Sequence[dict]) -> Any:
-        images = [picture_of(row) for row in examples]
+        images = [picture_as(row) for row in examples]
         if self.transform is None:
             return Examples(images)
         return _batch([self.transform(image) for image in images])

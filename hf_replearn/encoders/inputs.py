@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 
-from hf_replearn.data.decoding import picture_of, without_far_ends
+from hf_replearn.data.decoding import picture_as, without_far_ends
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class ProcessorInputs:
     processor:   a tokenizer or an image processor.
     max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
                  first and second texts apart; generic tokenizers would give these to models that misread them.
+    channels:    of images, that the network takes.
     lowercase:   whether capitals are lost. prompt: what stands before each (first) text.
     Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
     """
@@ -28,10 +30,11 @@ class ProcessorInputs:
     token_types: bool = False
     lowercase: bool = False
     prompt: str = ""
+    channels: int = 3
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
-            batch = self.processor([without_far_ends(picture_of(row)) for row in examples], return_tensors="pt")
+            batch = self._pictures([picture_as(row, self.channels) for row in examples])
         else:
             batch = self.processor(
                 *self._segments(examples),
@@ -45,6 +48,17 @@ class ProcessorInputs:
             batch["labels"] = torch.tensor([row["label"] for row in examples])
         return batch
 
+    def _pictures(self, pictures: list[Any]) -> Any:
+        """pixel_values: (B, C, H, W) of RGB images, greys, or arrays of other channels."""
+        if isinstance(pictures[0], Image.Image):
+            return self.processor(list(map(without_far_ends, pictures)), return_tensors="pt")
+        tensors = [torch.from_numpy(array).permute(2, 0, 1) for array in pictures]
+        if "timm" not in type(self.processor).__name__.lower():
+            return self.processor(tensors, return_tensors="pt", input_data_format="channels_first")
+        found = [self.processor(tensor.float() / 255, return_tensors="pt") for tensor in tensors]  # one at a time
+        found[0]["pixel_values"] = torch.cat([batch["pixel_values"] for batch in found])
+        return found[0]
+
     def contents(self) -> str:
         """All that the batches depend on besides the rows: two tokenizers of one name, or size, may differ."""
         if hasattr(self.processor, "backend_tokenizer"):
@@ -54,7 +68,7 @@ class ProcessorInputs:
             known = sorted(self.processor.get_vocab().items())
         else:
             known = self.processor.to_dict()
-        about = (self.max_length, self.token_types, self.lowercase, self.prompt)
+        about = (self.max_length, self.token_types, self.lowercase, self.prompt, self.channels)
         return f"{known} {self.processor!r} {about}"
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:

@@ -36,7 +36,7 @@ from hf_replearn.errors import InputError
 
 # Whose positions are counted from the padding token's number on.
 SHIFTED_POSITIONS = ("roberta", "camembert", "mpnet", "longformer")
-CHANNELS = 3  # of the images that are read: RGB
+RGB = 3  # channels
 USUAL_LENGTH = 128  # tokens, of BERT on GLUE
 TOWERS = {True: ("vision_config", "image_config"), False: ("text_config",)}  # of images, of texts
 
@@ -52,8 +52,6 @@ def load_processor(checkpoint: str, *, images: bool, **changes) -> tuple[Any, An
     with refusing(f"--model {checkpoint} is not {what}"):
         config = _configuration(checkpoint, **changes)
         _check_modality(config, checkpoint, images=images)
-        if images:
-            _check_channels(_tower(config, images=True) or config, checkpoint)
         processor = (AutoImageProcessor if images else AutoTokenizer).from_pretrained(
             checkpoint, trust_remote_code=False
         )
@@ -81,18 +79,25 @@ def _check_modality(config: PreTrainedConfig, checkpoint: str, *, images: bool) 
         raise InputError(f"--model {checkpoint} is an encoder of {own}, and these are {other}")
 
 
-def _check_channels(config: PreTrainedConfig, checkpoint: str) -> None:
-    """Raises InputError where the network takes other images than RGB."""
+def channels_of(config: PreTrainedConfig) -> int:
+    """How many channels the images have that a network takes."""
     if config.model_type == "timm_wrapper":
-        size = (getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [CHANNELS]
-        channels = (config.model_args or {}).get("in_chans") or size[0]
-    else:
-        channels = getattr(config, "num_channels", CHANNELS)
-    if channels != CHANNELS:
-        raise InputError(
-            f"--model {checkpoint} takes images of {channels} channel(s), and images are read as RGB, {CHANNELS} "
-            "channels (grey ones too)"
-        )
+        size = (getattr(config, "pretrained_cfg", None) or {}).get("input_size") or [RGB]
+        return (config.model_args or {}).get("in_chans") or size[0]
+    return getattr(config, "num_channels", None) or RGB
+
+
+def channels_read_by(checkpoint: str) -> int | None:
+    """How many channels the images have that a folder or Hub id takes; None of what is no encoder of images.
+
+    What is wrong with a checkpoint is told by `load_processor`.
+    """
+    try:
+        with refusing(checkpoint):
+            config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    except InputError:
+        return None
+    return channels_of(_tower(config, images=True) or config) if reads_images(config) is not False else None
 
 
 def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:

@@ -1,9 +1,12 @@
 """Other people's models: features are those of plain transformers, of the part that reads the data, or one line says
 what is wrong with the checkpoint."""
 
+import io
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,7 +17,15 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification
 
 from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import choose_length, declared_pooling, load_network, load_processor, uses_token_types
+from hf_replearn.encoders.load import (
+    channels_of,
+    channels_read_by,
+    choose_length,
+    declared_pooling,
+    load_network,
+    load_processor,
+    uses_token_types,
+)
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.encoders.trial import try_encoder
 from hf_replearn.encoders.weights import load_whole
@@ -309,17 +320,32 @@ def test_a_broken_checkpoint_is_one_line(models_of, tmp_path, how, monkeypatch):
         assert "code that comes with a model is not run" in str(error.value)
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_images_of_other_channels(models_of, tmp_path, channels):
-    """Of transformers' and of timm's format."""
-    vit = edited(models_of("vit"), tmp_path / "vit", num_channels=channels)
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_networks_of_other_channels_get_them(models_of, tmp_path, channels):
+    """Of transformers' and of timm's format, of images of the very size that they take."""
+    vit, half = edited(models_of("vit"), tmp_path / "vit", num_channels=channels), [0.5] * channels
+    path = Path(vit, "preprocessor_config.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_mean": half, "image_std": half}))
     export_timm(
         timm.create_model("resnet10t", num_classes=0, in_chans=channels), tmp_path / "timm", architecture="resnet10t",
-        arguments={"in_chans": channels}, image_size=32, mean=(0.5,) * 3, std=(0.5,) * 3,
+        arguments={"in_chans": channels} if channels != 3 else {}, image_size=32, mean=half, std=half,
     )  # fmt: skip
     for folder in (vit, str(tmp_path / "timm")):
-        with pytest.raises(InputError, match=rf"takes images of {channels} channel\(s\)"):
-            load_processor(folder, images=True)
+        config, processor = load_processor(folder, images=True)
+        assert channels_of(config) == channels_read_by(folder) == channels
+        size = 32 if folder != vit else config.image_size
+        pixels = np.random.default_rng(0).integers(0, 256, (size, size, channels), dtype=np.uint8)
+        file = io.BytesIO()
+        np.save(file, pixels)
+        row = {"image": {"bytes": file.getvalue(), "path": None}, "channels": channels}
+        batch = ProcessorInputs(processor, channels=channels)([row, row])["pixel_values"]
+        expected = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+        torch.testing.assert_close(batch, expected.expand(2, -1, -1, -1), atol=1e-5, rtol=0)
+
+
+def test_what_is_no_encoder_of_images_reads_no_channels(models_of, tmp_path):
+    assert channels_read_by(models_of("bert")) is None and channels_read_by(str(tmp_path)) is None
+    assert channels_read_by(models_of("clip")) == 3
 
 
 @pytest.mark.parametrize(
