@@ -284,7 +284,7 @@ def folders(tmp_path):
         (["--dataset", "toy", "--resume", "{}/empty"], "not a checkpoint folder"),
         (["--dataset", "toy", "--backbone", "vit_tiny_patch16_224", "--backbone_args", "{{}}"], "--stem cifar"),
         (["--dataset", "toy", "--backbone_args", "{{'layer': 3}}"], "layer"),
-        (["--dataset", "toy", "--backbone_args", "{{'in_chans': 1}}"], "images are read as RGB"),
+        (["--dataset", "toy", "--backbone_args", "{{'in_chans': 1}}"], "in_chans 1: say --channels 1"),
         (["--dataset", "toy", "--backbone_args", "{{'features_only': True}}", "--stem", "imagenet"], "not one vector"),
         (
             [

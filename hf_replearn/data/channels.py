@@ -14,9 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-LARGEST = (
-    2**30
-)  # bytes of a file, and of the pages of a TIFF; Pillow's own limit, of pixels, comes after a file is read
+LARGEST = 2**30  # bytes of a file, and of the pages of a TIFF; Pillow's own limit, of pixels, is asked later
 NUMPY = b"\x93NUMPY"  # what an .npy file begins with
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BANDS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}  # of Pillow's modes of 8 bits whose bands are channels

@@ -135,11 +135,9 @@ def load_images(
     InputError for whatever the user has to mend.
     """
     _check_range(value_range)
-    source = (
-        dataset
-        if isinstance(dataset, Source)
-        else load_source(dataset, purpose="images", files=files, arrays=channels is not None)
-    )
+    source = dataset
+    if not isinstance(source, Source):
+        source = load_source(dataset, purpose="images", files=files, arrays=channels is not None)
     dataset = source.name
     if source.kind == "images" and label_type is None:
         _refuse_folders_that_need_not_be_classes(source)
