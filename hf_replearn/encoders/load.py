@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
@@ -71,6 +71,16 @@ def reads_images(config: PreTrainedConfig) -> bool | None:
     network = MODEL_MAPPING.get(type(config), None)
     network = network[0] if isinstance(network, tuple) else network
     return {"pixel_values": True, "input_ids": False}.get(getattr(network, "main_input_name", None))
+
+
+def modality_of(checkpoint: str) -> Literal["image", "text"]:
+    """What the encoder in a checkpoint reads. Raises InputError where it may be either, or cannot be read."""
+    refuse_checkpoint(checkpoint)
+    with refusing(f"--model {checkpoint} is no encoder that is known here"):
+        images = reads_images(_configuration(checkpoint))
+    if images is None:
+        raise InputError(f"--model {checkpoint} reads both images and texts, or neither: give one part of it")
+    return "image" if images else "text"
 
 
 def _check_modality(config: PreTrainedConfig, checkpoint: str, *, images: bool) -> None:

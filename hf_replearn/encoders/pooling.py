@@ -132,7 +132,7 @@ def pool(states: Tensor, mask: Tensor | None = None, *, how: str = "mean") -> Te
 
 
 def _pool(states: Tensor, mask: Tensor, how: str) -> Tensor:
-    rows = torch.arange(len(states), device=states.device)
+    rows = torch.arange(states.shape[0], device=states.device)  # len() would fix the number in an exported graph
     if how == "cls":
         return states[rows, mask.argmax(dim=1)]
     if how == "last":
