@@ -91,6 +91,18 @@ def test_a_run_that_was_killed_leaves_what_can_be_used(runs, tmp_path):
     assert model(**tokenizer("The value", return_tensors="pt", return_token_type_ids=False)).logits.isfinite().all()
 
 
+def test_a_checkpoint_as_onnx_beside_its_native_files(runs, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    out, checkpoint = tmp_path / "out", str(runs / "simclr" / "checkpoint-2")
+    arguments = ["--checkpoint", checkpoint, "--format", "onnx", "--output_dir", str(out)]
+    assert recipe("export", "ExportSettings", arguments) == 0
+    assert (out / "config.json").read_text() == (runs / "simclr" / "config.json").read_text()
+    pixels = torch.randn(2, 3, 32, 32)
+    [found] = onnxruntime.InferenceSession(str(out / "model.onnx")).run(None, {"pixel_values": pixels.numpy()})
+    expected = AutoModel.from_pretrained(out).eval()(pixels).pooler_output.detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_transformers_loads_what_was_exported(runs, tmp_path):
     assert export(runs / "simclr" / "checkpoint-1", tmp_path / "images") == 0
     assert AutoModel.from_pretrained(tmp_path / "images")(torch.zeros(1, 3, 32, 32)).pooler_output.isfinite().all()
