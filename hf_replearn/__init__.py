@@ -9,6 +9,7 @@ _HOME = {
     "SimCLRForPreTraining": "methods.simclr",
     "SimCLRModel": "methods.simclr",
     "Features": "representation",
+    "pretrain": "notebook",
     "evaluate": "recipes.evaluation",
     "extract": "representation",
     "encode": "encoding",

@@ -38,9 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     for name, (_, _, text) in COMMANDS.items():
         commands.add_parser(name, help=text, add_help=False)
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        nearest = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}"
-        print(f"error: unknown command {argv[0]}: {hint}", file=sys.stderr)
+        print(f"error: unknown command {argv[0]}: {nearest_command(argv[0])}", file=sys.stderr)
         sys.exit(2)
     parser.parse_args(argv[:1])
     if argv[0] == "env":
@@ -51,6 +49,12 @@ def main(argv: list[str] | None = None) -> None:
 
     recipe = importlib.import_module(f"hf_replearn.recipes.{module}")
     run(recipe.main, getattr(recipe, settings), argv[1:], prog=f"hf-replearn {argv[0]}")
+
+
+def nearest_command(name: str) -> str:
+    """What to say to somebody who gave the name of no command."""
+    nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(COMMANDS)}"
 
 
 def env() -> None:

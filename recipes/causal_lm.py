@@ -86,11 +86,11 @@ METHOD = TextMethod(
 )
 
 
-def main(settings: CausalLMSettings):
+def main(settings: CausalLMSettings, **given):
     """Causal language modelling: learn a decoder by telling the next token (Radford et al. 2018, 2019)."""
     from hf_replearn.pretraining.texts import pretrain_texts
 
-    return pretrain_texts(settings, METHOD)
+    return pretrain_texts(settings, METHOD, **given)
 
 
 if __name__ == "__main__":

@@ -132,11 +132,11 @@ METHOD = TextMethod(
 )
 
 
-def main(settings: MaskedLMSettings):
+def main(settings: MaskedLMSettings, **given):
     """Masked language modelling: learn an encoder by telling hidden tokens (arXiv:1810.04805, arXiv:1907.11692)."""
     from hf_replearn.pretraining.texts import pretrain_texts
 
-    return pretrain_texts(settings, METHOD)
+    return pretrain_texts(settings, METHOD, **given)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "sharing": {"sharing", "evaluation"},
     "methods": {"methods"},  # and of these only what all share, see the deletion test
     "cli": {"recipes", "settings"},
+    "notebook": {"cli", "data", "pretraining", "recipes", "settings"},
 }
 COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness", "losses"}
 TRUNK = "hf_replearn.methods.trunk"  # copied beside the files of a method when its weights are saved

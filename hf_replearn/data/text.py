@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset, concatenate_datasets
 
 from hf_replearn.data.inventory import LeftOut
-from hf_replearn.data.sources import counted, is_string, load_source, tells_of_rows
+from hf_replearn.data.sources import Source, counted, is_string, load_source, tells_of_rows
 from hf_replearn.errors import InputError
 
 HOLD_OUT_SHARE, HOLD_OUT_MOST = 0.02, 2_000  # of the documents, where the data has no validation split
@@ -48,7 +48,7 @@ class Corpus:
 
 
 def load_corpora(
-    names: Sequence[str],
+    names: Sequence[str | Source],
     *,
     text_column: str | None = None,
     config: str | None = None,
@@ -80,7 +80,7 @@ def load_corpora(
 
 
 def load_corpus(
-    dataset: str,
+    dataset: str | Source,
     *,
     text_column: str | None = None,
     config: str | None = None,
@@ -91,7 +91,7 @@ def load_corpus(
 
     dataset: `toy` (the prose of Python's documentation); a file or a folder of parquet, arrow, json, csv, tsv or txt
         files, packed or not (a paragraph of .txt is a document), see data.inventory; a `save_to_disk` folder; or a
-        Hub id.
+        Hub id. Or what was found of one.
     text_column: needed where there is no column `text`, and not just one of strings, or that is called `id`, `url` or
     the like.
     config: of a Hub dataset that has several.
@@ -101,7 +101,10 @@ def load_corpus(
     Test is the split `validation`, else `test`, else 2 % of the documents, at most 2,000: drawn at random, or the first
     ones of a stream. Rows without text are left out. Raises InputError for whatever the user has to mend.
     """
-    source = load_source(dataset, purpose="texts", files=files, config=config, streaming=streaming)
+    if isinstance(dataset, Source):
+        source, dataset = dataset, dataset.name
+    else:
+        source = load_source(dataset, purpose="texts", files=files, config=config, streaming=streaming)
     if "train" not in source.splits:
         raise InputError(f"the data has no split 'train', only {', '.join(source.splits)}")
     train, column, empty = _only_text(source.splits["train"], text_column, dataset, "train")

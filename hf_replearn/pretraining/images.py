@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 
 from hf_replearn.data.images import ImageData, load_images
 from hf_replearn.data.inventory import write_skipped
+from hf_replearn.data.sources import Source
 from hf_replearn.encoders.backbones import Backbone, count_features, count_parameters
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
@@ -51,13 +52,15 @@ def pretrain_images(
     settings: ImageSettings,
     method: ImageMethod,
     *,
-    images: Any = None,
+    source: Source | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
+    command: str | None = None,
 ) -> Run:
     """Trains the encoder of `method`, judges, exports, describes and shares it.
 
-    images:  what `load_images` takes, instead of the name in the settings.
+    source:  the dataset, where it is not one that the settings name.
     augment: the user's own views, (B, C, H, W) uint8 -> (B, C, size, size); None: those of the settings.
+    command: that started this; None: the one of `hf-replearn` with these settings.
     Raises InputError before anything is trained for whatever the user has to mend.
     """
     # 1. Data. What can be wrong with the input is found out here, before anything is trained.
@@ -69,7 +72,7 @@ def pretrain_images(
         if args.process_index == 0:
             check_folder(settings, free=left_to_the_data(settings))
             repo_id = check_sharing(settings)
-        data = open_images(settings, images)
+        data = open_images(settings, source)
     judging = has_test_labels(data)
     if judging and data.single_label:
         feasible_shots(labels_of(data.labelled), settings.shots)
@@ -126,6 +129,7 @@ def pretrain_images(
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
+    report.command = command or report.command
     if (out / SAMPLE).exists():
         report.figures[SAMPLE] = "Images of the data, and views of each as this run drew them."
     write_results(report, out, repo_id=repo_id)
@@ -138,10 +142,10 @@ def pretrain_images(
 # ---- data and views
 
 
-def open_images(settings: ImageSettings, images: Any = None) -> ImageData:
-    """The images that the settings name, or those that are given."""
+def open_images(settings: ImageSettings, source: Source | None = None) -> ImageData:
+    """The images that the settings name, or those of the source."""
     return load_images(
-        settings.dataset if images is None else images,
+        settings.dataset if source is None else source,
         files=settings.files,
         image_column=settings.image_column,
         label_column=settings.label_column,

@@ -26,5 +26,8 @@ class Run(os.PathLike):
         """What was measured, as in `report.json`."""
         return load(self.folder)
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})\n{self.report.table()}"

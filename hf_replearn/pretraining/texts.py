@@ -23,6 +23,7 @@ from hf_replearn import architectures
 from hf_replearn.data.fingerprint import rows_fingerprint
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.rows import cut_rows, pack_rows, padding
+from hf_replearn.data.sources import Source
 from hf_replearn.data.text import Corpus, load_corpora
 from hf_replearn.data.tokenization import check_text, ends, find_tokenizer, load_tokenizer
 from hf_replearn.encoders.ours import refuse_checkpoint
@@ -88,15 +89,23 @@ class Objective:
     counted: bool = True
 
 
-def pretrain_texts(settings: TextPretrainingSettings, method: TextMethod) -> Run:
+def pretrain_texts(
+    settings: TextPretrainingSettings,
+    method: TextMethod,
+    *,
+    source: Source | None = None,
+    command: str | None = None,
+) -> Run:
     """Trains the model of `method`, saves, judges, describes and shares it.
 
+    source:  the documents, where they are not those that the settings name.
+    command: that started this; None: the one of `hf-replearn` with these settings.
     Raises InputError before anything is trained for whatever the user has to mend.
     """
     # 1. Data: documents, their tokenizer, rows of one length. What is wrong with the input is found out here.
     out, length = Path(settings.output_dir), settings.sequence_length
     args = settings.text_arguments()
-    texts = open_texts(settings, method, args)
+    texts = open_texts(settings, method, args, source)
     tokenizer, rows = texts.tokenizer, texts.rows
     data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
     given = circumstances(settings, data=data, processes=args.world_size)
@@ -123,6 +132,7 @@ def pretrain_texts(settings: TextPretrainingSettings, method: TextMethod) -> Run
 
     # 4. Save: the native model, f with g, and what the run was. Then what is only for show.
     report = describe(settings, method, trainer, texts.corpus, model.model)
+    report.command = command or report.command
     save_native(model.model, out)
     report.save(out)
     if method.finish is not None:
@@ -131,7 +141,9 @@ def pretrain_texts(settings: TextPretrainingSettings, method: TextMethod) -> Run
     return Run(out)
 
 
-def open_texts(settings: TextPretrainingSettings, method: TextMethod, args: TrainingArguments) -> Texts:
+def open_texts(
+    settings: TextPretrainingSettings, method: TextMethod, args: TrainingArguments, source: Source | None = None
+) -> Texts:
     """Documents, their tokenizer, rows of one length. Raises InputError for whatever the user has to mend."""
     length, repo_id = settings.sequence_length, None
     with args.main_process_first(desc="reading the text"):
@@ -141,7 +153,7 @@ def open_texts(settings: TextPretrainingSettings, method: TextMethod, args: Trai
             check_folder(settings)
             repo_id = check_sharing(settings)
         corpus = load_corpora(
-            settings.dataset,
+            settings.dataset if source is None else (source,),
             text_column=settings.text_column,
             config=settings.dataset_config,
             streaming=settings.streaming,
