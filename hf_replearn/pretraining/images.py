@@ -27,7 +27,7 @@ from hf_replearn.methods.collating import POLICIES, DataCollatorForViews, own_po
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
 from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
-from hf_replearn.pretraining.start import find_start, fit_to_data, left_to_the_data, what_was_chosen
+from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
 from hf_replearn.randomness import Place
 from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
 from hf_replearn.settings import as_dict, changed, command_line
@@ -109,7 +109,7 @@ def pretrain_images(
         claim_folder(settings)
         write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
         print(data.taken, *data.notes, sep="\n")
-        print(what_was_chosen(settings, data, chosen), end="")
+        print(what_was_chosen(settings, data, chosen), channels_in_words(settings, backbone), sep="", end="")
         rate = f"{settings.peak_learning_rate(batch * args.world_size):.4g}"
         print(
             f"{len(rows):,} images, {len(data.skipped)} skipped; learning rate {rate}; log: {out}/log.jsonl", flush=True
@@ -152,6 +152,7 @@ def open_images(settings: ImageSettings, source: Source | None = None) -> ImageD
         label_type=settings.label_type,
         max_undecodable=settings.max_undecodable,
         value_range=settings.value_range,
+        channels=settings.channels,
     )
 
 
@@ -220,10 +221,12 @@ def build(
     """f with fresh weights and g. Raises InputError where f does not take the views, or so many at once do not fit."""
     config = configuration(settings, method, backbone)
     named = f"--backbone {settings.backbone} with {backbone.arguments}"
-    with refusing(f"{named} cannot take the views of this run, 3 colours of {settings.image_size} pixels"):
+    with refusing(
+        f"{named} cannot take the views of this run, {backbone.channels} channels of {settings.image_size} pixels"
+    ):
         check_memory(
             partial(ImageEncoder, config),
-            (2, 3, settings.image_size, settings.image_size),
+            (2, backbone.channels, settings.image_size, settings.image_size),
             examples=settings.VIEWS * min(batch, settings.per_device_train_batch_size),
             device=device,
             lower="--per_device_train_batch_size or --image_size"
@@ -383,6 +386,7 @@ def how_to_go_on(out: Path) -> str:
 def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Path) -> None:
     """Writes the encoder of a checkpoint in timm's format. given: what the run depended on."""
     then = {name: given[name] for name in ("backbone", "backbone_args", "image_size", "stem")}
+    then["channels"] = given.get("channels")  # which earlier versions had not
     settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
     backbone, _ = find_start(settings, image_size=given["image_size"])
     encoder = method.model_class.from_pretrained(checkpoint, trust_remote_code=False).model.encoder

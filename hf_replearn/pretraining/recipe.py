@@ -36,7 +36,15 @@ class ImageSettings(PretrainingSettings):
         0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
     )
     value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
+    )
+    channels: int | None = setting(
+        None,
+        "that every image has: 1 for greys, more for .npy and for TIFF of several bands or pages; none: RGB is made "
+        "of all",
+        section="data",
+        at_least=1,
+        at_most=1000,
     )
     image_size: int | None = setting(
         None,

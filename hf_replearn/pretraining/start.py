@@ -13,7 +13,7 @@ from typing import TypeVar
 from transformers import AutoModel
 
 from hf_replearn.data.images import ImageData
-from hf_replearn.encoders.backbones import Backbone, find_backbone
+from hf_replearn.encoders.backbones import RGB, Backbone, find_backbone
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 from hf_replearn.methods.trunk import ImageMethodConfig
@@ -82,7 +82,8 @@ def find_start(settings: ImageSettings, *, image_size: int | None) -> tuple[Back
     earlier = earlier_run(name)
     if earlier is not None:
         return of_earlier_run(settings, earlier)
-    find = partial(find_backbone, name, image_size=image_size, arguments=settings.backbone_args)
+    about = {"arguments": settings.backbone_args, "channels": settings.channels or RGB}
+    find = partial(find_backbone, name, image_size=image_size, **about)
     if settings.stem is not None:
         return find(stem=settings.stem), settings.stem
     try:
@@ -124,10 +125,13 @@ def of_earlier_run(settings: ImageSettings, folder: Path) -> tuple[Backbone, str
     for flag, (given, has) in asked.items():
         if given not in (None, has):
             raise InputError(f"{flag} {given}: {settings.backbone} has {has}: leave it out")
-    fixed = (config.backbone_args or {}).get("img_size")
+    fixed, channels = (config.backbone_args or {}).get("img_size"), (config.backbone_args or {}).get("in_chans", RGB)
+    if channels != (settings.channels or RGB):
+        raise InputError(f"{settings.backbone} takes images of {channels} channel(s): say --channels {channels}")
     if fixed is not None and settings.image_size not in (None, fixed):
         raise InputError(f"--image_size {settings.image_size}: {settings.backbone} takes {fixed} pixels: leave it out")
-    plain = find_backbone(config.backbone, image_size=size, arguments=config.backbone_args, stem=config.stem)
+    about = {"arguments": config.backbone_args, "stem": config.stem, "channels": channels}
+    plain = find_backbone(config.backbone, image_size=size, **about)
     weights = network.encoder.state_dict()
     start = {"mean": mean, "std": std, "input_size": size, "weights": weights, "source": settings.backbone}
     return replace(plain, **start), config.stem
@@ -142,3 +146,17 @@ def what_was_chosen(settings: ImageSettings, data: ImageData, left: list[str]) -
     flags = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
     line = f"images are {size} pixels: trained at {settings.image_size} with {flags}".removesuffix(" with ")
     return f"{line}\n" if names or "image_size" in left else ""
+
+
+def channels_in_words(settings: ImageSettings, backbone: Backbone) -> str:
+    """A line on what other images than RGB change; nothing where --channels is not given."""
+    if settings.channels is None:
+        return ""
+    if settings.channels == RGB:
+        return "the 3 channels of the images are taken for red, green and blue\n"
+    line = (
+        f"images of {settings.channels} channel(s): saturation, hue and grey, which need colours, are left out of views"
+    )
+    if set(backbone.mean + backbone.std) == {0.5}:
+        line += "; mean and standard deviation are taken for 0.5"
+    return line + "; the first weights, of RGB, are made to fit them by timm's rule" * backbone.adapted + "\n"

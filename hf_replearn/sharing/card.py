@@ -164,6 +164,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     """
     place = shown_place(folder)
     module, _, model_class = report.method.model_class.rpartition(".")
+    image_import, image_code = image_in_code(report.encoder.input_size)
     misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
     return (
         templates()
@@ -180,6 +181,8 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
             command=shlex.split(report.command)[1],
             module=Markdown(module),
             model_class=Markdown(model_class),
+            image_import=image_import,
+            image_code=image_code,
             location=report.repo_id or place,
             timm_location=f"hf-hub:{report.repo_id}" if report.repo_id else f"local-dir:{place}",
             license=metadata.get("license_name") or metadata.get("license"),
@@ -187,6 +190,14 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
             figures={name: caption for name, caption in report.figures.items() if name not in OF_TRAINING},
         )
     )
+
+
+def image_in_code(size: list[int]) -> tuple[Markdown, Markdown]:
+    """The import, and the expression, of an image (C, H, W) for an encoder of images, in Python."""
+    if size[0] not in (1, 3):
+        return Markdown("import torch"), Markdown(f"torch.rand({', '.join(map(str, size))})  # black is 0, white is 1")
+    mode = "RGB" if size[0] == 3 else "L"
+    return Markdown("from PIL import Image"), Markdown(f'Image.open("image.png").convert("{mode}")')
 
 
 def shown_place(folder: str | Path) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,23 @@ def test_the_cards(folder, tag, here, report):
         names: dict = {}
         exec(snippet, names)
         assert names["features"].shape[0] == 1 if "features" in names else "model" in names
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_the_card_of_an_encoder_of_other_channels(channels, here, report):
+    import timm
+
+    export_timm(
+        timm.create_model("test_resnet", num_classes=0, in_chans=channels), here / "out/many", image_size=32,
+        architecture="test_resnet", arguments={"in_chans": channels}, mean=(0.5,) * channels, std=(0.5,) * channels,
+    )  # fmt: skip
+    report.encoder = replace(report.encoder, input_size=[channels, 32, 32])
+    report.settings["output_dir"] = "out/many"
+    by_transformers, by_timm, _ = snippets(card(report, "out/many"))
+    for snippet in (by_transformers, by_timm):
+        names: dict = {}
+        exec(snippet, names)
+        assert len(names["features"]) == 1 and names["features"].isfinite().all()
 
 
 SCORES = {
