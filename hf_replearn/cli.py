@@ -12,6 +12,16 @@ from hf_replearn.errors import one_line_endings
 
 COMMANDS = {
     "simclr": ("simclr", "SimCLRSettings", "SimCLR: two views of an image attract, other images repel"),
+    "dcl": ("dcl", "DCLSettings", "DCL: SimCLR whose attracting pair is not among the repelling ones"),
+    "supcon": ("supcon", "SupConSettings", "SupCon: images of one class attract, other classes repel (needs labels)"),
+    "barlow-twins": (
+        "barlow_twins",
+        "BarlowTwinsSettings",
+        "Barlow Twins: features agree, none repeats another",
+    ),
+    "vicreg": ("vicreg", "VICRegSettings", "VICReg: views agree, features vary, no two vary together"),
+    "sigreg": ("sigreg", "SIGRegSettings", "LeJEPA: views agree, projections are a standard Gaussian (SIGReg)"),
+    "simsiam": ("simsiam", "SimSiamSettings", "SimSiam: one view's projection is told from the other's"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

@@ -16,7 +16,8 @@ METHODS = sorted(
     for path in Path(hf_replearn.__file__).parent.glob("methods/*/__init__.py")
     if "register(" in path.read_text()
 )
-TINY = {"simclr": ({"backbone": "resnet18", "stem": "cifar"}, {"pixel_values": (2, 2, 3, 32, 32)})}
+BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
+WIDTHS = ("projection_dim", "projection_hidden")  # of heads, where a method has them
 
 LOAD = """
 import sys
@@ -27,34 +28,45 @@ class Hidden:
 sys.meta_path.insert(0, Hidden())
 import torch
 from transformers import AutoModel, AutoModelForPreTraining
-folder = sys.argv[1]
-batch = torch.load(folder + "/batch.pt", weights_only=True)
-model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True).eval()
-encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-with torch.no_grad():
-    loss = model(**batch).loss
-same = all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), model.model.state_dict().values()))
-torch.save({"loss": loss, "same": torch.tensor(same)}, folder + "/loaded.pt")
+for folder in sys.argv[1:]:
+    batch = torch.load(folder + "/batch.pt", weights_only=True)
+    model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True).eval()
+    encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        loss = model(**batch).loss
+    same = all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), model.model.state_dict().values()))
+    torch.save({"loss": loss, "same": torch.tensor(same)}, folder + "/loaded.pt")
 """
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_code_travels_with_the_weights(method, tmp_path):
-    module = importlib.import_module(f"hf_replearn.methods.{method}.modeling_{method}")
-    importlib.import_module(f"hf_replearn.methods.{method}")  # registers the classes
-    cls = next(getattr(module, name) for name in module.__all__ if name.endswith("ForPreTraining"))
-    arguments, shapes = TINY[method]
-    model = cls(cls.config_class(**arguments)).eval()
-    batch = {name: torch.randn(shape) for name, shape in shapes.items()}
-    with torch.no_grad():
-        loss = model(**batch).loss
-    model.save_pretrained(tmp_path)
-    torch.save(batch, tmp_path / "batch.pt")
-    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    """Of each method the loss here, and what one process that loads all of them says."""
+    here = {}
+    root = tmp_path_factory.mktemp("saved")
+    for method in METHODS:
+        importlib.import_module(f"hf_replearn.methods.{method}")  # registers the classes
+        module = importlib.import_module(f"hf_replearn.methods.{method}.modeling_{method}")
+        cls = next(getattr(module, name) for name in module.__all__ if name.endswith("ForPreTraining"))
+        torch.manual_seed(0)
+        narrow = {field: 16 for field in vars(cls.config_class()) if field in WIDTHS}
+        model = cls(cls.config_class(**BACKBONE, **narrow)).eval()
+        batch = {"pixel_values": torch.randn(3, 2, 3, 32, 32), "labels": torch.tensor([0, 1, 0])}
+        with torch.no_grad():
+            here[method] = model(**batch).loss
+        model.save_pretrained(root / method)
+        torch.save(batch, root / method / "batch.pt")
+    environment = os.environ | {"HF_MODULES_CACHE": str(root / "modules"), "HF_HUB_OFFLINE": "1"}
+    folders = [str(root / method) for method in METHODS]
     run = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", LOAD, *folders], cwd=root, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    loaded = torch.load(tmp_path / "loaded.pt", weights_only=True)
-    assert torch.equal(loaded["loss"], loss)
-    assert loaded["same"]
+    return here, {method: torch.load(root / method / "loaded.pt", weights_only=True) for method in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_code_travels_with_the_weights(method, loaded):
+    here, there = loaded
+    assert torch.equal(there[method]["loss"], here[method])
+    assert there[method]["same"]

@@ -163,10 +163,11 @@ def has_test_labels(data: ImageData) -> bool:
 
 def labelled_rows(data: ImageData, method: ImageMethod):
     """The images to train on, for a method that needs a class of each."""
-    if not data.single_label or not len(data.labelled):
+    if not data.single_label or len(data.label_names or ()) < 2 or not len(data.labelled):
         raise InputError(
-            f"{method.facts.name} learns from the classes of the images, and {data.name} has not one class for each: "
-            "put them into class folders, name the --label_column, or choose a method without labels, such as simclr"
+            f"{method.facts.name} learns from the classes of the images, and {data.name} has not one of "
+            "several for each: put them into class folders, name the --label_column, or choose a method without "
+            "labels, such as simclr"
         )
     return data.labelled
 

@@ -1,0 +1,109 @@
+"""Every method on images, found by itself: its command trains, resumes bit for bit, and exports for plain timm."""
+
+import hashlib
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+import hf_replearn.augmentation
+import hf_replearn.sharing.results
+from hf_replearn.cli import COMMANDS
+from hf_replearn.settings import run
+
+MODULES = {
+    command: importlib.import_module(f"hf_replearn.recipes.{module}")
+    for command, (module, *_) in COMMANDS.items()
+    if module
+}
+METHODS = [
+    command for command, module in MODULES.items() if type(getattr(module, "METHOD", None)).__name__ == "ImageMethod"
+]
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "slices")
+SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
+SMALL += ["--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--per_device_train_batch_size", "16"]
+SMALL += ["--knn_steps", "0", "--learning_rate", "1e-3", "--use_cpu", "--draws", "2"]
+SMALL += ["--max_steps", "3", "--save_steps", "2"]
+
+
+def start(command: str, *arguments: str) -> int:
+    """Runs it in this process, with a narrow head; returns its exit code."""
+    settings = vars(MODULES[command])[COMMANDS[command][1]]
+    narrow = [name for name in WIDTHS if name in settings.__dataclass_fields__]
+    arguments = [*SMALL, *(part for name in narrow for part in (f"--{name}", "16")), *arguments]
+    try:
+        run(MODULES[command].main, settings, arguments)
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch):
+    """They are half of the time of a run so small, and other tests look at them."""
+    monkeypatch.setattr(hf_replearn.augmentation, "draw_views", lambda images, views, path, aspect=None: None)
+    monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two classes of thirty images, of which a fifth is held out."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for label in ("dark", "light"):
+        (folder / label).mkdir()
+        for number in range(30):
+            pixels = rng.integers(0, 128, (16, 16, 3), dtype=np.uint8) + 127 * (label == "light")
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / label / f"{number}.png")
+    return folder
+
+
+def digest(out) -> str:
+    return hashlib.sha256((out / "pretraining" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("command", METHODS)
+def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command, images, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert start(command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
+    whole = digest(out)
+    report = json.loads((out / "report.json").read_text())
+    assert list(report["rows"])[0] == report["method"]["name"]
+    encoder = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0).eval()
+    with torch.no_grad():
+        features = encoder(torch.rand(2, *encoder.pretrained_cfg["input_size"]))
+    assert features.shape == (2, 16) and features.isfinite().all()
+    shutil.rmtree(out / "checkpoint-3")  # as if it had been killed after the second step
+    shutil.rmtree(out / "pretraining")
+    assert start(command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
+    assert digest(out) == whole
+
+
+def no_classes(images, folder):
+    shutil.copytree(images / "dark", folder)
+    return []
+
+
+def one_class(images, folder):
+    shutil.copytree(images / "dark", folder)
+    (folder / "metadata.csv").write_text("file_name,label\n" + "".join(f"{n}.png,dark\n" for n in range(30)))
+    return []
+
+
+def classes_that_are_ignored(images, folder):
+    shutil.copytree(images, folder)
+    return ["--label_type", "ignored"]
+
+
+@pytest.mark.parametrize("command", [command for command in METHODS if MODULES[command].METHOD.needs_labels])
+@pytest.mark.parametrize("prepare", [no_classes, one_class, classes_that_are_ignored])
+def test_a_method_that_learns_from_labels_refuses_images_without(command, prepare, images, tmp_path, capsys):
+    given = prepare(images, tmp_path / "images")
+    assert start(command, "--dataset", str(tmp_path / "images"), "--output_dir", str(tmp_path / "run"), *given) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "learns from the classes of the images" in error and "class folders" in error
+    assert not list(tmp_path.glob("run/checkpoint-*"))
