@@ -28,7 +28,7 @@ from hf_replearn.evaluation.label_free import label_free
 from hf_replearn.evaluation.linear_probe import COSTS
 from hf_replearn.evaluation.projection import pca_map, tsne_map
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
-from hf_replearn.evaluation.suite import judge, outcomes
+from hf_replearn.evaluation.suite import Protocol, judge, outcomes
 from hf_replearn.representation import Features
 
 CLASSES, TEST = 10, 5000
@@ -99,8 +99,8 @@ def main() -> None:
     wall, processor = time.perf_counter(), time.process_time()
     count, tested = (1000, 500) if options.quick else (10_000, TEST)
     few, held = features(count, width, seed=4), features(tested, width, seed=5)
-    shots = (1, 2, 4, 8, 16, 32, 64)
-    judge(held, outcomes(few, held, shots=shots, draws=20, neighbours=(20, 200), queries=2000))
+    protocol = Protocol(shots=(1, 2, 4, 8, 16, 32, 64), draws=20, neighbours=(20, 200), queries=2000)
+    judge(held, outcomes(few, held, protocol=protocol))
     label_free(held)
     some = held[torch.arange(min(2000, tested))]
     pca_map(some), tsne_map(some)

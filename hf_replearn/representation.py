@@ -43,30 +43,39 @@ class Features:
 
     x:      (N, D) float32 on the CPU; of tensors, arrays or lists of numbers of any type.
     labels: (N,) int64 class numbers, or (N, C) int8 for multi-label data (1 present, 0 absent, -1 to be ignored),
-            or (N,) float32 numbers to regress on, or None when the data has no labels.
-    Raises InputError for what is neither, and for other numbers of labels than features.
+            or (N,) float32 numbers to regress on, or None when the data has no labels. Of class names (N,), their
+            numbers.
+    names:  of classes by number. None: of labels that are names these, in the order of the alphabet; else there are
+            none. Where train and test do not have the same classes, both are given the same names.
+    Raises InputError for what is neither, for other numbers of labels than features, for NaN in labels, and for NaN and
+    infinity in arrays and lists; tensors, which may be read from a file as they are needed, every evaluator looks at.
     """
 
     x: Tensor
     labels: Tensor | None = None
+    names: Sequence[str] | None = None
 
     def __post_init__(self):
-        x = _tensor(self.x, "features").to("cpu", torch.float32)
+        x = _tensor(self.x, "features")
         if x.ndim != 2:
             raise InputError(f"features must be (N, D), got {tuple(x.shape)}")
-        object.__setattr__(self, "x", x)
+        if not isinstance(self.x, Tensor):
+            _refuse_not_finite(x, "features")
+        object.__setattr__(self, "x", x.to("cpu", torch.float32))
         if self.labels is None:
             return
-        labels = _as_labels(self.labels)
+        labels, names = _numbered(self.labels, self.names)
+        labels = _as_labels(labels)
         if len(labels) != len(x):
             raise InputError(f"{len(x)} features but {len(labels)} labels")
         object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "names", names)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, rows: Tensor) -> Features:
-        return Features(self.x[rows], None if self.labels is None else self.labels[rows])
+        return Features(self.x[rows], None if self.labels is None else self.labels[rows], self.names)
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,10 @@ def _tensor(numbers: Any, what: str) -> Tensor:
     """A tensor without gradient of whatever holds numbers."""
     if isinstance(numbers, Tensor):
         return numbers.detach()
-    array = np.asarray(numbers)
+    try:
+        array = np.asarray(numbers)
+    except ValueError as error:  # of lists
+        raise InputError(f"{what} must be rows of one length: {' '.join(str(error).split())[:100]}") from error
     if array.dtype.kind not in "biuf":
         example = np.ravel(array)[0] if array.size else array
         raise InputError(
@@ -100,6 +112,31 @@ def _tensor(numbers: Any, what: str) -> Tensor:
             "class_encode_column makes them of names)"
         )
     return torch.from_numpy(array.astype(np.int64) if array.dtype.kind == "u" else array)
+
+
+def _refuse_not_finite(numbers: Tensor, what: str) -> None:
+    """Raises InputError for NaN and infinity, naming the first row (N,) or (N, D) that has one."""
+    rows = (~numbers.reshape(len(numbers), -1).isfinite()).any(dim=1).nonzero().flatten().tolist()
+    if rows:
+        raise InputError(f"{len(rows)} of {len(numbers)} {what} are NaN or infinite, first in row {rows[0]}")
+
+
+def _numbered(labels: Any, names: Sequence[str] | None) -> tuple[Any, tuple[str, ...] | None]:
+    """Class numbers of labels that are class names, and the names by number; other labels as they are."""
+    names = None if names is None else tuple(names)
+    if isinstance(labels, Tensor) or (isinstance(labels, np.ndarray) and labels.dtype.kind not in "USO"):
+        return labels, names
+    cells = np.asarray(labels, dtype=object)
+    if cells.ndim != 1 or not any(isinstance(cell, str) for cell in cells):
+        return labels, names
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            raise InputError(f"labels must be all numbers or all class names; that of row {row} is {cell!r:.40}")
+    known = tuple(sorted(set(cells))) if names is None else names
+    number = {name: place for place, name in enumerate(known)}
+    if strange := sorted(set(cells) - set(known)):
+        raise InputError(f"the label {strange[0]!r:.40} is none of the names {', '.join(known)[:80]}")
+    return np.array([number[cell] for cell in cells], dtype=np.int64), known
 
 
 def _as_labels(labels: Any) -> Tensor:
@@ -111,12 +148,14 @@ def _as_labels(labels: Any) -> Tensor:
         if labels.numel() and not ((labels >= -1) & (labels <= 1) & (labels == labels.round())).all():
             raise InputError("labels (N, C) say which of C classes an example has: 1, 0 or -1 (to be ignored)")
         return labels.to(torch.int8)
+    if labels.is_floating_point():
+        _refuse_not_finite(labels, "labels")
     return labels.float() if labels.is_floating_point() else labels.long()
 
 
 def split_layers(features: Features, widths: Sequence[int]) -> list[Features]:
     """The layers that lie beside one another in features (N, D0 + D1 + …), `widths` wide."""
-    return [Features(x, features.labels) for x in features.x.split(list(widths), dim=1)]
+    return [Features(x, features.labels, features.names) for x in features.x.split(list(widths), dim=1)]
 
 
 def extract(
@@ -331,7 +370,7 @@ def pca(known: Features, *parts: Features, components: int) -> list[Features]:
     components = min(components, *known.x.shape)
     centre = known.x.mean(0)
     axes = _principal_axes(known.x - centre, components)
-    return [Features((part.x - centre) @ axes, part.labels) for part in parts]
+    return [Features((part.x - centre) @ axes, part.labels, part.names) for part in parts]
 
 
 def _principal_axes(x: Tensor, count: int) -> Tensor:

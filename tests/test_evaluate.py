@@ -433,7 +433,7 @@ def damaged(arrays: dict, how: str) -> dict:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("NaN", "test: 1 of 360 test features are NaN or infinite, first in row 3"),
+        ("NaN", "test: 1 of 360 features are NaN or infinite, first in row 3"),
         ("short", "has 1,436 train features, the dataset 1,437 train examples"),
         ("labels", "test: 360 features, but 358 labels"),
         ("order", "train_labels are not the dataset's; row 0 has"),

@@ -16,7 +16,8 @@ from torch import nn
 from hf_replearn.data.decoding import decode_rgb
 from hf_replearn.encoders.pooling import pool
 from hf_replearn.errors import InputError
-from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca
+from hf_replearn.evaluation.knn import knn
+from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca, split_layers
 
 
 @pytest.fixture
@@ -95,7 +96,15 @@ def test_features_are_made_of_numbers_of_any_type():
         (torch.zeros(3), None, r"features must be \(N, D\), got \(3,\)"),
         (torch.zeros(3, 1), torch.zeros(2), "3 features but 2 labels"),
         ([["a"], ["b"]], None, "features must be numbers, got 'a'"),
-        (torch.zeros(2, 1), ["cat", "dog"], "labels must be numbers, got 'cat' .*class_encode_column"),
+        (torch.zeros(2, 1), ["cat", 1], "all numbers or all class names; that of row 1 is 1"),
+        (torch.zeros(2, 1), ["cat", " "], "that of row 1 is ' '"),
+        (torch.zeros(2, 1), ["cat", None], "that of row 1 is None"),
+        (torch.zeros(2, 1), [["cat"], ["dog"]], "labels must be numbers, got 'cat'"),
+        (torch.zeros(2, 1), [[1], [1, 0]], "labels must be rows of one length"),
+        (torch.zeros(2, 1), [0.5, float("nan")], "1 of 2 labels are NaN or infinite, first in row 1"),
+        ([[1.0, 2.0], [3.0]], None, "features must be rows of one length"),
+        ([[1.0], [float("nan")], [float("inf")]], None, "2 of 3 features are NaN or infinite, first in row 1"),
+        (np.array([[np.nan], [1.0]]), None, "1 of 2 features are NaN or infinite, first in row 0"),
         (torch.zeros(2, 1), [None, 1], "labels must be numbers, got 'None'"),
         (torch.zeros(2, 1), torch.zeros(2, 1, 1), r"labels must be \(N,\)"),
         (torch.zeros(2, 1), [[0, 7], [1, 2]], "1, 0 or -1"),
@@ -105,6 +114,23 @@ def test_features_refuse_what_does_not_fit(x, labels, message):
     with pytest.raises(InputError, match=message) as error:
         Features(x, labels)
     assert "\n" not in str(error.value)
+
+
+def test_class_names_have_the_same_numbers_in_train_and_test():
+    """In the order of the alphabet, as in data.labels; where the two sets differ, names= says which number is whose."""
+    x = np.eye(3).tolist()
+    train = Features(x, ["dog", "cat", "dog"])
+    assert train.labels.tolist() == [1, 0, 1] and train.names == ("cat", "dog")
+    assert train[torch.tensor([2, 1])].names == train.names == split_layers(train, [1, 2])[0].names
+    assert Features(x, np.array(["dog", "cat", "dog"])).labels.tolist() == [1, 0, 1]
+    assert knn(train, Features(x, ["dog", "cat", "dog"]), k=1) == {"knn@1": 1.0}
+    for other in (["dog"] * 3, ["bird", "dog", "cat"], [1, 0, 1]):  # as numbers: 0 0 0, 0 2 1, 1 0 1
+        with pytest.raises(InputError, match="a class must have the same number in both; give both Features"):
+            knn(train, Features(x, other), k=1)
+    assert knn(train, Features(x, ["dog"] * 3, names=train.names), k=1) == {"knn@1": 2 / 3}
+    with pytest.raises(InputError, match="the label 'bird' is none of the names cat, dog"):
+        Features(x, ["bird", "dog", "cat"], names=train.names)
+    assert Features(x, [1, 0, 1], names=["cat", "dog"]).names == train.names
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,23 @@ def check_features(train: Features, test: Features) -> None:
         if len(features) == 0:
             raise InputError(f"the {name} features are empty: evaluate on at least one example")
         check_finite(features.x, name)
+    if train.names != test.names:
+        raise InputError(
+            f"the train labels are {_classes(train)}, the test labels {_classes(test)}: a class must have the same "
+            "number in both; give both Features the same names=[…]"
+        )
     if train.x.shape[1] != test.x.shape[1]:
         raise InputError(
             f"train features have {train.x.shape[1]} dimensions and test features {test.x.shape[1]}: "
             "take both from the same encoder"
         )
+
+
+def _classes(features: Features) -> str:
+    """The names of the classes, in short."""
+    if features.names is None:
+        return "numbers without names"
+    return f"of the {len(features.names)} classes {', '.join(features.names)}"[:80]
 
 
 def check_finite(x: Tensor, name: str) -> None:

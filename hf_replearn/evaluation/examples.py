@@ -16,7 +16,7 @@ from hf_replearn.data.labelled import LabelledData, by_length, load_labelled
 from hf_replearn.data.sources import Source
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.draws import proportional_subset
-from hf_replearn.evaluation.side_by_side import Kind
+from hf_replearn.evaluation.suite import Kind
 from hf_replearn.metrics import GLUE
 from hf_replearn.representation import labels_of
 

@@ -26,6 +26,7 @@ def k_shot(
     draws: int = 10,
     cost: float = COST,
     seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Accuracy on the whole test set of a linear classifier trained on k labelled examples a class.
 
@@ -37,6 +38,7 @@ def k_shot(
     noise of the best of 0.1 … 1000 for raw pixels, PCA, random and trained encoders alike. No unlabelled row is used.
 
     shots: values of k; by default those of 1, 2, 4, … 64 that the smallest class has examples for.
+    device: where the classifiers are fitted; the draws are the same everywhere.
     Returns for each k "k_shot@k", the mean accuracy over draws in 0…1, and "k_shot@k_ci95", the half width of its 95 %
     t interval over draws; None of fewer than three.
     Raises InputError for features with NaN, missing or multi-label labels, a single class, fewer than two draws, or a k
@@ -45,7 +47,8 @@ def k_shot(
     if draws < 2:
         raise InputError(f"draws is {draws}: an interval needs at least 3, and 10 or more to be trusted")
     scores = {}
-    for k, correct in k_shot_correct(train, test, shots=shots, draws=draws, cost=cost, seed=seed).items():
+    found = k_shot_correct(train, test, shots=shots, draws=draws, cost=cost, seed=seed, device=device)
+    for k, correct in found.items():
         accuracy = correct.double().mean(dim=1)  # (draws,)
         scores[f"k_shot@{k}"] = accuracy.mean().item()
         scores[f"k_shot@{k}_ci95"] = t_half_width(accuracy.tolist())
@@ -60,8 +63,10 @@ def k_shot_correct(
     draws: int = 10,
     cost: float = COST,
     seed: int = 0,
+    device: str = "cpu",
 ) -> dict[int, torch.Tensor]:
-    """How well the classifiers of `k_shot` tell each test example: {k: (draws, M)}, in ascending order of k.
+    """How well the classifiers of `k_shot` tell each test example: {k: (draws, M)}, in ascending order of k, on the
+    CPU.
 
     1 where right, 0 where wrong, and 1/n where n classes have the same highest score and the right one is among them:
     features that are all alike are worth a guess, not the share of the class that happens to have the number 0.
@@ -69,12 +74,12 @@ def k_shot_correct(
     classes, train_labels, test_labels = single_label(train, test)
     shots = feasible_shots(train_labels, shots)
     samples = _sample(train_labels, max(shots), draws, seed)  # (draws, K, k)
-    found = {}
+    found, test_x, test_labels = {}, test.x.to(device), test_labels.to(device)
     for k in shots:
         rows = samples[:, :, :k].flatten(1)  # (draws, K·k)
-        x, test_x = centre_and_scale(train.x[rows], test.x)
+        x, moved = centre_and_scale(train.x[rows].to(device), test_x)
         w, b = softmax_regression(x, train_labels[rows], torch.tensor([cost]), len(classes))
-        found[k] = torch.stack([credit(t @ w[i, 0].T + b[i, 0], test_labels) for i, t in enumerate(test_x)])
+        found[k] = torch.stack([credit(t @ w[i, 0].T + b[i, 0], test_labels) for i, t in enumerate(moved)]).cpu()
     return found
 
 

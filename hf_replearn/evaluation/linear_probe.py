@@ -17,7 +17,13 @@ VALIDATION = 0.2
 
 
 def linear_probe(
-    train: Features, test: Features, *, costs: Sequence[float] = COSTS, validation: float = VALIDATION, seed: int = 0
+    train: Features,
+    test: Features,
+    *,
+    costs: Sequence[float] = COSTS,
+    validation: float = VALIDATION,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Accuracy of an L2-regularised multinomial logistic regression on frozen features.
 
@@ -26,27 +32,35 @@ def linear_probe(
     least of them). The cost C is the one of best accuracy on a stratified share `validation` of train, the smallest one
     in a tie; then the classifier is fitted to all of train.
 
+    device: where the classifiers are fitted.
     Returns {"linear": accuracy in 0…1, "linear_cost": C}.
     Raises InputError for features with NaN, missing or multi-label labels, a single class, or a single example of each.
     """
-    predictions, cost = linear_predictions(train, test, costs=costs, validation=validation, seed=seed)
+    predictions, cost = linear_predictions(train, test, costs=costs, validation=validation, seed=seed, device=device)
     return {"linear": (predictions == test.labels).double().mean().item(), "linear_cost": cost}
 
 
 def linear_predictions(
-    train: Features, test: Features, *, costs: Sequence[float] = COSTS, validation: float = VALIDATION, seed: int = 0
+    train: Features,
+    test: Features,
+    *,
+    costs: Sequence[float] = COSTS,
+    validation: float = VALIDATION,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> tuple[torch.Tensor, float]:
-    """The class of each test example (M,) as the classifier of `linear_probe` tells it, and its cost C."""
+    """The class of each test example (M,), on the CPU, as the classifier of `linear_probe` tells it, and its cost C."""
     classes, train_labels, _ = single_label(train, test)
     costs = sorted(costs)
-    x, test_x = centre_and_scale(train.x[None], test.x)
     fit, held = _split(train_labels, validation, seed)
     if not len(held):
         raise InputError("every class has a single training example: none is left to choose the cost C on")
+    x, test_x = centre_and_scale(train.x[None].to(device), test.x.to(device))
+    train_labels, fit, held = train_labels.to(device), fit.to(device), held.to(device)
     w, b = softmax_regression(x[:, fit], train_labels[None, fit], torch.tensor(costs), len(classes))
     best = costs[_accuracy(x[0, held], train_labels[held], w[0], b[0]).argmax()]  # the first of equals
     w, b = softmax_regression(x, train_labels[None], torch.tensor([best]), len(classes))
-    return classes[(test_x[0] @ w[0, 0].T + b[0, 0]).argmax(dim=1)], best
+    return classes[(test_x[0] @ w[0, 0].T + b[0, 0]).argmax(dim=1).cpu()], best
 
 
 def _split(labels: torch.Tensor, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -122,6 +122,8 @@ def own_features(arrays: Mapping[str, Any], *, named: str, origin: str) -> OwnFe
             check_finite(features.x, name)
         except InputError as error:
             raise InputError(f"{named}, {name}: {error}") from error
+        if told is None and features.names is not None:
+            told = np.array(features.names)[features.labels.numpy()]
         told = features.labels if told is None else told
         if told is not None:
             if len(told) != len(features):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,26 +19,10 @@ from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.sentences import cosine, paired_spearman, sts
 from hf_replearn.evaluation.statistics import holm, paired_test
 from hf_replearn.evaluation.steps import alone, at_work
-from hf_replearn.evaluation.suite import judge, outcomes, suite
+from hf_replearn.evaluation.suite import Kind, Protocol, judge, outcomes, suite
 from hf_replearn.representation import Features
 
-Kind = Literal["classes", "several", "scores"]  # one class an example, several labels, or numbers of pairs
 Layers = Sequence[tuple[Features, Features]]  # of each layer those of train and test, or of first and second sentences
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How every encoder of an evaluation is judged.
-
-    shots, draws: labels a class, and how many random choices of them. neighbours: that vote. queries: of retrieval.
-    """
-
-    kind: Kind
-    shots: Sequence[int] | None
-    draws: int
-    neighbours: tuple[int, ...]
-    queries: int
-    seed: int
 
 
 @dataclass
@@ -94,8 +78,7 @@ def _judge(name: str, first: Features, second: Features, labels: Tensor, *, prot
     if protocol.kind == "several":
         scores, missing = suite(first, second, shots=protocol.shots, seed=seed, name=name)
         return {}, {"scores": scores, "properties": properties, "missing": missing | unknown}
-    how = {"draws": protocol.draws, "neighbours": protocol.neighbours, "queries": protocol.queries}
-    result = outcomes(first, second, shots=protocol.shots, **how, seed=seed, name=name)
+    result = outcomes(first, second, protocol=protocol, name=name)
     found = result.found | tuned
     scores, ungrouped = judge(second, found, seed=seed, name=name)
     missing = result.missing | ungrouped
@@ -126,12 +109,12 @@ def over_layers(
     def compute() -> tuple[dict, dict]:
         found: dict[str, list[float]] = {}
         missing: dict[str, str] = {}
-        most, seed = max(protocol.shots or (1,)), protocol.seed
+        most, how = max(protocol.shots or (1,)), {"seed": protocol.seed, "device": protocol.device}
         for number, (train, test) in enumerate(layers):
             steps = {
-                f"k_shot@{most}": partial(k_shot, train, test, shots=(most,), draws=protocol.draws, seed=seed),
-                f"knn@{min(20, len(train))}": partial(knn, train, test, k=20),
-                "linear": partial(linear_probe, train, test, seed=seed),
+                f"k_shot@{most}": partial(k_shot, train, test, shots=(most,), draws=protocol.draws, **how),
+                f"knn@{min(20, len(train))}": partial(knn, train, test, k=20, device=protocol.device),
+                "linear": partial(linear_probe, train, test, **how),
             }
             with at_work(f"layer {number} of {name}"):
                 for metric, step in steps.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from torch import Tensor
 
@@ -76,6 +77,26 @@ PROPERTIES = {
 }
 
 
+Kind = Literal["classes", "several", "scores"]  # one class an example, several labels, or numbers of pairs
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How every encoder of an evaluation is judged.
+
+    shots, draws: labels a class, and how many random choices of them. neighbours: that vote. queries: of retrieval.
+    device: where classifiers are fitted and neighbours found.
+    """
+
+    shots: Sequence[int] | None
+    draws: int
+    neighbours: tuple[int, ...]
+    queries: int
+    kind: Kind = "classes"
+    seed: int = 0
+    device: str = "cpu"
+
+
 @dataclass
 class Outcomes:
     """How well each test example did with one encoder.
@@ -90,39 +111,30 @@ class Outcomes:
     told: Tensor | None = None
 
 
-def outcomes(
-    train: Features,
-    test: Features,
-    *,
-    shots: Sequence[int],
-    draws: int,
-    neighbours: Sequence[int],
-    queries: int,
-    seed: int = 0,
-    name: str | None = None,
-) -> Outcomes:
+def outcomes(train: Features, test: Features, *, protocol: Protocol, name: str | None = None) -> Outcomes:
     """Every protocol by itself: one that cannot be computed is missing, the others are there.
 
     Examples and draws are the same for every encoder of a dataset. name: of the encoder, said while it is judged.
     """
-    result = Outcomes()
+    result, shots = Outcomes(), protocol.shots
+    how = {"seed": protocol.seed, "device": protocol.device}
 
     def probe() -> dict[str, Tensor]:
-        result.told = linear_predictions(train, test, seed=seed)[0]
+        result.told = linear_predictions(train, test, **how)[0]
         return {"linear": (result.told == test.labels)[None]}
 
     def k_shots() -> dict[str, Tensor]:
-        found = k_shot_correct(train, test, shots=shots, draws=draws, seed=seed)
+        found = k_shot_correct(train, test, shots=shots, draws=protocol.draws, **how)
         return {f"k_shot@{k}": outcome for k, outcome in found.items()}
 
     def ranked() -> dict[str, Tensor]:
-        found = retrieval(test, ranks=ranks(test), queries=queries, seed=seed)
+        found = retrieval(test, ranks=ranks(test), queries=protocol.queries, seed=protocol.seed)
         return {metric: outcome[None] for metric, outcome in found.items()}
 
     def vote(k: int) -> dict[str, Tensor]:
-        return {f"knn@{k}": knn_correct(train, test, k=k)[None]}
+        return {f"knn@{k}": knn_correct(train, test, k=k, device=protocol.device)[None]}
 
-    voters = dict.fromkeys(min(k, len(train)) for k in neighbours)
+    voters = dict.fromkeys(min(k, len(train)) for k in protocol.neighbours)
     steps: dict[str, tuple[list[str], Callable[[], dict[str, Tensor]]]] = {
         "k-shot": ([f"k_shot@{k}" for k in shots], k_shots),
         **{f"kNN of {k}": ([f"knn@{k}"], partial(vote, k)) for k in voters},

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from accelerate import PartialState
 
@@ -81,6 +82,7 @@ def evaluate_encoders(
     features, origins = compute_features(contestants, examples, state)
     if not state.is_main_process:
         return None
+    protocol = replace(protocol, device=choose_device(features, state.device))
     claim_folder(settings)
     write_skipped(out / "skipped_examples.txt", examples.data.skipped)
 
@@ -142,6 +144,16 @@ def compute_features(
             with at_work(None if contestant.shared else f"features of {row}"):
                 features[row], origins[row] = contestant.represent(*examples.parts)
     return features, origins
+
+
+def choose_device(features: dict[str, Layers], device: torch.device) -> str:
+    """Where classifiers are fitted and neighbours found: on a GPU in whose free memory each encoder's features have
+    room eight times over (copies on other axes, one for each cost), else on the CPU."""
+    if device.type != "cuda":
+        return "cpu"
+    largest = max(sum(part.x.nbytes for part in parts) for layers in features.values() for parts in layers)
+    free, _ = torch.cuda.mem_get_info(device)
+    return str(device) if 8 * largest < free else "cpu"
 
 
 def judge(

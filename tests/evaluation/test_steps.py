@@ -8,10 +8,10 @@ import torch
 from hf_replearn.errors import InputError, Preempted
 from hf_replearn.evaluation.kept import Kept, key_of
 from hf_replearn.evaluation.steps import BEAT, MOMENT, alone, at_work
-from hf_replearn.evaluation.suite import judge, outcomes, suite
+from hf_replearn.evaluation.suite import Protocol, judge, outcomes, suite
 from hf_replearn.representation import Features
 
-HOW = {"shots": [1, 2], "draws": 3, "neighbours": (20,), "queries": 100}
+HOW = Protocol(shots=[1, 2], draws=3, neighbours=(20,), queries=100)
 
 
 def examples(n=40, classes=4, seed=0) -> Features:
@@ -53,7 +53,7 @@ def test_a_long_step_gives_signs_of_life(capsys, monkeypatch):
 
 def test_a_test_set_with_one_example_a_class_has_the_scores_that_can_be_had():
     train, test = examples(), examples(4, seed=1)
-    found = outcomes(train, test, **HOW)
+    found = outcomes(train, test, protocol=HOW)
     assert set(found.found) == {"k_shot@1", "k_shot@2", "knn@20", "linear"}
     assert {found.missing[name] for name in ("recall@1", "recall@5", "map")} == {
         "every class has a single example: none can find another of its class"
@@ -64,7 +64,7 @@ def test_a_test_set_with_one_example_a_class_has_the_scores_that_can_be_had():
 
 
 def test_recall_at_k_of_no_more_than_k_others_is_no_score():
-    found = outcomes(examples(), examples(6, classes=2, seed=1), **HOW)
+    found = outcomes(examples(), examples(6, classes=2, seed=1), protocol=HOW)
     assert "recall@1" in found.found and "map" in found.found
     assert found.missing == {"recall@5": "all 5 other test examples are among so many nearest"}
 
@@ -73,7 +73,7 @@ def test_features_that_are_not_finite_leave_dashes_and_no_class_0():
     train, test = examples(), examples(seed=1)
     broken = Features(test.x.clone(), test.labels)
     broken.x[3, 2] = float("nan")
-    found = outcomes(train, broken, **HOW)
+    found = outcomes(train, broken, protocol=HOW)
     assert found.found == {} and found.told is None
     assert all(
         "1 of 40 test features are NaN or infinite, first in row 3" in reason for reason in found.missing.values()
@@ -82,7 +82,7 @@ def test_features_that_are_not_finite_leave_dashes_and_no_class_0():
     scores, missing = suite(train, broken, shots=[1], draws=3)
     assert scores == dict.fromkeys(["k_shot@1", "knn@20", "knn@40", "linear"]) and set(missing) == set(scores)
     huge = Features(1e25 * test.x, test.labels)  # whose squares single precision cannot hold
-    assert all("above 1e+17" in reason for reason in outcomes(train, huge, **HOW).missing.values())
+    assert all("above 1e+17" in reason for reason in outcomes(train, huge, protocol=HOW).missing.values())
 
 
 def test_more_shots_than_a_class_has_leave_the_other_protocols():
