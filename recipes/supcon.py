@@ -37,8 +37,9 @@ METHOD = ImageMethod(
     command="supcon",
     facts=Method(
         name="SupCon",
-        summary="Augmented views of images of one class attract, views of images of other classes repel; the labels of "
-        "the training images are used, and the head is thrown away.",
+        summary="Augmented views of images of one class attract, views of images of other classes repel, and the head "
+        "is thrown away. It learns from the labels of all its training images: its k-shot scores rest on more than k "
+        "labels a class.",
         paper="Supervised Contrastive Learning",
         arxiv="2004.11362",
         bibtex="""\
