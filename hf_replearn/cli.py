@@ -22,6 +22,7 @@ COMMANDS = {
     "vicreg": ("vicreg", "VICRegSettings", "VICReg: views agree, features vary, no two vary together"),
     "sigreg": ("sigreg", "SIGRegSettings", "LeJEPA: views agree, projections are a standard Gaussian (SIGReg)"),
     "simsiam": ("simsiam", "SimSiamSettings", "SimSiam: one view's projection is told from the other's"),
+    "byol": ("byol", "BYOLSettings", "BYOL: a student predicts its teacher's view of an image, without negatives"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

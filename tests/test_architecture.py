@@ -118,6 +118,7 @@ def test_modeling_files_travel_alone(path):
                     "huggingface_hub",
                     "dataclasses",
                     "typing",
+                    "copy",
                     "math",
                     "pathlib",
                 }

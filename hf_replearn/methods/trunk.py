@@ -5,6 +5,8 @@ It travels with the weights: saving a model copies this file beside the files of
 B images of this process, V views, N rows of all processes, D features, P projected features
 """
 
+import copy
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,9 +125,9 @@ class TwoViewsOutput(ModelOutput):
 class TwoViewsForPreTraining(ImagePreTrainedModel):
     """Encoder f and head g under a loss of the projections of two views; g is thrown away after pretraining.
 
-    A method makes `self.projection` and defines `objective`. One with a teacher or a queue, whose state are submodules
-    and buffers, also has `after_step(progress)`: the trainer calls it once after each optimizer step, with the share of
-    the run that is done, from 0 to 1.
+    A method makes `self.projection` and defines `objective`. Its state, if it has any, is submodules and buffers. What
+    has to happen once after each optimizer step is `after_step(progress)`, called by the trainer with the share of the
+    run that is done, from 0 to 1.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean over this batch: Trainer has no item count to pass
@@ -140,17 +142,91 @@ class TwoViewsForPreTraining(ImagePreTrainedModel):
         """g for an encoder of D features."""
         raise NotImplementedError
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Gives f the weights of a timm network, where a run starts from a checkpoint."""
+        self.model.encoder.load_state_dict(weights)
+
     def objective(self, projections: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss () of a whole batch from its projections (B, V, P); labels: (B,), where the method uses them."""
         raise NotImplementedError
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True) -> TwoViewsOutput:
         """pixel_values: (B, V, C, H, W), normalised. All views of all images go through f and g in one pass."""
-        images, views = pixel_values.shape[:2]
-        h = self.model(pixel_values.transpose(0, 1).flatten(0, 1)).pooler_output  # (V * B, D)
-        z = self.projection(h)
-        h, z = (x.unflatten(0, (views, images)).transpose(0, 1) for x in (h, z))  # (B, V, D), (B, V, P)
+        h, z = project(self.model, self.projection, pixel_values)
         return TwoViewsOutput(loss=self.objective(z, labels) if return_loss else None, projections=z, pooler_output=h)
+
+
+def project(model: nn.Module, projection: nn.Module, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """h (B, V, D) and z = g(h) (B, V, P) of views (B, V, C, H, W), in one pass."""
+    images, views = pixel_values.shape[:2]
+    h = model(pixel_values.transpose(0, 1).flatten(0, 1)).pooler_output  # (V * B, D)
+    h, z = (x.unflatten(0, (views, images)).transpose(0, 1) for x in (h, projection(h)))
+    return h, z
+
+
+class TeacherForPreTraining(TwoViewsForPreTraining):
+    """Two pairs of encoder f and head g: the student is trained on what the teacher makes of the views, and the teacher
+    is a running mean of the student.
+
+    The teacher starts as a copy, is never trained by gradients, and takes one step after each step of the optimizer. It
+    is in evaluation mode whatever `train` says: batch normalisation goes by running statistics, which follow the
+    student's as its weights do (Li et al. 2021, arXiv:2101.07525), and dropout is off. In the authors' code of BYOL,
+    MoCo and DINO it normalises by the statistics of the batch; ours computes the same for an image in any batch, tells
+    nothing of the other images in it (MoCo shuffles them between GPUs for that), and is what is kept of DINO.
+
+    A method defines `objective(projections, targets)`, both (B, V, P); its configuration has the first `momentum`.
+    """
+
+    def __init__(self, config: ImageMethodConfig):
+        super().__init__(config)
+        self.second = nn.ModuleDict({"model": copy.deepcopy(self.model), "projection": copy.deepcopy(self.projection)})
+        self.train()
+
+    @property
+    def student(self) -> tuple[nn.Module, nn.Module]:
+        """f and g that are trained, and kept."""
+        return self.model, self.projection
+
+    @property
+    def teacher(self) -> tuple[nn.Module, nn.Module]:
+        """f and g that follow."""
+        return self.second["model"], self.second["projection"]
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for network in self.teacher:
+            network.eval().requires_grad_(False)
+        return self
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        super().start_from(weights)
+        self.second["model"].load_state_dict(self.model.state_dict())
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True) -> TwoViewsOutput:
+        """pixel_values: (B, V, C, H, W), normalised. Both pairs see all views of all images, each pair in one pass."""
+        h, z = project(*self.student, pixel_values)
+        with torch.no_grad():
+            targets = project(*self.teacher, pixel_values)[1] if return_loss else None
+        return TwoViewsOutput(loss=self.objective(z, targets) if return_loss else None, projections=z, pooler_output=h)
+
+    def momentum(self, progress: float) -> float:
+        """Of the teacher: from that of the configuration it rises to 1 along a cosine (Grill et al. 2020, section 3.2).
+
+        progress: the share of the run that is done, from 0 to 1.
+        """
+        return 1 - (1 - self.config.momentum) * (1 + math.cos(math.pi * progress)) / 2
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """teacher = momentum * teacher + (1 - momentum) * student: weights and running statistics."""
+        momentum = self.momentum(progress)
+        for follower, leader in zip(self.teacher, self.student, strict=True):
+            leading = leader.state_dict()
+            for name, value in follower.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(leading[name], 1 - momentum)
+                else:  # a count
+                    value.copy_(leading[name])
 
 
 def gather(rows: Tensor) -> Tensor:
@@ -203,6 +279,6 @@ def register(config: type, encoder: type, model: type) -> None:
 
 
 __all__ = [
-    "ImageEncoder", "ImageMethodConfig", "ImagePreTrainedModel", "Projector", "TwoViewsForPreTraining",
-    "TwoViewsOutput", "first_row", "gather", "gather_detached", "register",
+    "ImageEncoder", "ImageMethodConfig", "ImagePreTrainedModel", "Projector", "TeacherForPreTraining",
+    "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached", "project", "register",
 ]  # fmt: skip

@@ -94,7 +94,7 @@ def pretrain_images(
     model = build(settings, method, backbone, batch=batch, device=args.device)
     encoder, untrained = model.model.encoder, copy.deepcopy(model.model.encoder)
     if backbone.weights is not None:
-        encoder.load_state_dict(backbone.weights)
+        model.start_from(backbone.weights)
     try_once(model, collator, rows, named=f"--backbone {settings.backbone} with {backbone.arguments}")
     if args.world_size > 1 and args.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
