@@ -212,12 +212,17 @@ def command_line(settings: Any) -> list[str]:
     return [word for name in places for word in words.get(name, [])] + flags
 
 
-def convert(value: Any, kind: Any, name: str) -> Any:
-    """`value`, a string of the command line or a YAML value, as `kind`; InputError names what it should have been."""
+def convert(value: Any, kind: Any, name: str, *, words: tuple[str, ...] = ()) -> Any:
+    """`value`, a string of the command line or a YAML value, as `kind`; InputError names what it should have been.
+
+    words: what else it might have been, and is not.
+    """
     if typing.get_origin(kind) in (UnionType, typing.Union):
-        options = [option for option in typing.get_args(kind) if option is not NoneType]
+        plain, words = _alternatives(kind)
         none = value is None or (isinstance(value, str) and value in ("none", "null"))
-        return None if none else convert(value, options[0], name)
+        if none and NoneType in typing.get_args(kind):
+            return None
+        return value if value in words else convert(value, plain, name, words=words)
     if typing.get_origin(kind) is Literal:
         if value not in typing.get_args(kind):
             raise InputError(f"{name} must be one of {', '.join(typing.get_args(kind))}, got {short(value)}")
@@ -229,7 +234,15 @@ def convert(value: Any, kind: Any, name: str) -> Any:
             return tuple(_CONVERTERS[inner](item) for item in items)
         return _CONVERTERS[typing.get_origin(kind) or kind](value)
     except (ValueError, SyntaxError, TypeError, KeyError, OverflowError, RecursionError, MemoryError):
-        raise InputError(f"{name} must be {_name(kind)}, got {short(value)}") from None
+        raise InputError(f"{name} must be {' or '.join([_name(kind), *words])}, got {short(value)}") from None
+
+
+def _alternatives(kind: Any) -> tuple[Any, tuple[str, ...]]:
+    """The type of `int | Literal["auto"] | None` that is no word, and the words."""
+    options = [option for option in typing.get_args(kind) if option is not NoneType]
+    words = [word for option in options if typing.get_origin(option) is Literal for word in typing.get_args(option)]
+    plain = [option for option in options if typing.get_origin(option) is not Literal]
+    return (plain[0], tuple(words)) if plain else (options[0], ())
 
 
 def _is_texts(value: Any) -> bool:
@@ -440,11 +453,11 @@ def _shown(value: Any) -> str:
 
 
 def _metavar(kind: Any) -> str:
-    options = [option for option in typing.get_args(kind) if option not in (NoneType, Ellipsis)]
     if typing.get_origin(kind) is Literal:
-        return "|".join(options)
+        return "|".join(typing.get_args(kind))
     if typing.get_origin(kind) in (UnionType, typing.Union):
-        return _metavar(options[0])
+        plain, words = _alternatives(kind)
+        return "|".join([_metavar(plain), *words])
     return {
         int: "N", float: "X", bool: "BOOL", str: "TEXT", tuple[int, ...]: "N,N", tuple[float, ...]: "X,X", dict: "DICT",
         tuple[str, ...]: "TEXT",

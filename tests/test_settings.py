@@ -14,7 +14,7 @@ import pytest
 from hf_replearn.cli import COMMANDS
 from hf_replearn.cli import main as cli
 from hf_replearn.errors import InputError
-from hf_replearn.settings import RunSettings, changed, command_line, from_values, parse, run, setting, to_yaml
+from hf_replearn.settings import RunSettings, changed, command_line, convert, from_values, parse, run, setting, to_yaml
 
 
 @dataclass(kw_only=True)
@@ -341,3 +341,13 @@ def test_a_warning_is_a_line_without_the_program_that_tells_it():
     assert warnings.formatwarning("1 file is damaged", UserWarning, "a.py", 7) == "warning: 1 file is damaged\n"
     told = warnings.formatwarning("use another", FutureWarning, "a.py", 7)
     assert told == "warning: use another (FutureWarning, a.py:7)\n"
+
+
+def test_a_number_or_a_word():
+    for kind in (int | Literal["auto"], int | Literal["auto"] | None):
+        assert convert("auto", kind, "--batch") == "auto" and convert("8", kind, "--batch") == 8
+        with pytest.raises(InputError, match="--batch must be a whole number or auto, got 'some'"):
+            convert("some", kind, "--batch")
+    assert convert("none", int | Literal["auto"] | None, "--batch") is None
+    with pytest.raises(InputError, match="must be a whole number or auto, got 'none'"):
+        convert("none", int | Literal["auto"], "--batch")

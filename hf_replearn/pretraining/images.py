@@ -25,6 +25,7 @@ from hf_replearn.evaluation.k_shot import feasible_shots
 from hf_replearn.evaluation.suite import protocols, suite
 from hf_replearn.methods.collating import POLICIES, DataCollatorForViews, own_policy
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
+from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
@@ -79,15 +80,16 @@ def pretrain_images(
     rows = data.train if not method.needs_labels else labelled_rows(data, method)
     chosen = left_to_the_data(settings)
     settings, backbone = fit_to_data(settings, data, processes=args.world_size)
+
+    # 2. Views, and how many images at a time
+    collator = make_collator(settings, method, backbone, data, augment)
+    whole = partial(build, method=method, backbone=backbone, batch=2, device=args.device)
+    settings = fit_to_memory(settings, args, whole, collator, rows, least=2)
     if args.process_index == 0:
         check_folder(settings)
     given = circumstances(settings, data=data.fingerprint, processes=args.world_size)
     checkpoint = find_checkpoint(settings, given, args=args)
     batch = batch_of(settings, args.world_size, images=len(rows))
-
-    # 2. Views
-    collator = (method.collator or two_views)(settings, backbone, data, augment)
-    collator = replace(collator, labels=True) if method.needs_labels else collator
 
     # 3. Encoder f, head g, objective
     set_seed(settings.seed)
@@ -176,6 +178,12 @@ def some_labelled(data: ImageData) -> list:
     """Few enough of the images to train and to test on that they can be judged again and again."""
     parts = ((data.labelled, 4000), (data.test, 1000))
     return [part.shuffle(seed=0).select(range(min(most, len(part)))) for part, most in parts]
+
+
+def make_collator(settings: ImageSettings, method: ImageMethod, backbone: Backbone, data: ImageData, augment):
+    """The method's own collator, or two views; with labels where the loss is of them."""
+    collator = (method.collator or two_views)(settings, backbone, data, augment)
+    return replace(collator, labels=True) if method.needs_labels else collator
 
 
 def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augment) -> DataCollatorForViews:

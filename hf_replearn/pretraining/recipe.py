@@ -66,9 +66,10 @@ class ImageSettings(PretrainingSettings):
     stem: Literal["imagenet", "cifar"] | None = setting(
         None, "cifar: a ResNet's stem for small images; none: that for ResNets up to 64 pixels", section="model"
     )
-    per_device_train_batch_size: int | None = setting(
+    per_device_train_batch_size: int | Literal["auto"] | None = setting(
         None,
-        "images per process and step; none: 256, or the largest power of two that the data allow",
+        "images per process and step; none: 256, or the largest power of two that the data allow; auto: the largest "
+        "that fits into memory too",
         section="training",
         at_least=2,
         at_most=1_000_000,

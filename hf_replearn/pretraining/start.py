@@ -26,7 +26,7 @@ S = TypeVar("S", bound=ImageSettings)
 def left_to_the_data(settings: ImageSettings) -> list[str]:
     """The names of the settings that were not given and depend on the images."""
     names = ("backbone", "image_size", "stem", *settings.BY_SIZE, "per_device_train_batch_size")
-    return [name for name in names if getattr(settings, name) is None]
+    return [name for name in names if getattr(settings, name) is None] + settings.left_to_memory
 
 
 def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Backbone]:

@@ -29,6 +29,7 @@ from hf_replearn.data.tokenization import check_text, ends, find_tokenizer, load
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
+from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import TextMethod
 from hf_replearn.pretraining.run import Run
 from hf_replearn.settings import as_dict, changed, command_line
@@ -107,10 +108,13 @@ def pretrain_texts(
     args = settings.text_arguments()
     texts = open_texts(settings, method, args, source)
     tokenizer, rows = texts.tokenizer, texts.rows
+    objective = method.prepare(settings, texts)
+    whole = partial(build, method=method, tokenizer=tokenizer, args=args)
+    settings = fit_to_memory(settings, args, whole, objective.collator, rows, least=1)
+    args.per_device_train_batch_size = settings.per_device_train_batch_size
     data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
     given = circumstances(settings, data=data, processes=args.world_size)
     checkpoint = find_checkpoint(settings, given, args=args)
-    objective = method.prepare(settings, texts)
 
     # 2. Native model f with its head g, under the objective
     set_seed(settings.seed)
@@ -145,12 +149,13 @@ def open_texts(
     settings: TextPretrainingSettings, method: TextMethod, args: TrainingArguments, source: Source | None = None
 ) -> Texts:
     """Documents, their tokenizer, rows of one length. Raises InputError for whatever the user has to mend."""
-    length, repo_id = settings.sequence_length, None
+    length, repo_id, left = settings.sequence_length, None, settings.left_to_memory
+    settings = replace(settings, per_device_train_batch_size=1) if left else settings
     with args.main_process_first(desc="reading the text"):
         if settings.init is not None:
             refuse_checkpoint(settings.init, "--init")
         if args.process_index == 0:
-            check_folder(settings)
+            check_folder(settings, free=left)
             repo_id = check_sharing(settings)
         corpus = load_corpora(
             settings.dataset if source is None else (source,),

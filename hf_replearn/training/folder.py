@@ -91,6 +91,12 @@ def _with_defaults(then: dict[str, Any], now: dict[str, Any], settings: RunSetti
     return {name: then.get(name, defaults.get(name, value)) for name, value in now.items()}
 
 
+def of_earlier_start(settings: RunSettings, name: str) -> Any:
+    """The value that a setting had when this run was started before; None where it was not."""
+    earlier = Path(settings.output_dir, FILE)
+    return _read(earlier).get(name) if earlier.exists() else None
+
+
 def claim_folder(settings: RunSettings) -> None:
     """Writes every resolved setting to `recipe.yaml`: from now on the folder is this run's."""
     write_whole(Path(settings.output_dir, FILE), to_yaml(settings))

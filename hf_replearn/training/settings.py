@@ -26,8 +26,12 @@ class PretrainingSettings(SharedRunSettings):
     max_minutes: float | None = setting(
         None, "a time budget instead of epochs; with --max_steps whichever ends first", section="training", above=0
     )
-    per_device_train_batch_size: int = setting(
-        256, "examples per process and step", section="training", at_least=1, at_most=1_000_000
+    per_device_train_batch_size: int | Literal["auto"] = setting(
+        256,
+        "examples per process and step; auto: as many as fit into memory",
+        section="training",
+        at_least=1,
+        at_most=1_000_000,
     )
     bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
     torch_compile: bool = setting(False, "compile the model: slow to start, then faster", section="training")
@@ -56,6 +60,11 @@ class PretrainingSettings(SharedRunSettings):
         """Steps whose loss or gradient may be not finite."""
         return self.max_skipped if self.on_nonfinite == "skip" else 0
 
+    @property
+    def left_to_memory(self) -> list[str]:
+        """The names of the settings that depend on the memory at hand."""
+        return ["per_device_train_batch_size"] * (self.per_device_train_batch_size == "auto")
+
     def training_arguments(self, **more) -> TrainingArguments:
         """What transformers.Trainer is told; `more` is what only one kind of recipe has."""
         import torch
@@ -69,7 +78,7 @@ class PretrainingSettings(SharedRunSettings):
             output_dir=self.output_dir,
             num_train_epochs=self.num_train_epochs,
             max_steps=self.max_steps,
-            per_device_train_batch_size=self.per_device_train_batch_size,
+            per_device_train_batch_size=1 if self.left_to_memory else self.per_device_train_batch_size,
             bf16=self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda"),
             torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
@@ -137,8 +146,12 @@ class TextPretrainingSettings(PretrainingSettings):
     dropout: float = setting(0.0, "of a model from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
     zero_init: bool = setting(True, "of a model from scratch: output projections start at 0", section="model")
     num_train_epochs: float = setting(1.0, "passes over the training data", section="training", above=0)
-    per_device_train_batch_size: int = setting(
-        32, "rows per process and micro-step", section="training", at_least=1, at_most=1_000_000
+    per_device_train_batch_size: int | Literal["auto"] = setting(
+        32,
+        "rows per process and micro-step; auto: as many as fit into memory",
+        section="training",
+        at_least=1,
+        at_most=1_000_000,
     )
     gradient_accumulation_steps: int = setting(1, "micro-steps of an optimizer step", section="training", at_least=1)
     gradient_checkpointing: bool = setting(
