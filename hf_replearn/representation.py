@@ -82,7 +82,7 @@ class Features:
 class ImagePreprocessor:
     """Rows with an `image` column -> (B, C, size, size), normalised: what the exported encoder's own processor does.
 
-    mean, std: of each of the C channels of the images.
+    mean, std: of each of the C channels of the images, or one for all.
     """
 
     size: int

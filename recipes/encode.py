@@ -52,8 +52,12 @@ class EncodeSettings:
         0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
     )
     value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
     )
+    channels: int | None = setting(
+        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
     max_length: int | None = setting(
         None,
         "tokens kept of a text; none: 128, or what the model can take",
@@ -124,16 +128,19 @@ def read(settings: EncodeSettings) -> tuple[dict[str, Any], Any]:
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.data.labels import choose_label, is_image
     from hf_replearn.data.sources import load_source
+    from hf_replearn.encoders.load import channels_wanted
     from hf_replearn.encoding import standard_columns
 
     where = {"files": settings.files, "config": settings.dataset_config}
-    source = load_source(settings.dataset, purpose="labels", **where)
+    channels = channels_wanted(settings.channels, [settings.model])
+    source = load_source(settings.dataset, purpose="labels", arrays=channels is not None, **where)
     features = next(iter(source.splits.values())).features
     label = {"label_column": settings.label_column, "label_type": settings.label_type}
     if source.kind == "images" or (settings.text_columns is None and any(map(is_image, features.values()))):
         if settings.label_type == "numbers":
             raise InputError("--label_type numbers: the labels of images are classes, or ignored")
         pictures = {name: getattr(settings, name) for name in ("image_column", "max_undecodable", "value_range")}
+        pictures["channels"] = channels
         data = load_images(source, **label, **pictures)
         train = data.train if data.label_names is None else data.labelled
     elif settings.label_type == "ignored" or choose_label(features, settings.label_column) is None:

@@ -65,8 +65,12 @@ class FinetuneSettings(SharedRunSettings):
         0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
     )
     value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of 16- and 32-bit greys that become black and white; none: 0,65535", section="data"
+        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
     )
+    channels: int | None = setting(
+        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
     label_fraction: tuple[float, ...] = setting(
         (1.0,), "share of the labels, balanced over classes, or several", section="data", above=0, at_most=1
     )

@@ -291,10 +291,13 @@ def _check_range(value_range: Sequence[float] | None) -> None:
 def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> list[str]:
     """Refuses images that would be nearly black, or have no scale, and a range that no image has a use for; and notes
     of the range that levels of more than 8 bits have, and of what of the files is not shown."""
-    depth, low, high, partly = (
-        np.concatenate([arrays[name] for arrays in found.values()]) for name in ("depth", "low", "high", "partly")
+    depth, low, high, partly, reason = (
+        np.concatenate([arrays[name] for arrays in found.values()])
+        for name in ("depth", "low", "high", "partly", "reason")
     )
     notes = []
+    if (reason != "").sum() > max_undecodable * len(reason):
+        return notes  # there are worse things to say
     if partly.any():
         notes.append(
             f"{partly.sum():,} images are TIFFs of several pages, or of more than 4 bands, of which RGB shows the "

@@ -86,13 +86,14 @@ def load_labelled(
     label_type: what the labels are, where data.labels, which has the rules, finds two readings.
     evaluate_on: the first of these splits that has labels is test; without any, a stratified 20 % of train.
     several: examples may have several labels each: `label` is then a list of class numbers.
-    images:  image_column, max_undecodable and value_range of `load_images`.
+    images:  image_column, max_undecodable, value_range and channels of `load_images`.
 
     Examples without a label are left out. InputError for whatever the user has to mend.
     """
     source = dataset
     if not isinstance(dataset, Source):
-        source = load_source(dataset, purpose="labels", files=files, config=config)
+        arrays = images.get("channels") is not None
+        source = load_source(dataset, purpose="labels", files=files, config=config, arrays=arrays)
     dataset = source.name if isinstance(dataset, Source) else dataset
     splits = source.splits
     if source.kind == "images" or (text_columns is None and any(map(is_image, _train(splits).features.values()))):

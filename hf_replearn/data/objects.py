@@ -28,7 +28,7 @@ def source_of(given: Any, *, name: str | None = None) -> Source:
     given: a datasets.Dataset, or any object with `__len__` and `__getitem__`, for a split `train` alone; or a mapping
            of the names of splits to such objects, as a datasets.DatasetDict.
            Items are images or texts, (image or text, label), or dicts of columns. An image is one of PIL, or an array
-           or tensor of uint8 (H, W), (H, W, 3) or (3, H, W); it is kept as it is, without loss. A label is a number or
+           or tensor of uint8 (H, W), (H, W, C) or (C, H, W); it is kept as it is, without loss. A label is a number or
            a text, as in a file.
     name:  what a page calls it; none: the name of its class.
     Raises InputError for what is neither, naming the first item that is wrong.
@@ -84,8 +84,8 @@ def _columns(item: Any, place: int) -> dict[str, Any]:
     kind = "text" if isinstance(value, str) else "image" if _is_file(value) else None
     if kind is None or (label and not _is_label(_value(label[0]))):
         raise InputError(
-            f"item {place} of the dataset is {_described(item)}: give an image (PIL, or uint8 of H x W, H x W x 3 or "
-            "3 x H x W) or a text, (image or text, label), or a dict of columns"
+            f"item {place} of the dataset is {_described(item)}: give an image (PIL, or uint8 of H x W, H x W x C or "
+            "C x H x W) or a text, (image or text, label), or a dict of columns"
         )
     return {kind: value} | ({"label": _value(label[0])} if label else {})
 
@@ -99,8 +99,6 @@ def _value(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
         if value.ndim == 3 and value.shape[2] not in (1, 3, 4) and value.shape[0] in (1, 3, 4):
             value = np.moveaxis(value, 0, 2)
-        if value.ndim == 3 and value.shape[2] not in (1, 3, 4):
-            return value
         return {"bytes": as_file(value), "path": None} if value.size else value
     return {"bytes": as_file(value), "path": None} if isinstance(value, Image.Image) else value
 
@@ -108,8 +106,12 @@ def _value(value: Any) -> Any:
 def as_file(image: Image.Image | np.ndarray) -> bytes:
     """A file in memory that holds the same levels, so that all images are read by the same rules (data.decoding).
 
-    image: of PIL, upright where it says how it was held; or uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+    image: of PIL, upright where it says how it was held; or uint8 (H, W), (H, W, C) or (C, H, W).
     """
+    if isinstance(image, np.ndarray) and image.shape[2:] not in ((), (1,), (3,), (4,)):
+        file = io.BytesIO()
+        np.save(file, image)
+        return file.getvalue()
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
     image, file = ImageOps.exif_transpose(image), io.BytesIO()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +108,17 @@ def channels_read_by(checkpoint: str) -> int | None:
     except InputError:
         return None
     return channels_of(_tower(config, images=True) or config) if reads_images(config) is not False else None
+
+
+def channels_wanted(asked: int | None, encoders: Iterable[Any]) -> int | None:
+    """How many channels images are read with: as asked, or as all folders and Hub ids among the encoders take.
+
+    None, which is RGB, where that is 3 or where they differ: each then gets the same pictures in its own way.
+    """
+    if asked is not None:
+        return asked
+    told = {channels_read_by(encoder) for encoder in encoders if isinstance(encoder, str)} - {None}
+    return next(iter(told)) if len(told) == 1 and told != {RGB} else None
 
 
 def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:

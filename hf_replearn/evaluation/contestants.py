@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
 from torch import nn
 from transformers import set_seed
 
+from hf_replearn.data.decoding import RGB
+from hf_replearn.data.scan import scan
 from hf_replearn.encoders.encoder import Encoder, find_encoder, name_of
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.examples import Examples
@@ -158,10 +161,29 @@ def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) 
         pooling=settings.pooling,
         all_layers=settings.layers != "last",
         max_length=settings.max_length,
-    ).try_on(examples.learn_from)
+    )
+    if examples.images:
+        _check_channels(encoder, examples)
+    encoder.try_on(examples.learn_from)
     if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
         raise InputError(f"--layers {settings.layers}: {encoder.named} has the layers 0 to {len(encoder.widths) - 1}")
     return encoder
+
+
+def _check_channels(encoder: Encoder, examples: Examples) -> None:
+    """Raises InputError where an encoder takes another number of channels, and not all images can be read with it."""
+    takes = getattr(encoder.preprocess, "channels", None)
+    has = examples.train[0].get("channels") or RGB
+    if takes in (None, has):
+        return
+    for part in examples.parts:
+        reasons = scan(part, channels=None if takes == RGB else takes)["reason"]
+        if (bad := np.flatnonzero(reasons != "")).size:
+            file = (part[int(bad[0])]["image"] or {}).get("path") or "image"
+            raise InputError(
+                f"{encoder.named} takes images of {takes} channel(s), which {len(bad):,} of {len(part):,} have not: "
+                f"{file}: {reasons[bad[0]]}"
+            )
 
 
 def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> tuple[Layers, dict[str, str]]:
@@ -196,7 +218,7 @@ def plain_features(learn_from: Dataset, *parts: Dataset, components: int | None)
     """Pixels (32 x 32) or TF-IDF, or their principal components."""
 
     if "image" in learn_from.column_names:
-        small = ImagePreprocessor(32, (0.5,) * 3, (0.5,) * 3)
+        small = ImagePreprocessor(32, (0.5,), (0.5,))
         known, *found = (extract(torch.nn.Flatten(), part, preprocess=small) for part in (learn_from, *parts))
     else:
         known, *found = tfidf(learn_from, *parts)

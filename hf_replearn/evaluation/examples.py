@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from datasets import Dataset, concatenate_datasets
 
 from hf_replearn.data.labelled import LabelledData, by_length, load_labelled
 from hf_replearn.data.sources import Source
+from hf_replearn.encoders.load import channels_wanted
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.draws import proportional_subset
 from hf_replearn.evaluation.suite import Kind
@@ -66,9 +68,10 @@ class Examples:
         return concatenate_datasets(_sentences(self.data.train)) if self.kind == "scores" else self.train
 
 
-def open_examples(settings: Any, *, processes: int, source: Source | None = None) -> Examples:
+def open_examples(settings: Any, *, processes: int, encoders: Iterable[Any], source: Source | None = None) -> Examples:
     """The examples that the settings of `evaluate` ask for: as many as its suite takes.
 
+    encoders: those that are judged; images are read with as many channels as they take.
     source: the dataset, where it is an object and not of the name in the settings.
     Raises InputError for data that cannot be read, or not be used so.
     """
@@ -84,6 +87,7 @@ def open_examples(settings: Any, *, processes: int, source: Source | None = None
         label_type=settings.label_type,
         max_undecodable=settings.max_undecodable,
         value_range=settings.value_range,
+        channels=channels_wanted(settings.channels, encoders),
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )

@@ -69,7 +69,8 @@ def evaluate_encoders(
         if state.is_main_process:
             check_folder(settings)
             card = find_card(settings)
-        examples = open_examples(settings, processes=state.num_processes, source=source)
+        about = {"processes": state.num_processes, "encoders": asked.given.values(), "source": source}
+        examples = open_examples(settings, **about)
     protocol = choose_protocol(settings, examples)
     labels = labels_of(examples.train).numpy()
     draws = {share: balanced_subset(labels, share, seed=settings.seed) for share in settings.finetune}

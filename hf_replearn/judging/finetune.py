@@ -12,7 +12,14 @@ import transformers
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.labelled import load_labelled
 from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import choose_length, load_processor, uses_token_types, with_dropout
+from hf_replearn.encoders.load import (
+    channels_of,
+    channels_wanted,
+    choose_length,
+    load_processor,
+    uses_token_types,
+    with_dropout,
+)
 from hf_replearn.errors import TrainingError
 from hf_replearn.judging.arguments import training_arguments
 from hf_replearn.judging.repeated import measure, protocols, tell
@@ -65,6 +72,7 @@ def finetune_encoder(settings: Any) -> None:
             label_type=settings.label_type,
             max_undecodable=settings.max_undecodable,
             value_range=settings.value_range,
+            channels=channels_wanted(settings.channels, [settings.model]),
             evaluate_on=("validation", "validation_matched", "test") if name in GLUE else ("test", "validation"),
         )
     images = data.inputs == ["image"]
@@ -77,7 +85,8 @@ def finetune_encoder(settings: Any) -> None:
     config, processor = load_processor(settings.model, images=images, **head)
     length = None if images else choose_length(settings.max_length, config, processor)
     config = with_dropout(config, settings.dropout if settings.mode == "full" else None)
-    collate = ProcessorInputs(processor, length, token_types=uses_token_types(config))
+    inputs = {"channels": channels_of(config)} if images else {"token_types": uses_token_types(config)}
+    collate = ProcessorInputs(processor, length, **inputs)
 
     # 3. Labels: {(fraction, seed): rows of train}, the same draws for every network
     train, test, draws = draw_labels(settings, data)

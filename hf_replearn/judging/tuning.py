@@ -14,7 +14,14 @@ from transformers import AutoModel, AutoModelForImageClassification, AutoModelFo
 
 from hf_replearn.encoders.heads import LayerClassifier
 from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import choose_length, load_network, load_processor, uses_token_types, with_dropout
+from hf_replearn.encoders.load import (
+    channels_of,
+    choose_length,
+    load_network,
+    load_processor,
+    uses_token_types,
+    with_dropout,
+)
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.evaluation.contestants import Contestant, Layers
 from hf_replearn.evaluation.examples import Examples
@@ -103,7 +110,8 @@ def finetuned(
     set_seed(settings.seed)
     config = with_dropout(config, usual.dropout)
     network = load_network(auto if layer is None else AutoModel, checkpoint, config, pretrained=pretrained)
-    collate = ProcessorInputs(processor, length, token_types=uses_token_types(config))
+    inputs = {"channels": channels_of(config)} if images else {"token_types": uses_token_types(config)}
+    collate = ProcessorInputs(processor, length, **inputs)
     if layer is not None:
         pooling = Pooling(network, how=settings.pooling or "mean", all_layers=True)
         network = LayerClassifier(pooling, layer=layer, batch=collate([train[0]]), outputs=len(names))

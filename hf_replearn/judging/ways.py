@@ -66,6 +66,6 @@ def plain_model(task: Task) -> Callable:
     about = {"metrics": task.metrics, "positive": task.positive}
     if "image" not in task.train.column_names:
         return lambda rows, seed: bag_of_words(task.train.select(rows), task.test, seed=seed, **about)
-    small = ImagePreprocessor(32, (0.5,) * 3, (0.5,) * 3)
+    small = ImagePreprocessor(32, (0.5,), (0.5,))
     parts = [extract(torch.nn.Flatten(), part, preprocess=small, progress="pixels") for part in (task.train, task.test)]
     return partial(probe_layers, [tuple(parts)], which="last", **about)
