@@ -60,7 +60,7 @@ def test_the_export_is_a_network_of_timm_with_the_features_that_were_trained(mad
     rows = load_images(str(made / name), channels=channels, value_range=value_range).test.select(range(8))
     batch = ImagePreprocessor(16, (0.5,) * channels, (0.5,) * channels)([*rows])
     with torch.no_grad():
-        assert torch.equal(network(batch), trained(batch)) and network(batch).std(0).min() > 0
+        assert torch.equal(network(batch), trained(batch)) and network(batch).std(0).max() > 0
     pixels = stack_images([*rows], canvas=16)[0]
     with torch.no_grad():  # what a user of plain timm does with tensors
         theirs = network(timm.data.create_transform(**timm.data.resolve_model_data_config(network))(pixels / 255))
