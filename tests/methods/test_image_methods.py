@@ -24,6 +24,7 @@ MODULES = {
 METHODS = [
     command for command, module in MODULES.items() if type(getattr(module, "METHOD", None)).__name__ == "ImageMethod"
 ]
+RUNS = [(command,) for command in METHODS] + [("moco", "--version", "2", "--queue_size", "40")] * ("moco" in METHODS)
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "slices")
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--per_device_train_batch_size", "16"]
@@ -66,10 +67,10 @@ def digest(out) -> str:
     return hashlib.sha256((out / "pretraining" / "model.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("command", METHODS)
+@pytest.mark.parametrize("command", RUNS, ids=" ".join)
 def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command, images, tmp_path, capsys):
     out = tmp_path / "run"
-    assert start(command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
+    assert start(*command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
     whole = digest(out)
     report = json.loads((out / "report.json").read_text())
     assert list(report["rows"])[0] == report["method"]["name"]
@@ -79,7 +80,7 @@ def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command,
     assert features.shape == (2, 16) and features.isfinite().all()
     shutil.rmtree(out / "checkpoint-3")  # as if it had been killed after the second step
     shutil.rmtree(out / "pretraining")
-    assert start(command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
+    assert start(*command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
     assert digest(out) == whole
 
 

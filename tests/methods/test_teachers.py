@@ -15,25 +15,26 @@ from hf_replearn.training.optimizers import adamw
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1] * 4, "channels": [8] * 4}}
 BACKBONE["backbone_args"]["drop_path_rate"] = 0.5  # a teacher in training mode would give other targets each time
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden")
+VARIANTS = {"MoCoForPreTraining": [{"version": 2, "queue_size": 40}]}  # of methods whose state is another then
 
 
-def model_classes():
+def variants():
     for path in sorted(Path(hf_replearn.__file__).parent.glob("methods/*/__init__.py")):
         package = importlib.import_module(f"hf_replearn.methods.{path.parent.name}")
         for found in vars(package).values():
             if isinstance(found, type) and issubclass(found, TeacherForPreTraining):
-                yield found
+                yield from ((found, changes) for changes in [{}, *VARIANTS.get(found.__name__, [])])
 
 
-@pytest.fixture(params=model_classes(), ids=lambda found: found.__name__)
+@pytest.fixture(params=variants(), ids=lambda found: " ".join([found[0].__name__, *map(str, found[1].values())]))
 def make(request):
     """A new small model of a method, in training mode."""
+    kind, own = request.param
 
     def make(**changes):
-        config = request.param.config_class
-        narrow = {name: 16 for name in vars(config()) if name in WIDTHS}
+        narrow = {name: 16 for name in vars(kind.config_class()) if name in WIDTHS}
         torch.manual_seed(0)
-        return request.param(config(**BACKBONE, **narrow, **changes)).train()
+        return kind(kind.config_class(**BACKBONE, **(narrow | own | changes))).train()
 
     return make
 
