@@ -52,9 +52,7 @@ class Sides:
 
     def ours(self, **settings):
         def model(attention: str) -> CausalLMForPreTraining:
-            config = CausalLMConfig(decoder=self.config(0.0))
-            config._attn_implementation = attention
-            return CausalLMForPreTraining(config)
+            return CausalLMForPreTraining(CausalLMConfig(decoder=self.config(0.0), attn_implementation=attention))
 
         return _text.our_trainer(
             model, self.text.train, DataCollatorForCausalLM(), settings=_text.our_settings(**settings)

@@ -39,7 +39,7 @@ import yaml
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks._machine import machine, write_result
@@ -174,7 +174,9 @@ def make_tokenizer(folder: Path, words: list[str]) -> PreTrainedTokenizerFast:
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(text, vocab_size=VOCABULARY, min_frequency=2, special_tokens=["<|endoftext|>"])
     end = "<|endoftext|>"
-    return PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token=end, eos_token=end, pad_token=end)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(bpe.to_str()), bos_token=end, eos_token=end, pad_token=end
+    )
 
 
 def make_models(tokenizer) -> dict[str, torch.nn.Module]:

@@ -61,9 +61,7 @@ class Sides:
         collator = DataCollatorForMaskedLM(self.text.tokenizer.mask_token_id, self.text.special, rate)
 
         def model(attention: str) -> MaskedLMForPreTraining:
-            config = MaskedLMConfig(encoder=self.config(0.0))
-            config._attn_implementation = attention
-            return MaskedLMForPreTraining(config)
+            return MaskedLMForPreTraining(MaskedLMConfig(encoder=self.config(0.0), attn_implementation=attention))
 
         return _text.our_trainer(model, self.text.train, collator, settings=_text.our_settings(**settings))
 

@@ -35,6 +35,7 @@ from hf_replearn.methods.simclr import SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.randomness import Place
 from hf_replearn.representation import Features
 from hf_replearn.training.optimizers import adamw
+from hf_replearn.training.settings import has_bf16
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SMALL = {"layers": [1, 1, 1, 1], "channels": [32, 64, 128, 256]}
@@ -70,7 +71,7 @@ class Ours:
 
     def loss(self, pixels: torch.Tensor, step: int) -> torch.Tensor:
         batch = self.collator.views({"pixel_values": pixels}, Place(self.seed, step))
-        with torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
             return self.model(**batch).loss
 
 

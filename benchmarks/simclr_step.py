@@ -28,6 +28,7 @@ from hf_replearn import augmentation
 from hf_replearn.methods.collating import DataCollatorForViews
 from hf_replearn.methods.simclr import SimCLRConfig, SimCLRForPreTraining
 from hf_replearn.randomness import Place
+from hf_replearn.training.settings import has_bf16
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -88,7 +89,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    images, bf16 = pictures(args.batch), torch.cpu._is_avx512_bf16_supported()
+    images, bf16 = pictures(args.batch), has_bf16("cpu")
     steps = {
         "hf_replearn": our_step(images, bf16=bf16),
         "lightly": lightly_step(images, bf16=False),

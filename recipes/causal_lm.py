@@ -43,9 +43,12 @@ def prepare(settings: CausalLMSettings, texts):
 
 def check_model(name: str, native) -> None:
     """Raises InputError for a model whose loss is not that of one projection of what it makes of earlier tokens."""
+    from transformers import AutoModelForCausalLM
+
+    from hf_replearn.encoders.load import has_fused_attention
     from hf_replearn.methods.causal_lm import has_plain_head
 
-    if not has_plain_head(native) or native.config._attn_implementation == "eager":
+    if not has_plain_head(native) or not has_fused_attention(AutoModelForCausalLM, native.config):
         raise InputError(
             f"{name}: {native.config.model_type} sees later tokens, its logits are not one projection, or it has no "
             "fused attention (sdpa); supported are models such as gpt2, llama, qwen3, mistral and olmo2"

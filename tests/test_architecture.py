@@ -199,3 +199,50 @@ def test_the_list_of_faults_names_tests_that_exist():
     assert len(sources) > 10
     for name in re.findall(r"(?<![\w./])(test_\w+)(?!\w*\.py)", text):
         assert any(f"def {name}(" in source for source in sources.values()), name
+
+
+# What other libraries keep to themselves, a release may take away. Names that are read all the same, and why.
+PRIVATE = {
+    "_asdict": "of named tuples, public in spite of its name",
+    "_exit": "of os, public in spite of its name",
+    "_repr_html_": "the protocol of notebooks",
+    "_init_weights": "the hook that transformers documents; ours hands on to the native model in it",
+    "_prepare_inputs": "of Trainer, where its subclass adds to it",
+    "_save_checkpoint": "of Trainer, where its subclass adds to it",
+    "_get_num_items_in_batch": "of Trainer, where its subclass adds to it",
+    "_fingerprint": "the identity of a datasets.Dataset, which has no other name",
+    "_resolve_features": "the types of the columns of a stream, which datasets tells in no other way",
+}
+
+
+def private_names(path: Path) -> set[str]:
+    """Attributes with an underscore of other objects than self and cls, and such names that other libraries have."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            found |= set() if own else {node.attr}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("attr"):
+            found |= {word.value for word in node.args[1:2] if isinstance(word, ast.Constant)}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module.split(".")[0] not in OURS:
+            found |= {*node.module.split("."), *(alias.name for alias in node.names)}
+    return {name for name in found if name.startswith("_") and not name.startswith("__")}
+
+
+OURS = ("hf_replearn", "benchmarks")
+READING = [*SOURCES, *(PACKAGE.parent / "benchmarks").glob("*.py")]
+
+
+@pytest.mark.parametrize("path", READING, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_nothing_private_of_others_is_read(path):
+    assert private_names(path) <= PRIVATE.keys()
+
+
+def test_every_reason_to_read_something_private_is_needed():
+    assert set().union(*map(private_names, READING)) == PRIVATE.keys()
+
+
+def test_private_names_are_found(tmp_path):
+    code = "from timm import _registry\na.b._c\nsuper()._d\nself._e\ngetattr(x, '_f')\nx.__dict__\nself.x._g = 1\n"
+    (tmp_path / "code.py").write_text(code)
+    assert private_names(tmp_path / "code.py") == {"_registry", "_c", "_d", "_f", "_g"}

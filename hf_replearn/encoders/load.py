@@ -6,6 +6,7 @@ of texts of CLIP and its like, all patches for a masked autoencoder.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -285,6 +286,16 @@ def _part(network: PreTrainedModel, config) -> nn.Module:
         if type(getattr(module, "config", None)) is type(config):
             return module
     raise InputError(f"{type(network).__name__} has no part of its own that is a {config.model_type}")
+
+
+def has_fused_attention(auto: type, config: PreTrainedConfig) -> bool:
+    """Whether transformers can compute the attention of such a network by PyTorch's fused function (sdpa)."""
+    with torch.device("meta"):
+        try:
+            auto.from_config(copy.deepcopy(config), attn_implementation="sdpa", trust_remote_code=False)
+        except ValueError:  # how transformers says no
+            return False
+    return True
 
 
 def with_dropout(config, dropout: float | None):

@@ -83,8 +83,14 @@ def pretrain_images(
 
     # 2. Views, and how many images at a time
     collator = make_collator(settings, method, backbone, data, augment)
-    whole = partial(build, method=method, backbone=backbone, batch=2, device=args.device)
-    settings = fit_to_memory(settings, args, whole, collator, rows, least=2)
+    settings = fit_to_memory(
+        settings,
+        args,
+        partial(build, method=method, backbone=backbone, batch=2, device=args.device),
+        collator,
+        rows,
+        least=2,
+    )
     if args.process_index == 0:
         check_folder(settings)
     given = circumstances(settings, data=data.fingerprint, processes=args.world_size)

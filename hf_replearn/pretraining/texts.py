@@ -334,8 +334,8 @@ def build(
         native = architectures.load(auto_class, settings.init, tokenizer=tokenizer, length=settings.sequence_length)
         method.check_model(f"--init {settings.init}", native)
     config = find_config(settings, method, tokenizer) if native is None else native.config
-    config = method.model_class.config_class(**{method.part: config})
-    config._attn_implementation = architectures.attention_implementation(args.device, bf16=args.bf16)
+    attention = architectures.attention_implementation(args.device, bf16=args.bf16)
+    config = method.model_class.config_class(**{method.part: config}, attn_implementation=attention)
     model = method.model_class(config)
     if native is not None:
         model.model.load_state_dict(native.state_dict())
