@@ -660,3 +660,15 @@ def test_damaged_scores_are_not_written_over(content, tmp_path):
     (tmp_path / "scores.json").write_bytes(content)
     with pytest.raises(InputError, match=r"scores.json is damaged \(\w+\): move it away to measure anew"):
         read_runs(tmp_path / "scores.json")
+
+
+def test_evaluate_fine_tunes_with_the_defaults_of_finetune():
+    from dataclasses import fields
+
+    from hf_replearn.judging.arguments import Usual
+
+    recipe = importlib.import_module("hf_replearn.recipes.finetune")
+    usual = Usual(output_dir="o", learning_rate=1.0, use_cpu=True, dataloader_num_workers=0)
+    settings = recipe.FinetuneSettings(model="m", dataset="d", output_dir="o")
+    names = [spec.name for spec in fields(Usual)][4:]
+    assert len(names) == 7 and all(getattr(usual, name) == getattr(settings, name) for name in names)
