@@ -24,8 +24,8 @@ from hf_replearn import architectures
 from hf_replearn.data.rows import pack_rows
 from hf_replearn.data.text import load_corpus
 from hf_replearn.data.tokenization import find_tokenizer, special_tokens, vocabulary_size
+from hf_replearn.pretraining.recipe import TextSettings
 from hf_replearn.training import optimizers, schedules
-from hf_replearn.training.settings import TextPretrainingSettings
 from hf_replearn.training.trainer import PretrainingTrainer
 
 Point = dict[str, float]  # step, seconds, loss
@@ -102,7 +102,7 @@ def our_trainer(
     rows: Dataset,
     collator: Callable,
     *,
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
 ) -> PretrainingTrainer:
     """What the recipe makes of `settings`; model: attention implementation -> <Method>ForPreTraining."""
     set_seed(settings.seed)
@@ -132,10 +132,10 @@ def our_trainer(
     )
 
 
-def our_settings(**changed) -> TextPretrainingSettings:
+def our_settings(**changed) -> TextSettings:
     """The recipe's defaults but for what is `changed`, without checkpoints or logs."""
     quiet = {"save_steps": 10**9, "logging_steps": 10**9, "report_to": "none"}
-    return TextPretrainingSettings(output_dir=tempfile.mkdtemp(), dataset="tokens", **quiet, **changed)
+    return TextSettings(output_dir=tempfile.mkdtemp(), dataset="tokens", **quiet, **changed)
 
 
 class Curve(TrainerCallback):

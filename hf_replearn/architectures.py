@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -24,9 +24,6 @@ from hf_replearn.data.tokenization import vocabulary_size
 from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
 from hf_replearn.training.memory import total_memory
-
-if TYPE_CHECKING:
-    from hf_replearn.training.settings import TextPretrainingSettings
 
 
 class Size(NamedTuple):
@@ -182,20 +179,21 @@ def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, len
 
 
 def check_memory(
-    auto_class: type, config: PreTrainedConfig, *, settings: TextPretrainingSettings, device: torch.device
+    auto_class: type, config: PreTrainedConfig, *, rows: int, length: int, smaller: str, device: torch.device
 ) -> None:
     """Raises InputError where training needs more memory than the device has at all, naming both and what to lower.
 
     Counted is what cannot be done without: weights, their gradients and one running mean of these in float32, and two
     bytes for each feature of each layer of a batch.
+
+    rows: of a batch, of `length` tokens. smaller: what makes the model smaller, in words.
     """
     with torch.device("meta"):
         weights = auto_class.from_config(config, trust_remote_code=False).num_parameters()
-    text, rows, length = config.get_text_config(), settings.per_device_train_batch_size, settings.sequence_length
+    text = config.get_text_config()
     needed = 12 * weights + 2 * rows * length * text.hidden_size * text.num_hidden_layers
     there = total_memory(device)
     if needed > there:
-        smaller = "take a smaller model" if settings.init else "lower --size, --vocab_size"
         raise InputError(
             f"the training needs {needed / 1e9:,.1f} GB of memory at least, for {weights:,} parameters and {rows} rows "
             f"of {length:,} tokens, and the machine has {there / 1e9:,.1f} GB: {smaller}, "

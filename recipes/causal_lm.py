@@ -12,18 +12,13 @@ The toy takes a minute on two CPU cores. What was measured, on which hardware an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import TextMethod
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
-from hf_replearn.training.settings import TextPretrainingSettings
+from hf_replearn.pretraining.recipe import Method, TextMethod, TextSettings, run, setting
 
 
 @dataclass(kw_only=True)
-class CausalLMSettings(TextPretrainingSettings):
+class CausalLMSettings(TextSettings):
     architecture: Literal["gpt2", "qwen3"] = setting("gpt2", "of a model from scratch", section="model")
     size: Literal["tiny", "mini", "small", "base", "medium", "large", "xl"] = setting(
         "small", "of a model from scratch; small (or base) is GPT-2's 124 million, xl 1.5 billion", section="model"
@@ -41,25 +36,27 @@ def prepare(settings: CausalLMSettings, texts):
     return Objective(collator, judge=collator, special=special, around={})
 
 
-def check_model(name: str, native) -> None:
-    """Raises InputError for a model whose loss is not that of one projection of what it makes of earlier tokens."""
+def refuses(native) -> str | None:
+    """Why a model cannot be trained: its loss is not that of one projection of what it makes of earlier tokens."""
     from transformers import AutoModelForCausalLM
 
     from hf_replearn.encoders.load import has_fused_attention
     from hf_replearn.methods.causal_lm import has_plain_head
 
-    if not has_plain_head(native) or not has_fused_attention(AutoModelForCausalLM, native.config):
-        raise InputError(
-            f"{name}: {native.config.model_type} sees later tokens, its logits are not one projection, or it has no "
-            "fused attention (sdpa); supported are models such as gpt2, llama, qwen3, mistral and olmo2"
-        )
+    if has_plain_head(native) and has_fused_attention(AutoModelForCausalLM, native.config):
+        return None
+    return (
+        f"{native.config.model_type} sees later tokens, its logits are not one projection, or it has no fused "
+        "attention (sdpa); supported are models such as gpt2, llama, qwen3, mistral and olmo2"
+    )
 
 
 def samples(model, tokenizer, length: int):
     """How the model goes on."""
     from hf_replearn.evaluation.samples import go_on
 
-    return partial(go_on, model, tokenizer, prompt=min(12, length // 2), tokens=min(40, length // 2))
+    prompt, tokens = min(12, length // 2), min(40, length // 2)
+    return lambda texts: go_on(model, tokenizer, texts, prompt=prompt, tokens=tokens)
 
 
 METHOD = TextMethod(
@@ -84,7 +81,7 @@ METHOD = TextMethod(
     ended=False,
     pipeline_tag="text-generation",
     prepare=prepare,
-    check_model=check_model,
+    refuses=refuses,
     samples=samples,
 )
 

@@ -16,14 +16,11 @@ from functools import partial
 from typing import Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import TextMethod
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
-from hf_replearn.training.settings import TextPretrainingSettings
+from hf_replearn.pretraining.recipe import Method, TextMethod, TextSettings, run, setting
 
 
 @dataclass(kw_only=True)
-class MaskedLMSettings(TextPretrainingSettings):
+class MaskedLMSettings(TextSettings):
     architecture: Literal["bert", "roberta", "modernbert"] = setting("bert", "of a model from scratch", section="model")
     size: Literal["tiny", "mini", "small", "base", "large"] = setting(
         "base", "of a model from scratch", section="model"
@@ -82,12 +79,12 @@ def check_words(collator, rows: list[dict]) -> None:
         )
 
 
-def check_model(name: str, native) -> None:
-    """Raises InputError for a kind of model whose prediction head is not known here."""
+def refuses(native) -> str | None:
+    """Why a model cannot be trained: its prediction head is not known here."""
     from hf_replearn.methods.masked_lm import HEADS
 
-    if native.config.model_type not in HEADS:
-        raise InputError(f"{name} is a {native.config.model_type}; supported are {', '.join(HEADS)}")
+    kind = native.config.model_type
+    return None if kind in HEADS else f"it is a {kind}; supported are {', '.join(HEADS)}"
 
 
 def samples(model, tokenizer, length: int):
@@ -126,7 +123,7 @@ METHOD = TextMethod(
     ended=True,
     pipeline_tag="fill-mask",
     prepare=prepare,
-    check_model=check_model,
+    refuses=refuses,
     samples=samples,
     finish=finish,
 )

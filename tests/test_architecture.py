@@ -246,3 +246,12 @@ def test_private_names_are_found(tmp_path):
     code = "from timm import _registry\na.b._c\nsuper()._d\nself._e\ngetattr(x, '_f')\nx.__dict__\nself.x._g = 1\n"
     (tmp_path / "code.py").write_text(code)
     assert private_names(tmp_path / "code.py") == {"_registry", "_c", "_d", "_f", "_g"}
+
+
+def test_the_recipes_of_texts_tell_no_story_twice():
+    """No run of more than six lines stands in both."""
+    first, second = (
+        (PACKAGE.parent / "recipes" / name).read_text().splitlines() for name in ("masked_lm.py", "causal_lm.py")
+    )
+    runs = {tuple(first[place : place + 7]) for place in range(len(first) - 6)}
+    assert not [place for place in range(len(second) - 6) if tuple(second[place : place + 7]) in runs]

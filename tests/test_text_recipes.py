@@ -329,8 +329,8 @@ def test_null_texts_that_are_held_out_and_what_is_only_for_show_do_not_cost_the_
     arguments = ["--dataset", str(tmp_path / "data"), "--vocab_size", "300", "--output_dir", str(out)]
     assert recipe("masked_lm", *arguments) == 0
     assert "[MASK]" in json.loads((out / "report.json").read_text())["samples"]
-    for name in ("samples.fill_gaps", "held_out.frequency_loss"):
-        monkeypatch.setattr(f"hf_replearn.evaluation.{name}", fails)
+    for name in ("evaluation.samples.fill_gaps", "pretraining.texts.frequency_loss"):
+        monkeypatch.setattr(f"hf_replearn.{name}", fails)
     for name in ("write_page", "write_card"):
         monkeypatch.setattr(f"hf_replearn.sharing.results.{name}", fails)
     arguments[-1] = str(tmp_path / "shown")

@@ -5,12 +5,20 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import setting
+from hf_replearn.settings import run, setting
 from hf_replearn.sharing.report import Method
-from hf_replearn.training.settings import PretrainingSettings
+from hf_replearn.training.settings import ENDLESS, PretrainingSettings
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
+
+__all__ = [
+    "ContrastiveSettings", "ImageMethod", "ImageSettings", "Method", "TextMethod", "TextSettings", "ViewSettings",
+    "run", "setting",
+]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
 
@@ -159,6 +167,102 @@ class ContrastiveSettings(ViewSettings):
         return negatives
 
 
+@dataclass(kw_only=True)
+class TextSettings(PretrainingSettings):
+    """What every recipe on text has. The defaults are the fast recipe; the papers' are in configs."""
+
+    dataset: tuple[str, ...] = setting(
+        ...,
+        "a file or folder of parquet, arrow, json, csv, tsv or txt, a Hub id, or toy (Python's docs); several are one "
+        "corpus",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.txt'; none: all of the one kind there is", section="data"
+    )
+    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
+    streaming: bool = setting(
+        False, "read documents when they are needed; give --max_steps or --max_minutes too", section="data"
+    )
+    tokenizer: str | None = setting(
+        None, "folder or Hub id; none: that of --init, or one trained on the data", section="data"
+    )
+    vocab_size: int = setting(
+        16384, "tokens of a tokenizer that is trained on the data", section="data", at_least=300, at_most=1_000_000
+    )
+    lowercase: bool = setting(False, "a tokenizer that is trained knows no capitals", section="data")
+    sequence_length: int = setting(128, "tokens of a row", section="data", at_least=8, at_most=131_072)
+    packing: Literal["stream", "documents", "sentences"] = setting(
+        "stream",
+        "stream: one document after the other; documents: the same, but they do not see each other; sentences: whole "
+        "ones, as RoBERTa",
+        section="data",
+    )
+    init: str | None = setting(None, "go on training this checkpoint: folder or Hub id", section="model")
+    dropout: float = setting(0.0, "of a model from scratch (papers: 0.1)", section="model", at_least=0, at_most=0.9)
+    zero_init: bool = setting(True, "of a model from scratch: output projections start at 0", section="model")
+    num_train_epochs: float = setting(1.0, "passes over the training data", section="training", above=0)
+    per_device_train_batch_size: int | Literal["auto"] = setting(
+        32,
+        "rows per process and micro-step; auto: as many as fit into memory",
+        section="training",
+        at_least=1,
+        at_most=1_000_000,
+    )
+    gradient_accumulation_steps: int = setting(1, "micro-steps of an optimizer step", section="training", at_least=1)
+    gradient_checkpointing: bool = setting(
+        False, "keep fewer activations, compute them again: less memory, a third slower", section="training"
+    )
+    optimizer: Literal["muon", "adamw"] = setting(
+        "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
+    )
+    learning_rate: float = setting(2e-3, "peak, of AdamW", section="training", at_least=0, at_most=1000)
+    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", at_least=0, at_most=1000)
+    weight_decay: float = setting(
+        0.1,
+        "of weight matrices (with Muon: hidden ones), not of norms and biases",
+        section="training",
+        at_least=0,
+    )
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm; 0: never", section="training", at_least=0)
+    schedule: Literal["stable", "linear", "cosine"] = setting(
+        "stable", "of the learning rate after warm-up; stable: constant, then linear to 0", section="training"
+    )
+    warmup: float = setting(0.1, "share of the run with a rising rate", section="training", at_least=0, at_most=1)
+    decay: float = setting(0.5, "share of the run that falls to 0 (stable)", section="training", at_least=0, at_most=1)
+    short_rows: float = setting(
+        0.0,
+        "share of the run with rows cut into four short ones (masked LM leaves its first plateau sooner on them; there "
+        "each has special tokens around it, in the place of its first and last ones)",
+        section="training",
+        at_least=0,
+        at_most=1,
+    )
+    eval_steps: int = setting(200, "between two held-out losses; 0: only at the end", section="evaluation", at_least=0)
+    eval_rows: int = setting(
+        1000, "rows of the documents held out, at most, for these losses", section="evaluation", at_least=1
+    )
+    samples: tuple[str, ...] = setting(
+        (),
+        "texts for the report: masked LM fills their mask or one it puts in, causal LM goes on; none: held-out ones",
+        section="evaluation",
+    )
+
+    def text_arguments(self) -> TrainingArguments:
+        """training_arguments, and what text adds. Raises InputError where the length of the run is not known."""
+        if self.streaming and self.max_steps < 1 and self.max_minutes is None:
+            raise InputError("--streaming needs --max_steps or --max_minutes: a stream has no known length")
+        args = self.training_arguments(
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            max_grad_norm=self.max_grad_norm,
+            learning_rate=self.learning_rate,
+        )
+        if self.max_minutes is not None:
+            args.max_steps = self.max_steps if self.max_steps > 0 else ENDLESS
+        return args
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
     """What every method has.
@@ -210,7 +314,7 @@ class TextMethod(_Trained):
     ended:        whether rows end as texts do, see `pack_rows`.
     pipeline_tag: the Hub's word for what the model does.
     prepare:      (settings, texts) -> Objective.
-    check_model:  (name, native model of --init) raises InputError for one that the method cannot train.
+    refuses:      (native model of --init) -> why the method cannot train it, or None.
     samples:      (model, tokenizer, length) -> a function of texts that shows what the model says of them.
     finish:       (folder, length) writes further files beside the model that is saved there; None: none.
     """
@@ -221,7 +325,7 @@ class TextMethod(_Trained):
     ended: bool
     pipeline_tag: str
     prepare: Callable
-    check_model: Callable
+    refuses: Callable
     samples: Callable
     finish: Callable | None = None
 

@@ -30,7 +30,7 @@ from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
 from hf_replearn.pretraining.memory import fit_to_memory
-from hf_replearn.pretraining.recipe import TextMethod
+from hf_replearn.pretraining.recipe import TextMethod, TextSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.settings import as_dict, changed, command_line
 from hf_replearn.sharing import report as facts
@@ -42,7 +42,6 @@ from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
-from hf_replearn.training.settings import TextPretrainingSettings
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAVED = "tokenizer_config.json"  # what every tokenizer that was saved has
@@ -91,7 +90,7 @@ class Objective:
 
 
 def pretrain_texts(
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
     method: TextMethod,
     *,
     source: Source | None = None,
@@ -146,7 +145,7 @@ def pretrain_texts(
 
 
 def open_texts(
-    settings: TextPretrainingSettings, method: TextMethod, args: TrainingArguments, source: Source | None = None
+    settings: TextSettings, method: TextMethod, args: TrainingArguments, source: Source | None = None
 ) -> Texts:
     """Documents, their tokenizer, rows of one length. Raises InputError for whatever the user has to mend."""
     length, repo_id, left = settings.sequence_length, None, settings.left_to_memory
@@ -192,7 +191,7 @@ def open_texts(
     return Texts(corpus, tokenizer, start, end, rows, test, notes, repo_id)
 
 
-def _find_tokenizer(settings: TextPretrainingSettings, corpus: Corpus) -> PreTrainedTokenizerBase:
+def _find_tokenizer(settings: TextSettings, corpus: Corpus) -> PreTrainedTokenizerBase:
     """A run that goes on has its own, whatever became of the cache: training WordPiece twice gives other numbers."""
     own = Path(settings.output_dir)
     if _is_trained(settings) and settings.resume == "auto" and checkpoints(own) and (own / SAVED).exists():
@@ -270,7 +269,7 @@ def tokenizer_of(checkpoint: Path) -> PreTrainedTokenizerBase:
 
 
 def show(
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
     method: TextMethod,
     report: facts.Report,
     texts: Texts,
@@ -304,9 +303,7 @@ def export(method: TextMethod, checkpoint: Path, given: dict, out: Path) -> None
 # ---- model and training
 
 
-def find_config(
-    settings: TextPretrainingSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase
-) -> PreTrainedConfig:
+def find_config(settings: TextSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase) -> PreTrainedConfig:
     """The native configuration: that of the checkpoint, or of a model to be trained from scratch."""
     if settings.init:
         head = method.auto_class.removeprefix("AutoModelFor").removesuffix("LM").lower()
@@ -322,7 +319,7 @@ def find_config(
 
 
 def build(
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
     method: TextMethod,
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
@@ -332,7 +329,8 @@ def build(
     if settings.init:
         auto_class = getattr(transformers, method.auto_class)
         native = architectures.load(auto_class, settings.init, tokenizer=tokenizer, length=settings.sequence_length)
-        method.check_model(f"--init {settings.init}", native)
+        if reason := method.refuses(native):
+            raise InputError(f"--init {settings.init}: {reason}")
     config = find_config(settings, method, tokenizer) if native is None else native.config
     attention = architectures.attention_implementation(args.device, bf16=args.bf16)
     config = method.model_class.config_class(**{method.part: config}, attn_implementation=attention)
@@ -347,7 +345,7 @@ def build(
 
 
 def make_trainer(
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
     args: TrainingArguments,
     model: PreTrainedModel,
     objective: Objective,
@@ -384,7 +382,7 @@ def make_trainer(
 
 
 def describe(
-    settings: TextPretrainingSettings,
+    settings: TextSettings,
     method: TextMethod,
     trainer: PretrainingTrainer,
     corpus: Corpus,
@@ -438,7 +436,7 @@ def _some(documents: Dataset | IterableDataset) -> list[str]:
 
 
 def _check_tokenizer(
-    settings: TextPretrainingSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments
+    settings: TextSettings, method: TextMethod, tokenizer: PreTrainedTokenizerBase, args: TrainingArguments
 ) -> None:
     """Raises InputError for a tokenizer that does not suit, and where the model does not fit into the memory."""
     token, in_words = method.token
@@ -446,14 +444,21 @@ def _check_tokenizer(
         raise InputError(f"{method.facts.name} needs a tokenizer with {in_words}, and this one has none")
     if args.world_size == 1:
         auto_class, config = getattr(transformers, method.auto_class), find_config(settings, method, tokenizer)
-        architectures.check_memory(auto_class, config, settings=settings, device=args.device)
+        architectures.check_memory(
+            auto_class,
+            config,
+            rows=settings.per_device_train_batch_size,
+            length=settings.sequence_length,
+            smaller="take a smaller model" if settings.init else "lower --size, --vocab_size",
+            device=args.device,
+        )
 
 
-def _is_trained(settings: TextPretrainingSettings) -> bool:
+def _is_trained(settings: TextSettings) -> bool:
     return settings.init is None and settings.tokenizer is None
 
 
-def _unused(settings: TextPretrainingSettings) -> list[str]:
+def _unused(settings: TextSettings) -> list[str]:
     """Settings that were given and decide nothing, as a line."""
     scratch, learned = ("architecture", "size", "dropout", "zero_init"), ("vocab_size", "lowercase")
     given = [
@@ -465,7 +470,7 @@ def _unused(settings: TextPretrainingSettings) -> list[str]:
     return [f"not used: {', '.join(given)}, as {reason} has its own"] if given else []
 
 
-def _check_short_rows(settings: TextPretrainingSettings, *, around: int) -> None:
+def _check_short_rows(settings: TextSettings, *, around: int) -> None:
     length = settings.sequence_length
     if settings.short_rows and length % 4:
         raise InputError(f"--short_rows cuts rows into four, and --sequence_length {length} is not a multiple of 4")
