@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_replearn.pretraining.recipe import ContrastiveSettings, ImageMethod
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
+from hf_replearn.pretraining.recipe import ContrastiveSettings, ImageMethod, Method, run, setting
 
 
 @dataclass(kw_only=True)
