@@ -5,6 +5,7 @@ N examples, D features, H height, W width
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,12 +16,14 @@ import torch
 from datasets import Dataset
 from PIL import Image
 
+from hf_replearn.data.channels import has_own_range
 from hf_replearn.data.labels import is_image, is_text, shown_columns
 from hf_replearn.data.objects import as_file
 from hf_replearn.encoders.encoder import Encoder, Modality, Pooled, find_encoder
 from hf_replearn.errors import InputError
 from hf_replearn.representation import Features, extract, split_layers
 
+PICTURED = (1, 3, 4)  # channels of grey pictures, of RGB, and of RGB with transparency
 PART = 4096  # images that are in memory as rows at a time
 
 
@@ -37,9 +40,9 @@ def encode(
     """The features of images or texts, (N, D) float32, in their order: those that `evaluate` judges.
 
     model: whatever `find_encoder` takes: a folder, a run, a Hub id, (module, preprocess), a function.
-    data:  images: PIL images or uint8 arrays (H, W) or (H, W, C), in a list, or as one array (N, H, W, C); texts: a
-           list of strings; or a datasets.Dataset with a column of images or of texts. Files are opened by whoever gives
-           them: a string is a text.
+    data:  images: PIL images, or uint8 or uint16 arrays (H, W) or (H, W, C) with as many channels as the encoder takes,
+           in a list, or as one array (N, H, W, C); texts: a list of strings; or a datasets.Dataset with a column of
+           images or of texts. Files are opened by whoever gives them: a string is a text.
     pooling, max_length: of texts, as for `find_encoder`.
     layer: "last", the number of a layer (0: before the first block), or its name.
 
@@ -109,11 +112,11 @@ class _Images(Sequence):
         return len(self.images)
 
     def __getitem__(self, number: int) -> dict:
-        return {"image": {"bytes": as_file(self.images[number]), "path": None}}
+        return _row(self.images[number])
 
     def parts(self):
         """Datasets of some of the rows each."""
-        feature = datasets.Features({"image": datasets.Image(decode=False)})
+        feature = datasets.Features({"image": datasets.Image(decode=False), "channels": datasets.Value("int32")})
         for start in range(0, len(self), PART):
             some = range(start, min(start + PART, len(self)))
             yield Dataset.from_list([self[number] for number in some], features=feature)
@@ -137,15 +140,28 @@ def _kind(item: Any, number: int) -> Modality:
 
 
 def _check_array(image: np.ndarray, number: int) -> None:
-    if image.dtype != np.uint8:
+    if not has_own_range(image.dtype):
         raise InputError(
             f"image {number} is an array of {image.dtype}, of which nobody says what is black and white: make it "
-            "uint8, 0 to 255"
+            "uint8, 0 to 255, or uint16, 0 to 65,535"
         )
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)) or not image.size:
+    if image.ndim not in (2, 3) or not image.size:
+        raise InputError(f"image {number} is an array of shape {image.shape}, not (H, W) or (H, W, C)")
+    if image.ndim == 3 and image.shape[0] in PICTURED and image.shape[2] not in PICTURED:
         raise InputError(
-            f"image {number} is an array of shape {image.shape}, not (H, W) or (H, W, C) with 1, 3 or 4 channels"
+            f"image {number} is an array of shape {image.shape}: its channels are the first axis, or there are "
+            f"{image.shape[2]} of them? Give (H, W, C)"
         )
+
+
+def _row(image: Image.Image | np.ndarray) -> dict:
+    """An image as a file in memory that loses nothing, so that all are read by the same rules (data.decoding)."""
+    if isinstance(image, Image.Image) or (image.dtype == np.uint8 and (image.ndim == 2 or image.shape[2] in PICTURED)):
+        return {"image": {"bytes": as_file(image), "path": None}, "channels": None}
+    file, channels = io.BytesIO(), 1 if image.ndim == 2 else image.shape[2]
+    np.save(file, image)
+    many = channels if channels not in PICTURED else None  # else as many as the encoder reads
+    return {"image": {"bytes": file.getvalue(), "path": None}, "channels": many}
 
 
 def standard_columns(rows: Dataset, texts: Sequence[str] = ()) -> Dataset:

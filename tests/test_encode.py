@@ -108,6 +108,20 @@ def test_greys_transparency_and_orientation_are_read_as_from_files(resnet, tmp_p
     np.testing.assert_array_equal(*(hr.encode(resnet, [grey], use_cpu=True) for grey in (one, one[:, :, None])))
 
 
+@pytest.mark.parametrize("channels", [1, 4, 6])
+def test_images_of_as_many_channels_as_the_encoder_takes(tmp_path, channels):
+    """uint8 and, with the same levels, uint16; the features are those of the network for pixels that were stacked."""
+    network = timm.create_model("test_resnet", num_classes=0, in_chans=channels).eval()
+    about = {"architecture": "test_resnet", "arguments": {"in_chans": channels}, "image_size": 32}
+    export_timm(network, tmp_path, mean=(0.5,) * channels, std=(0.5,) * channels, **about)
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, channels), dtype=np.uint8)
+    found = hr.encode(str(tmp_path), images, use_cpu=True)
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    np.testing.assert_allclose(found, network(pixels).detach().numpy(), rtol=1e-4, atol=1e-4)
+    deep = hr.encode(str(tmp_path), images.astype(np.uint16) * 257, use_cpu=True)
+    np.testing.assert_array_equal(found, deep)
+
+
 def test_texts_keep_their_order_and_layers_have_names(bert):
     rows = Dataset.from_dict({"text": TEXTS})
     encoder = find_encoder(bert, modality="text", all_layers=True, pooling="cls").try_on(rows)
@@ -146,7 +160,8 @@ NOISE = np.zeros((8, 8, 3), np.uint8)
         ([(NOISE, 1)], "item 0 is a tuple, .* without labels"),
         ([None], "item 0 is a NoneType, neither an image"),
         ([NOISE / 255], "image 0 is an array of float64, of which nobody says what is black and white"),
-        ([NOISE.transpose(2, 0, 1)], r"image 0 is an array of shape \(3, 8, 8\), not \(H, W\) or"),
+        ([NOISE.transpose(2, 0, 1)], r"image 0 is an array of shape \(3, 8, 8\): its channels are the first axis, or"),
+        ([NOISE[0, 0]], r"image 0 is an array of shape \(3,\), not \(H, W\) or \(H, W, C\)"),
         ({"text": ["a"]}, "a dict is no list of images or texts"),
         (3, "a int is no list"),
         (Dataset.from_dict({"label": [1]}), r"the columns label \(int64\) is not clear"),

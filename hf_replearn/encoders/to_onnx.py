@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from hf_replearn.encoders.encoder import Encoder
@@ -91,10 +90,10 @@ def _examples(encoder: Encoder) -> list[dict]:
     if encoder.modality == "text":
         return [{"text": " ".join(["one two three"] * times)} for times in (1, 2, 4)]
     rng = np.random.default_rng(0)
-    files = [io.BytesIO() for _ in range(3)]
+    channels, files = encoder.preprocess.channels, [io.BytesIO() for _ in range(3)]
     for file in files:
-        Image.fromarray(rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)).save(file, "PNG")
-    return [{"image": {"bytes": file.getvalue(), "path": None}} for file in files]
+        np.save(file, rng.integers(0, 256, (96, 96, channels), dtype=np.uint8))
+    return [{"image": {"bytes": file.getvalue(), "path": None}, "channels": None} for file in files]
 
 
 def _inputs(encoder: Encoder, rows: list[dict]) -> dict[str, Tensor]:

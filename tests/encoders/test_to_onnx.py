@@ -47,6 +47,16 @@ def test_images(pictures, tmp_path):
     assert tuple(processor.data_config["mean"]) == (0.4,) * 3
 
 
+def test_images_of_other_channels(tmp_path):
+    network = timm.create_model("test_resnet", num_classes=0, in_chans=2).eval()
+    about = {"architecture": "test_resnet", "arguments": {"in_chans": 2}, "image_size": 32}
+    export_timm(network, tmp_path / "run", mean=(0.5,) * 2, std=(0.5,) * 2, **about)
+    assert export("--model", tmp_path / "run", "--output_dir", tmp_path / "onnx") == 0
+    pixels = torch.randn(2, 2, 32, 32)
+    found = features_by_onnx(tmp_path / "onnx", {"pixel_values": pixels})
+    np.testing.assert_allclose(found, network(pixels).detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
 def test_texts_of_any_length_pooled_as_the_folder_says(models_of, tmp_path):
     """Also of one token more, and one text at a time."""
     torch.manual_seed(0)
