@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import random
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +38,18 @@ class Place(NamedTuple):
         philox.advance((self.micro_step * self.world_size + self.rank) * rows * width // 4)
         drawn = np.random.Generator(philox).random((rows, width))
         return torch.from_numpy(drawn[:, :numbers].astype(np.float32))
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is drawn inside, from the generators of Python, NumPy and PyTorch, is as if it had not been drawn."""
+    python, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(array)
 
 
 def content_uniform(seed: int, rows: Tensor, numbers: int) -> Tensor:

@@ -29,6 +29,7 @@ from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
+from hf_replearn.pretraining.watch import watch
 from hf_replearn.randomness import Place
 from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
 from hf_replearn.settings import as_dict, changed, command_line
@@ -38,7 +39,7 @@ from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training import optimizers, schedules
-from hf_replearn.training.callbacks import CollapseWarning, Estimate, JSONLines, OnlineKNN
+from hf_replearn.training.callbacks import Estimate, JSONLines
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.memory import check_memory
 from hf_replearn.training.settings import ENDLESS
@@ -110,9 +111,8 @@ def pretrain_images(
     # 4. Train
     trainer = make_trainer(settings, args, model, collator, rows, batch=batch, given=given)
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
-    if settings.knn_steps and judging and data.single_label:
-        watched = partial(map, partial(extract, encoder, preprocess=preprocess), some_labelled(data))
-        trainer.add_callback(OnlineKNN(watched, steps=settings.knn_steps, log=trainer.log))
+    labelled = some_labelled(data) if judging and data.single_label else None
+    watch(settings, trainer, collator, rows=rows, labelled=labelled, preprocess=preprocess)
     if trainer.is_world_process_zero():
         claim_folder(settings)
         write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
@@ -297,7 +297,7 @@ def make_trainer(
         max_skipped=settings.skippable_steps,
         max_minutes=settings.max_minutes,
         schedule=partial(schedules.cosine, warmup=settings.warmup_steps) if timed else None,
-        callbacks=[JSONLines(settings.output_dir), CollapseWarning(), *([] if timed else [Estimate()])],
+        callbacks=[JSONLines(settings.output_dir), *([] if timed else [Estimate()])],
     )
 
 

@@ -98,7 +98,10 @@ class ImageSettings(PretrainingSettings):
         at_least=0,
     )
     knn_steps: int = setting(
-        500, "steps between two kNN accuracies, if there are labels; 0: none", section="evaluation", at_least=0
+        500,
+        "steps between scores of a fixed sample: RankMe, alignment, uniformity, and kNN if there are labels; 0: none",
+        section="evaluation",
+        at_least=0,
     )
     shots: tuple[int, ...] | None = setting(
         None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1

@@ -1,4 +1,4 @@
-"""What is watched during pretraining: the log, the representation's health, and its kNN accuracy."""
+"""What is watched during pretraining: the log, scores of a fixed sample, and the representation's health."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-from hf_replearn.evaluation.knn import knn
-from hf_replearn.evaluation.steps import alone
+from hf_replearn.evaluation.health import diagnose
 from hf_replearn.files import read_json_lines, write_whole
-from hf_replearn.representation import Features
-from hf_replearn.training.trainer import COLLAPSED
 
 
 class JSONLines(TrainerCallback):
@@ -29,7 +26,8 @@ class JSONLines(TrainerCallback):
             entries, damaged = read_json_lines(self.path)  # a run that is killed may leave half a line
             if damaged > 1:
                 warnings.warn(f"{self.path}: {damaged} lines are damaged, and left out from now on", stacklevel=2)
-            kept = [entry for entry in entries if entry["step"] <= state.global_step]
+            resumed = state.global_step > 0  # what is there of a run that has to begin again is not of this one
+            kept = [entry for entry in entries if resumed and entry["step"] <= state.global_step]
             write_whole(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -38,20 +36,20 @@ class JSONLines(TrainerCallback):
                 file.write(json.dumps({"step": state.global_step, **logs}) + "\n")
 
 
-class CollapseWarning(TrainerCallback):
-    """Warns, once, when the representations of a batch have nearly become one point (`spread` in the log)."""
+class HealthWarning(TrainerCallback):
+    """Warns, once for each kind, of a representation that collapses or does not learn, and says which it is.
 
-    def __init__(self, threshold: float = COLLAPSED):
-        self.threshold, self.warned = threshold, False
+    directions: that the features of the sample can have, see `diagnose`.
+    """
+
+    def __init__(self, directions: int):
+        self.directions, self.warned = directions, set()
 
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if not self.warned and logs.get("spread", 1.0) < self.threshold and state.is_world_process_zero:
-            self.warned = True
-            warnings.warn(
-                f"step {state.global_step}: the representation has collapsed (spread {logs['spread']}): every input "
-                "gets nearly the same features. Lower the learning rate or raise the temperature.",
-                stacklevel=2,
-            )
+        found = diagnose(state.log_history, directions=self.directions) if state.is_world_process_zero else None
+        if found is not None and found[0] not in self.warned:
+            self.warned.add(found[0])
+            warnings.warn(f"step {state.global_step}: {found[1]}.", stacklevel=2)
 
 
 class Estimate(TrainerCallback):
@@ -85,24 +83,29 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes"
 
 
-class OnlineKNN(TrainerCallback):
-    """kNN accuracy on labelled data every `steps` steps. It only watches: the labels never reach the loss.
+class SampleScores(TrainerCallback):
+    """Scores of a fixed sample before training, every `steps` steps, and at the end. It only watches.
 
-    features: () -> (train, test) Features of the encoder as it is now.
+    measure: () -> {name: value} of the model as it is; called in the first process alone.
     """
 
-    def __init__(self, features: Callable[[], tuple[Features, Features]], *, steps: int, log: Callable[[dict], None]):
-        self.features, self.steps, self.log = features, steps, log
+    def __init__(self, measure: Callable[[], dict[str, float]], *, steps: int, log: Callable[[dict], None]):
+        self.measure, self.steps, self.log = measure, steps, log
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self._tell(state, control)
 
     def on_step_end(self, args, state, control, **kwargs):
-        due = state.global_step % self.steps == 0 or state.global_step == state.max_steps
-        if due and state.is_world_process_zero:
+        if state.global_step % self.steps == 0 or state.global_step == state.max_steps or control.should_training_stop:
+            self._tell(state, control)
+
+    def _tell(self, state, control) -> None:
+        if state.is_world_process_zero:
             logs_too = control.should_log  # which an event of its own would take for done
-            found, missing = alone(lambda: knn(*self.features(), k=20), metrics=["knn@20"])
-            for metric, reason in missing.items():  # the training itself says whether it can go on
-                warnings.warn(f"step {state.global_step}: no {metric}: {reason}", stacklevel=2)
+            found = self.measure()
             if found:
-                self.log({name: round(value, 4) for name, value in found.items()})
+                self.log(found)
             control.should_log = logs_too
 
 

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
 
 from hf_replearn.errors import Preempted, TrainingError
+from hf_replearn.evaluation.health import COLLAPSED, spread
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
@@ -31,7 +32,6 @@ from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
 
 Batch = dict[str, Tensor]
-COLLAPSED = 0.02  # spread of representations below which they are nearly one point
 LESS_MEMORY = (
     "Lower --per_device_train_batch_size: --gradient_accumulation_steps for text and --negatives for SimCLR keep the "
     "effective batch; --gradient_checkpointing takes time for memory"
@@ -438,12 +438,3 @@ class StopWhenTold(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.told_to_stop:
             control.should_log = control.should_save = control.should_training_stop = True
-
-
-def spread(representations: Tensor) -> float:
-    """Mean distance of the normalised representations (..., D) from their centre: 0 when all of them are one point.
-
-    A representation that has collapsed gives every input the same features; its loss may look fine for long.
-    """
-    x = nn.functional.normalize(representations.float().flatten(0, -2), dim=-1)
-    return (x - x.mean(0)).norm(dim=-1).mean().item()

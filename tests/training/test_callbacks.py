@@ -4,10 +4,8 @@ import json
 from types import SimpleNamespace
 
 import pytest
-import torch
 
-from hf_replearn.representation import Features
-from hf_replearn.training.callbacks import Estimate, JSONLines, OnlineKNN
+from hf_replearn.training.callbacks import Estimate, JSONLines
 
 
 def begun(folder, step: int) -> list[dict]:
@@ -44,15 +42,7 @@ def test_a_long_run_says_early_how_long_it_will_take(steps, told, monkeypatch, c
     assert [line.partition(";")[0] for line in capsys.readouterr().out.splitlines() if line] == told
 
 
-def test_an_accuracy_that_cannot_be_had_is_a_warning_and_no_end_of_the_training():
-    labels, logged = torch.arange(8) % 2, []
-    good = Features(torch.eye(2)[labels], labels)
-    broken = Features(good.x * torch.nan, labels)
-    given = iter([(good, good), (good, broken)])
-    watch = OnlineKNN(lambda: next(given), steps=1, log=logged.append)
-    state = SimpleNamespace(global_step=1, max_steps=9, is_world_process_zero=True)
-    control = SimpleNamespace(should_log=True)
-    watch.on_step_end(None, state, control)
-    with pytest.warns(UserWarning, match="no knn@20: 8 of 8 test features are NaN"):
-        watch.on_step_end(None, state, control)
-    assert logged == [{"knn@8": 1.0}] and control.should_log
+def test_a_run_that_begins_again_begins_its_log_again(tmp_path):
+    """Killed before its first checkpoint, after the scores of step 0."""
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "rankme": 3.0}\n{"step": 1, "loss": 3.0}\n')
+    assert begun(tmp_path, 0) == []

@@ -11,9 +11,9 @@ from transformers.utils import ModelOutput
 
 from hf_replearn.errors import TrainingError
 from hf_replearn.methods.simclr import nt_xent
-from hf_replearn.training.callbacks import CollapseWarning, JSONLines, OnlineKNN
+from hf_replearn.training.callbacks import HealthWarning, JSONLines, SampleScores
 from hf_replearn.training.optimizers import adamw
-from hf_replearn.training.trainer import PretrainingTrainer, spread
+from hf_replearn.training.trainer import PretrainingTrainer
 
 
 class Config(PreTrainedConfig):
@@ -125,14 +125,8 @@ def test_the_log_has_a_line_a_step_and_goes_on_where_the_checkpoint_was(tmp_path
     assert [line["step"] for line in lines if "loss" in line] == steps
 
 
-def test_spread_by_hand():
-    assert spread(torch.ones(5, 3)) == 0
-    assert spread(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(1)  # opposite points, their centre at 0
-    assert spread(torch.tensor([[[3.0, 0.0]], [[0.0, 1.0]]])) == pytest.approx(2**-0.5)
-
-
 def test_collapse_is_warned_of_once(tmp_path):
-    run = trainer(tmp_path, steps=3, callbacks=[CollapseWarning()])
+    run = trainer(tmp_path, steps=3, callbacks=[HealthWarning(8)])
     for parameter in run.model.net[2].parameters():
         nn.init.constant_(parameter, 1.0)
         parameter.requires_grad_(False)
@@ -142,20 +136,17 @@ def test_collapse_is_warned_of_once(tmp_path):
     assert run.summary()["collapsed"] and run.summary()["spread"] < 0.02
 
 
-def test_online_knn_only_watches(tmp_path):
-    from hf_replearn.representation import Features
-
-    labels = torch.arange(64) % 2
-    plain = trainer(tmp_path / "plain", steps=6)
-    plain.train()
-    watched = trainer(tmp_path / "watched", steps=6)
-    features = lambda: (Features(torch.stack(DATA), labels), Features(torch.stack(DATA[:16]), labels[:16]))  # noqa: E731
-    watched.add_callback(OnlineKNN(features, steps=3, log=watched.log))
-    watched.train()
-    logs = watched.state.log_history
-    assert [log["step"] for log in logs if "knn@20" in log] == [3, 6]
+def test_scores_are_logged_beside_the_loss_and_again_of_a_run_that_goes_on(tmp_path):
+    run = trainer(tmp_path, steps=6)
+    run.add_callback(SampleScores(lambda: {"rankme": 3.0}, steps=3, log=run.log))
+    run.train()
+    logs = run.state.log_history
+    assert [log["step"] for log in logs if "rankme" in log] == [0, 3, 6]
     assert [log["step"] for log in logs if "loss" in log] == [1, 2, 3, 4, 5, 6]  # no line of the loss is lost for it
-    assert torch.equal(weights(plain), weights(watched))
+    more = trainer(tmp_path, steps=8)
+    more.add_callback(SampleScores(dict, steps=1, log=more.log))  # nothing could be computed
+    more.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert [log["step"] for log in more.state.log_history if "rankme" in log] == [0, 3]
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path):

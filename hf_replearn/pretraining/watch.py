@@ -1,0 +1,99 @@
+"""What is watched while an encoder of images trains: scores of a fixed sample of its images, and its kNN accuracy where
+there are labels. Nothing of it reaches the weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from hf_replearn.evaluation.health import view_scores
+from hf_replearn.evaluation.knn import knn
+from hf_replearn.evaluation.steps import alone
+from hf_replearn.pretraining.recipe import ImageSettings
+from hf_replearn.randomness import Place, undisturbed
+from hf_replearn.representation import extract
+from hf_replearn.training.callbacks import HealthWarning, SampleScores
+from hf_replearn.training.trainer import PretrainingTrainer
+
+SAMPLE = 1000  # images, of which two views are judged: a rank of a few hundred can be told
+TOGETHER = 128  # images in one pass, at most
+
+
+def watch(
+    settings: ImageSettings,
+    trainer: PretrainingTrainer,
+    collator,
+    *,
+    rows,
+    labelled: Sequence | None,
+    preprocess: Callable[..., Tensor],
+) -> None:
+    """Has the trainer log scores of a fixed sample of its rows, and warn of a representation that is not well.
+
+    labelled: rows to learn classes from and rows to tell, few of them; None without labels.
+    """
+    model, sample, workers = trainer.model, fixed_sample(rows), settings.dataloader_num_workers
+    if settings.knn_steps:
+        encoder, batch = model.model.encoder, settings.per_device_train_batch_size
+        knn = labelled and partial(accuracy_now, encoder, labelled, preprocess, workers=workers)
+        measure = partial(scores_now, model, sample, collator, batch=batch, workers=workers, neighbours=knn)
+        trainer.add_callback(SampleScores(measure, steps=settings.knn_steps, log=trainer.log))
+    trainer.add_callback(HealthWarning(min(len(sample), model.model.features)))
+
+
+def fixed_sample(rows, *, most: int = SAMPLE):
+    """Always the same images of the data, in their order."""
+    if len(rows) <= most:
+        return rows
+    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most]
+    return rows.select(drawn.sort().values.tolist())
+
+
+def scores_now(
+    model: PreTrainedModel, sample, collator, *, batch: int, workers: int, neighbours: Callable[[], dict] | None = None
+) -> dict[str, float]:
+    """The scores of the model as it is, {name: value}; one that cannot be computed is missing, with a warning.
+
+    Two views of each image are always the same: their place in the run is fixed. The random numbers of the training,
+    its running statistics and its mode are as they were before.
+
+    collator:   of the method; its `views` are (B, V, C, H, W), of which the first two are taken.
+    neighbours: () -> {"knn@20": accuracy}; None without labels.
+    """
+    steps = {"rankme": partial(_of_views, model, sample, collator, batch=batch, workers=workers), "knn@20": neighbours}
+    found: dict[str, float] = {}
+    with undisturbed():
+        for name, compute in steps.items():
+            values, missing = alone(compute, metrics=[name]) if compute is not None else ({}, {})
+            found |= {key: round(value, 4) for key, value in values.items()}
+            for metric, reason in missing.items():  # the training itself says whether it can go on
+                warnings.warn(f"no {metric}: {reason}", stacklevel=2)
+    return found
+
+
+@torch.no_grad()
+def _of_views(model: PreTrainedModel, sample, collator, *, batch: int, workers: int) -> dict[str, float]:
+    device, was_training = next(model.parameters()).device, model.training
+    loader = DataLoader(sample, min(batch, TOGETHER), num_workers=workers, collate_fn=collator)
+    features, projections = [], []
+    model.eval()
+    try:
+        for place, images in enumerate(loader):
+            images = {name: value.to(device) for name, value in images.items()}
+            found = model(**collator.views(images, Place(0, 0, place)), return_loss=False)
+            features.append(found.pooler_output[:, :2].float().cpu())
+            projections.append(found.projections[:, :2].float().cpu())
+    finally:
+        model.train(was_training)
+    return view_scores(torch.cat(features), torch.cat(projections))
+
+
+def accuracy_now(encoder: nn.Module, parts: Sequence, preprocess: Callable[..., Tensor], *, workers: int) -> dict:
+    """kNN accuracy of the encoder as it is. parts: rows to learn from, and to be told."""
+    return knn(*(extract(encoder, part, preprocess=preprocess, num_workers=workers) for part in parts), k=20)
