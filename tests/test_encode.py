@@ -202,6 +202,19 @@ def test_the_file_has_features_labels_and_the_names_of_classes(resnet, photos, t
     assert "must end in .npz" in capsys.readouterr().err
 
 
+def test_the_features_are_those_that_an_evaluation_keeps(resnet, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    recipe = importlib.import_module("hf_replearn.recipes.evaluation")
+    arguments = ["--model", resnet, "--dataset", str(photos), "--baselines", "false", "--shots", "1", "--use_cpu"]
+    run(recipe.main, recipe.EvaluateSettings, [*arguments, "--output_dir", str(tmp_path / "out")])
+    kept = [np.load(path) for path in (tmp_path / "cache" / "hf_replearn").glob("features-*.npy")]
+    assert command("--model", resnet, "--dataset", photos, "--output", tmp_path / "features.npz") == 0
+    found = np.load(tmp_path / "features.npz")
+    assert len(kept) == 2
+    for split in ("train", "test"):
+        assert any(np.array_equal(found[split], array) for array in kept)
+
+
 def test_data_without_labels_keep_their_rows(bert, resnet, photos, tmp_path):
     (tmp_path / "texts.csv").write_text("text\n" + "\n".join(TEXTS) + "\n")
     out = tmp_path / "texts.npz"

@@ -102,6 +102,8 @@ def test_images_from_a_folder_to_a_page(resnet, tmp_path, capsys):
     assert np.sum(report["confusion"]["tiny"]) == 100
     assert [len(feature["examples"]) for feature in report["top_features"]["raw pixels"]] == [8] * 4
     assert set(report["layers"]["tiny"]) == {"k_shot@4", "knn@20", "linear"}
+    named = "0 act1, 1 layer1, 2 layer2, 3 layer3, 4 layer4"
+    assert report["encoders"]["tiny"]["layers"] == report["encoders"]["random weights"]["layers"] == named
     assert report["layers"]["tiny"]["linear"][-1] == pytest.approx(report["rows"]["tiny"]["linear"])
     assert {test["other"] for test in report["comparisons"]} == set(report["rows"]) - {"tiny"}
     assert all(str(100) in report["protocols"][name] for name in ("knn", "linear", "map"))

@@ -23,6 +23,7 @@ from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.trial import try_encoder
 from hf_replearn.errors import InputError
 
+SHOWN = 8  # layers that are named one by one
 Modality = Literal["image", "text"]
 Pooled = Literal["mean", "cls", "last"]
 
@@ -74,8 +75,12 @@ class Encoder:
             return len(self.layers) - 1 if asked == "last" else self.layers.index(asked)
         if str(asked).isdecimal() and int(asked) < len(self.layers):
             return int(asked)
-        told = ", ".join(f"{number} {name}" for number, name in enumerate(self.layers))
-        raise InputError(f"{self.named} has no layer {asked!r}: there are {told}")
+        raise InputError(f"{self.named} has no layer {asked!r}: there are {self.layers_in_words()}")
+
+    def layers_in_words(self) -> str:
+        """Which number is which layer."""
+        told = [f"{number} {name}" for number, name in enumerate(self.layers)]
+        return ", ".join(told if len(told) <= SHOWN else [*told[:2], "…", told[-1]])
 
     def untrained(self) -> Encoder:
         """The same network from random weights, under the same preprocessing. Only of a checkpoint."""
@@ -140,6 +145,17 @@ def find_encoder(
     return Encoder(named, modality, as_network(function), given_inputs(transform), comparable=False)
 
 
+def read_inputs(
+    checkpoint: str, *, modality: Modality, max_length: int | None = None, **changes: Any
+) -> tuple[Any, ProcessorInputs]:
+    """The configuration of the encoder in a checkpoint, with changes, and what makes its batches of rows."""
+    config, processor = load_processor(checkpoint, images=modality == "image", **changes)
+    if modality == "image":
+        return config, ProcessorInputs(processor, channels=channels_of(config))
+    length = choose_length(max_length, config, processor)
+    return config, ProcessorInputs(processor, length, token_types=uses_token_types(config))
+
+
 def read_checkpoint(
     checkpoint: str,
     *,
@@ -151,24 +167,20 @@ def read_checkpoint(
 ) -> Encoder:
     """`find_encoder` of a folder or Hub id."""
     named = named or f"--model {checkpoint}"
-    config, processor = load_processor(checkpoint, images=modality == "image")
+    config, inputs = read_inputs(checkpoint, modality=modality, max_length=max_length)
     if modality == "image":
         network = Pooling(load_network(AutoModel, checkpoint, config), all_layers=all_layers)
-        inputs = ProcessorInputs(processor, channels=channels_of(config))
         return Encoder(named, "image", network, inputs, source=checkpoint, config=config)
     modules = read_sentence_modules(checkpoint) if pooling is None else None
-    length = choose_length(max_length, config, processor)
-    inputs = ProcessorInputs(processor, length, token_types=uses_token_types(config))
     how, after = pooling or "mean", None
     if modules is not None:
-        how, after = modules.pooling, modules.after
+        how, after, processor = modules.pooling, modules.after, inputs.processor
         length = choose_length(max_length, config, processor, usual=modules.max_length or processor.model_max_length)
         inputs = replace(inputs, max_length=length, lowercase=modules.lowercase, prompt=modules.prompt)
     network = Pooling(load_network(AutoModel, checkpoint, config), how=how, all_layers=all_layers, after=after)
     told = "its own" if network.own else modules.in_words() if modules is not None else how
-    return Encoder(
-        named, "text", network, inputs, pooling=told, source=checkpoint, config=config, max_length=length
-    )  # fmt: skip
+    about = {"source": checkpoint, "config": config, "max_length": inputs.max_length}
+    return Encoder(named, "text", network, inputs, pooling=told, **about)
 
 
 def name_of(given: Any) -> str:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -167,25 +165,6 @@ def _fit_tokenizer(tokenizer: Any, config: PreTrainedConfig, checkpoint: str) ->
         # A decoder's classifier looks for the last token that is not padding. RoBERTa and others count positions from
         # their own padding number on, whatever the tokenizer's is: there it must stay.
         config.pad_token_id = tokenizer.pad_token_id
-
-
-def declared_pooling(checkpoint: str) -> str | None:
-    """How a folder for sentence-transformers says that its texts are pooled: "mean", "cls", …, and "cls, Dense" where
-    layers of its own come after it; None where none says. (Features of length 1 rank as others do.)"""
-    path = Path(checkpoint, "1_Pooling", "config.json")
-    if not path.is_file():
-        return None
-    with refusing(f"{path} cannot be read"):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        old = [name.removeprefix("pooling_mode_") for name in told if told[name] is True and name != "include_prompt"]
-        modes = told.get("pooling_mode", old)
-        listed = Path(checkpoint, "modules.json")
-        modules = json.loads(listed.read_text(encoding="utf-8")) if listed.is_file() else []
-        kinds = [module["type"].rpartition(".")[2] for module in modules]
-    ours = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}
-    pooling = "+".join(ours.get(mode, mode) for mode in ([modes] if isinstance(modes, str) else modes))
-    further = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
-    return ", ".join([pooling, *further]) or None
 
 
 def uses_token_types(config) -> bool:

@@ -201,6 +201,8 @@ def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> 
         layers = [layers[int(settings.layers)]]
         pooling = f"{getattr(network, 'how', pooling)} of layer {settings.layers}"
     facts = {"from": origin, "parameters": f"{encoder.parameters:,}" if encoder.parameters else "–"}
+    if settings.layers == "all":
+        facts["layers"] = encoder.layers_in_words()
     return layers, facts | {"features": f"{layers[-1][0].x.shape[1]:,}", "pooling": pooling}
 
 

@@ -11,15 +11,8 @@ import transformers
 
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.labelled import load_labelled
-from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import (
-    channels_of,
-    channels_wanted,
-    choose_length,
-    load_processor,
-    uses_token_types,
-    with_dropout,
-)
+from hf_replearn.encoders.encoder import read_inputs
+from hf_replearn.encoders.load import channels_wanted, with_dropout
 from hf_replearn.errors import TrainingError
 from hf_replearn.judging.arguments import training_arguments
 from hf_replearn.judging.repeated import measure, protocols, tell
@@ -82,11 +75,9 @@ def finetune_encoder(settings: Any) -> None:
 
     # 2. The network's configuration, and its tokenizer or image processor
     auto, head = network_of(settings, data)
-    config, processor = load_processor(settings.model, images=images, **head)
-    length = None if images else choose_length(settings.max_length, config, processor)
+    modality = "image" if images else "text"
+    config, collate = read_inputs(settings.model, modality=modality, max_length=settings.max_length, **head)
     config = with_dropout(config, settings.dropout if settings.mode == "full" else None)
-    inputs = {"channels": channels_of(config)} if images else {"token_types": uses_token_types(config)}
-    collate = ProcessorInputs(processor, length, **inputs)
 
     # 3. Labels: {(fraction, seed): rows of train}, the same draws for every network
     train, test, draws = draw_labels(settings, data)
@@ -96,7 +87,7 @@ def finetune_encoder(settings: Any) -> None:
     # 4. Ways to learn the task, each with its draws
     layers = choose_layers(settings, auto, config, train, collate=collate)
     largest = max(map(len, draws.values()))
-    task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers, processor)
+    task = Task(settings, auto, config, collate, train, test, list(names), positive, largest, layers)
     if args.process_index == 0:
         claim_folder(settings)
         print(data.taken, *data.notes, sep="\n", flush=True)

@@ -32,7 +32,7 @@ class Task:
     """A labelled task as every way to learn it meets it.
 
     auto: the transformers class of its networks; collate: rows -> batch; positive: number of the class that f1 is of;
-    largest: labels in the largest draw; layers: what is judged, as by `judged_layers`; processor: of the checkpoint.
+    largest: labels in the largest draw; layers: what is judged, as by `judged_layers`.
     """
 
     settings: Any
@@ -45,7 +45,6 @@ class Task:
     positive: int
     largest: int
     layers: dict[str, int | None]
-    processor: Any
 
 
 def check_settings(settings: Any) -> None:

@@ -12,16 +12,9 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModel, AutoModelForImageClassification, AutoModelForSequenceClassification, set_seed
 
+from hf_replearn.encoders.encoder import read_inputs
 from hf_replearn.encoders.heads import LayerClassifier
-from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import (
-    channels_of,
-    choose_length,
-    load_network,
-    load_processor,
-    uses_token_types,
-    with_dropout,
-)
+from hf_replearn.encoders.load import load_network, with_dropout
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.evaluation.contestants import Contestant, Layers
 from hf_replearn.evaluation.examples import Examples
@@ -99,8 +92,8 @@ def finetuned(
     images = "image" in train.column_names
     auto = AutoModelForImageClassification if images else AutoModelForSequenceClassification
     head = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
-    config, processor = load_processor(checkpoint, images=images, num_labels=len(names), **head)
-    length = None if images else choose_length(settings.max_length, config, processor)
+    modality, head = "image" if images else "text", head | {"num_labels": len(names)}
+    config, collate = read_inputs(checkpoint, modality=modality, max_length=settings.max_length, **head)
     usual = Usual(
         output_dir=settings.output_dir,
         learning_rate=settings.learning_rate,
@@ -110,8 +103,6 @@ def finetuned(
     set_seed(settings.seed)
     config = with_dropout(config, usual.dropout)
     network = load_network(auto if layer is None else AutoModel, checkpoint, config, pretrained=pretrained)
-    inputs = {"channels": channels_of(config)} if images else {"token_types": uses_token_types(config)}
-    collate = ProcessorInputs(processor, length, **inputs)
     if layer is not None:
         pooling = Pooling(network, how=settings.pooling or "mean", all_layers=True)
         network = LayerClassifier(pooling, layer=layer, batch=collate([train[0]]), outputs=len(names))

@@ -41,7 +41,7 @@ def fine_tuning(task: Task, *, pretrained: bool) -> Callable:
             keep = layer is None and pretrained and seed == task.settings.seed and len(rows) == task.largest
             if keep and args.process_index == 0:
                 save_native(network, Path(task.settings.output_dir, "model"))
-                task.processor.save_pretrained(Path(task.settings.output_dir, "model"))
+                task.collate.processor.save_pretrained(Path(task.settings.output_dir, "model"))
         return found
 
     return learn

@@ -21,7 +21,6 @@ from hf_replearn.encoders.load import (
     channels_of,
     channels_read_by,
     choose_length,
-    declared_pooling,
     load_network,
     load_processor,
     uses_token_types,
@@ -346,26 +345,6 @@ def test_networks_of_other_channels_get_them(models_of, tmp_path, channels):
 def test_what_is_no_encoder_of_images_reads_no_channels(models_of, tmp_path):
     assert channels_read_by(models_of("bert")) is None and channels_read_by(str(tmp_path)) is None
     assert channels_read_by(models_of("clip")) == 3
-
-
-@pytest.mark.parametrize(
-    ("told", "pooling"),
-    [
-        ({"pooling_mode": "cls"}, "cls"),
-        ({"pooling_mode": "lasttoken", "include_prompt": True}, "last"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}, "mean"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "mean+max_tokens"),
-    ],
-)
-def test_the_pooling_of_a_folder_for_sentence_transformers(tmp_path, told, pooling):
-    assert declared_pooling(str(tmp_path)) is None
-    (tmp_path / "1_Pooling").mkdir()
-    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(told))
-    assert declared_pooling(str(tmp_path)) == pooling
-    kinds = ("Transformer", "Pooling", "Dense", "Normalize")
-    listed = [{"type": f"sentence_transformers.models.{kind}"} for kind in kinds]
-    (tmp_path / "modules.json").write_text(json.dumps(listed))
-    assert declared_pooling(str(tmp_path)) == f"{pooling}, Dense"
 
 
 # ---- what a cache of features goes by
