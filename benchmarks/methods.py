@@ -4,9 +4,9 @@
     python -m benchmarks.methods cifar10 --dataset FOLDER [--seeds 0 1 2] [--methods simclr byol]
 
 Each method trains one small ResNet-10 with AdamW and its settings in recipes/configs/<method>/toy_digits.yaml; what all
-share is below. Its learning rate is the best of three in a quarter of the steps, by the kNN accuracy of a fifth of the
-training images (never of the test images), and the sweep stands in the result. Then as many steps for all, and the frozen
-features of all training and test images are judged. What is measured is written at once to
+share is below. Its learning rate is the best of three in a part of the steps, by the kNN accuracy of a fifth of the
+training images (never of the test images), and the sweep stands in the result. Then as many steps for all, and the
+frozen features of all training and test images are judged. What is measured is written at once to
 benchmarks/results/methods.json, and not measured again.
 """
 
