@@ -80,6 +80,7 @@ def draw_crop(
     shape: tuple[int, int],
     generator: torch.Generator,
     min_scale: float = 0.08,
+    max_scale: float = 1.0,
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     aspect: Tensor | None = None,
 ) -> Tensor:
@@ -90,7 +91,7 @@ def draw_crop(
 
     Args:
         shape: height and width of the images, in pixels.
-        min_scale: smallest area of a crop, as a fraction of the picture's.
+        min_scale, max_scale: smallest and largest area of a crop, as fractions of the picture's.
         ratio: smallest and largest width / height of a crop.
         aspect: (n,), width / height of the pictures before they were squeezed onto the images' shape, so that `ratio`
             is that of the picture's crop; by default that of `shape`.
@@ -100,7 +101,7 @@ def draw_crop(
     """
     height, width = shape
     aspect = torch.full((n,), width / height) if aspect is None else aspect.cpu().float()
-    area = _uniform((10, n), min_scale, 1.0, generator)
+    area = _uniform((10, n), min_scale, max_scale, generator)
     ratios = _uniform((10, n), math.log(ratio[0]), math.log(ratio[1]), generator).exp()
     place = torch.rand(2, n, generator=generator)
 
@@ -328,13 +329,14 @@ def sobel(images: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ the policies
 
 
-def simclr_cifar(
+def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
     images: Tensor,
     *,
     generator: torch.Generator,
     size: int = 32,
     strength: float = 0.5,
     min_scale: float = 0.08,
+    max_scale: float = 1.0,
     flip: float = 0.5,
     views: int = 1,
     aspect: Tensor | None = None,
@@ -347,7 +349,7 @@ def simclr_cifar(
         generator: on the CPU; the same state gives the same draws on every device.
         size: height and width of a view, in pixels.
         strength: of the colour jitter, see `draw_jitter`.
-        min_scale: smallest area of a crop, as a fraction of the picture's.
+        min_scale, max_scale: smallest and largest area of a crop, as fractions of the picture's.
         flip: probability of mirroring; 0 for digits and text.
         views: how many of each image; view v of image i is row v·B + i of the result.
         aspect: (B,), width / height of the pictures before they were squeezed onto H × W.
@@ -358,17 +360,18 @@ def simclr_cifar(
     Raises:
         InputError: images that are not (B, C, H, W) or not uint8, a setting out of its range.
     """
-    draws = _draw_views(images, views, (strength, min_scale, flip, 0.0), aspect, generator)
+    draws = _draw_views(images, views, (strength, min_scale, max_scale, flip, 0.0), aspect, generator)
     return _make_views(images, draws, size)
 
 
-def simclr_imagenet(
+def simclr_imagenet(  # noqa: PLR0913 (each is a setting of its own)
     images: Tensor,
     *,
     generator: torch.Generator,
     size: int = 224,
     strength: float = 1.0,
     min_scale: float = 0.08,
+    max_scale: float = 1.0,
     flip: float = 0.5,
     views: int = 1,
     aspect: Tensor | None = None,
@@ -377,7 +380,7 @@ def simclr_imagenet(
 
     Arguments, result and errors are those of `simclr_cifar`.
     """
-    draws = _draw_views(images, views, (strength, min_scale, flip, 0.5), aspect, generator)
+    draws = _draw_views(images, views, (strength, min_scale, max_scale, flip, 0.5), aspect, generator)
     return _make_views(images, draws, size)
 
 
@@ -403,19 +406,20 @@ class _Draws(NamedTuple):
 def _draw_views(
     images: Tensor, views: int, settings: tuple[float, ...], aspect: Tensor | None, generator: torch.Generator
 ) -> _Draws:
-    strength, min_scale, mirror, blur = settings
+    strength, min_scale, max_scale, mirror, blur = settings
     if images.ndim != 4:
         raise InputError(f"a SimCLR policy takes images (B, C, H, W), got shape {tuple(images.shape)}")
     if images.dtype != torch.uint8:
         raise InputError(f"a SimCLR policy takes uint8 images, got {images.dtype}: pass them as decoded, 0…255")
-    if not (0 <= strength <= 2.5 and 0 < min_scale <= 1 and 0 <= mirror <= 1):
+    if not (0 <= strength <= 2.5 and 0 < min_scale <= max_scale <= 1 and 0 <= mirror <= 1):
         raise InputError(
-            f"strength {strength}, min_scale {min_scale}, flip {mirror}: needs strength in [0, 2.5], "
-            "min_scale in (0, 1] and flip in [0, 1]"
+            f"strength {strength}, min_scale {min_scale}, max_scale {max_scale}, flip {mirror}: needs strength in "
+            "[0, 2.5], 0 < min_scale <= max_scale <= 1 and flip in [0, 1]"
         )
     n = views * len(images)
     aspect = None if aspect is None else aspect.repeat(views)
-    boxes = draw_crop(n, shape=images.shape[2:], min_scale=min_scale, aspect=aspect, generator=generator)
+    scales = {"min_scale": min_scale, "max_scale": max_scale}
+    boxes = draw_crop(n, shape=images.shape[2:], **scales, aspect=aspect, generator=generator)
     mirrored = draw_coin(n, mirror, generator=generator)
     factors, order = draw_jitter(n, strength=strength, generator=generator)
     colourless = draw_coin(n, 0.2, generator=generator)

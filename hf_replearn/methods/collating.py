@@ -46,15 +46,18 @@ class DataCollatorForViews:
 
     def views(self, batch: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
         """pixel_values: (B, V, C, size, size), normalised; all their randomness is a function of `place`."""
-        images = batch["pixel_values"]
-        views = self.draw_views(images, batch.get("aspect"), place, count=2)  # (V * B, C, size, size)
-        views = augmentation.normalize(views, self.mean, self.std).to(memory_format=torch.channels_last)
-        made = {"pixel_values": views.unflatten(0, (2, len(images))).transpose(0, 1)}  # (B, V, C, size, size)
+        made = {"pixel_values": self.normalized(self.policy, batch, place.generator(), count=2)}
         return made | ({"labels": batch["labels"]} if self.labels else {})
 
+    def normalized(self, policy, batch: dict[str, Tensor], generator: torch.Generator, *, count: int) -> Tensor:
+        """(B, count, C, size, size): so many views of each image."""
+        images, aspect = batch["pixel_values"], batch.get("aspect")
+        views = policy(images, views=count, generator=generator, aspect=None if aspect is None else aspect.cpu())
+        views = augmentation.normalize(views, self.mean, self.std).to(memory_format=torch.channels_last)
+        return views.unflatten(0, (count, len(images))).transpose(0, 1)
+
     def draw_views(self, images: Tensor, aspect: Tensor | None, place: Place, *, count: int) -> Tensor:
-        """(count * B, C, size, size) float32 in 0...1, all first views before all second ones."""
-        aspect = aspect.cpu() if aspect is not None else None
+        """For a picture, not normalised: (count * B, C, size, size), all first views before all second ones."""
         return self.policy(images, views=count, generator=place.generator(), aspect=aspect)
 
     def draw(self, rows, path: Path) -> None:

@@ -202,9 +202,12 @@ class TeacherForPreTraining(TwoViewsForPreTraining):
         super().start_from(weights)
         self.second["model"].load_state_dict(self.model.state_dict())
 
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, return_loss: bool = True) -> TwoViewsOutput:
-        """pixel_values: (B, V, C, H, W), normalised. Both pairs see all views of all images, each pair in one pass."""
+    def forward(self, pixel_values: Tensor, labels=None, return_loss=True, local_crops=None) -> TwoViewsOutput:
+        """pixel_values: (B, V, C, H, W), normalised. Both pairs see all views of all images, each pair in one pass.
+        local_crops: (B, L, C, h, w), smaller views that the student sees too, after the others in `projections`."""
         h, z = project(*self.student, pixel_values)
+        if local_crops is not None:
+            z = torch.cat([z, project(*self.student, local_crops)[1]], 1)
         with torch.no_grad():
             targets = project(*self.teacher, pixel_values)[1] if return_loss else None
         return TwoViewsOutput(loss=self.objective(z, targets) if return_loss else None, projections=z, pooler_output=h)

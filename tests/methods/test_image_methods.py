@@ -24,7 +24,11 @@ MODULES = {
 METHODS = [
     command for command, module in MODULES.items() if type(getattr(module, "METHOD", None)).__name__ == "ImageMethod"
 ]
-RUNS = [(command,) for command in METHODS] + [("moco", "--version", "2", "--queue_size", "40")] * ("moco" in METHODS)
+STATES = [  # methods that keep something else then
+    ("moco", "--version", "2", "--queue_size", "40"),
+    ("dino", "--local_crops", "2", "--centring", "sinkhorn"),
+]
+RUNS = [(command,) for command in METHODS] + [run for run in STATES if run[0] in METHODS]
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "slices")
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--per_device_train_batch_size", "16"]
