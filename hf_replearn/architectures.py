@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from hf_replearn.data.tokenization import vocabulary_size
+from hf_replearn.encoders.load import longest_text
 from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
 from hf_replearn.training.memory import total_memory
@@ -59,7 +60,6 @@ TOKENIZERS: dict[str, Literal["bert", "roberta", "gpt"]] = {
     "gpt2": "gpt",
     "qwen3": "gpt",
 }
-OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert")  # count positions from pad_token_id + 1
 # The linear maps that write into the residual stream, by the ends of their names in all these architectures.
 OUTPUT_PROJECTIONS = ("attention.output.dense", "output.dense", "c_proj", ".Wo", "o_proj", "down_proj")
 
@@ -170,9 +170,7 @@ def load(auto_class: type, name: str, *, tokenizer: PreTrainedTokenizerBase, len
     known, largest = model.get_input_embeddings().weight.shape[0], vocabulary_size(tokenizer) - 1
     if largest >= known:
         raise InputError(f"--init {name!r} knows {known} tokens, but its tokenizer has {largest + 1}")
-    longest = getattr(model.config, "max_position_embeddings", None)
-    if longest is not None and model.config.model_type in OFFSET_POSITIONS:
-        longest -= model.config.pad_token_id + 1
+    longest = longest_text(model.config)
     if longest is not None and length > longest:
         raise InputError(f"--sequence_length {length} is longer than --init {name!r} can read: {longest}")
     return model

@@ -173,13 +173,19 @@ def uses_token_types(config) -> bool:
     return (getattr(config, "type_vocab_size", None) or 0) > 1 or config.model_type == "xlnet"
 
 
+def longest_text(config: PreTrainedConfig) -> int | None:
+    """The most tokens that the positions of a network allow; None: as many as one likes."""
+    config = config.get_text_config()
+    limit = getattr(config, "max_position_embeddings", None) or 0
+    if limit <= 0:  # XLNet's are -1
+        return None
+    shifted = any(name in config.model_type for name in SHIFTED_POSITIONS)
+    return limit - config.pad_token_id - 1 if shifted else limit
+
+
 def choose_length(asked: int | None, config, tokenizer, *, usual: int = USUAL_LENGTH) -> int:
     """How many tokens of a text are kept: what was asked for, or as many as usual where the model takes so many."""
-    config = config.get_text_config()
-    limit = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
-    limit = min(tokenizer.model_max_length, limit if limit > 0 else USUAL_LENGTH)  # XLNet's are -1: no limit
-    if any(name in config.model_type for name in SHIFTED_POSITIONS):
-        limit = min(limit, config.max_position_embeddings - config.pad_token_id - 1)
+    limit = min(tokenizer.model_max_length, longest_text(config) or USUAL_LENGTH)
     if (asked or 0) > limit:
         raise InputError(f"--max_length {asked} is more than the {limit} tokens that the model takes")
     return asked or min(usual, limit)

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hf_replearn.encoders.load import longest_text
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.weights import load_whole, refusing
 from hf_replearn.errors import InputError
@@ -81,7 +82,7 @@ class Decoder:
         Raises InputError for a model that says NaN, or that reads what stands behind a word too.
         """
         check_decoder(model.eval())
-        limits = (getattr(model.config.get_text_config(), "max_position_embeddings", None), tokenizer.model_max_length)
+        limits = (longest_text(model.config), tokenizer.model_max_length)
         length = min(limit for limit in limits if limit)
         reason = why_not_packed(model)
         if reason is not None:
