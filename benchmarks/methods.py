@@ -48,12 +48,12 @@ from hf_replearn.settings import from_values, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RATES = (5e-4, 2e-3, 8e-3)
-SWEEP = {"digits": 1 / 2, "cifar10": 1 / 5}  # of the steps
+SWEEP = {"digits": 1 / 2, "cifar10": 1 / 10}  # of the steps
 SHARED = {"use_cpu": True, "knn_steps": 0, "save_steps": 10**6, "logging_steps": 50}
 DATA = {
     "digits": {"max_steps": 130},
     "cifar10": {
-        "image_size": 32, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "imagenet", "max_steps": 1500,
+        "image_size": 48, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "imagenet", "max_steps": 1200,
     },
 }  # fmt: skip
 
