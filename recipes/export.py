@@ -73,12 +73,15 @@ def write(settings: ExportSettings, folder: Path) -> str:
         check_onnx()
     which = ""
     if settings.checkpoint is not None:
+        from hf_replearn.pretraining import images, texts
+        from hf_replearn.pretraining.recipe import ImageMethod
         from hf_replearn.training.checkpoints import read_manifest, step_of
 
         checkpoint = Path(settings.checkpoint)
         method = find_method(checkpoint)
         folder.mkdir(parents=True)
-        method.export(checkpoint, read_manifest(checkpoint)["circumstances"], folder)
+        story = images if isinstance(method, ImageMethod) else texts
+        story.export(method, checkpoint, read_manifest(checkpoint)["circumstances"], folder)
         which = f" of step {step_of(checkpoint)}"
     if settings.format == "onnx":
         write_onnx(settings.model or str(folder), folder, pooling=settings.pooling)

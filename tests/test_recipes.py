@@ -165,6 +165,7 @@ def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_pat
     """No word on size, stem, augmentation, batch: small images get CIFAR's. The same command goes on, with more steps
     too; another run starts from its encoder, stem and all; the encoder of its checkpoint is exported."""
     from hf_replearn.methods.simclr import SimCLRForPreTraining
+    from hf_replearn.pretraining.images import export
     from hf_replearn.pretraining.start import find_start
     from hf_replearn.recipes.simclr import METHOD, SimCLRSettings
 
@@ -211,7 +212,8 @@ def test_what_is_left_to_the_data_is_said_kept_and_trained_on_for_longer(tmp_pat
     assert json.loads((tmp_path / "runs" / "b" / "report.json").read_text())["encoder"]["initialized_from"]
     assert exit_code("--stem", "imagenet", "--output_dir", str(tmp_path / "runs" / "c")) == 2
     assert "--stem imagenet" in capsys.readouterr().err
-    METHOD.export(
+    export(
+        METHOD,
         tmp_path / "runs" / "b" / "checkpoint-1",
         read_manifest(tmp_path / "runs" / "b" / "checkpoint-1")["circumstances"],
         tmp_path / "exported",

@@ -298,12 +298,6 @@ class ImageMethod(_Trained):
     collator: Callable | None = None
     needs_labels: bool = False
 
-    def export(self, checkpoint, given: dict, out) -> None:
-        """Writes the encoder of a checkpoint in timm's format. given: what the run depended on."""
-        from hf_replearn.pretraining.images import export
-
-        export(self, checkpoint, given, out)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextMethod(_Trained):
@@ -331,9 +325,3 @@ class TextMethod(_Trained):
     refuses: Callable
     samples: Callable
     finish: Callable | None = None
-
-    def export(self, checkpoint, given: dict, out) -> None:
-        """Writes the native model of a checkpoint, and its tokenizer. given: what the run depended on."""
-        from hf_replearn.pretraining.texts import export
-
-        export(self, checkpoint, given, out)
