@@ -94,7 +94,7 @@ def test_what_a_run_leaves(trained):
     report = json.loads((trained / "bert" / "report.json").read_text())
     assert report["training"]["held_out"]["this model"] > 0
     assert report["training"]["tokens"] == pytest.approx(3 * 8 * 32, rel=0.05)
-    assert "[MASK]" in report["samples"]
+    assert "[MASK]" in report["samples"] and all(gap["guesses"] and gap["hidden"] for gap in report["said"])
     said = json.loads((trained / "gpt2" / "report.json").read_text())["samples"].splitlines()
     assert said[0].startswith("The beginning of a text, and after")
     assert [line.partition(" | ")[0] for line in said[1:]] == ["A list, a set", "The value"]

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.label_free import alignment, rankme, uniformity
 
+SAMPLE = 1000  # images, of which two views are judged: a rank of a few hundred can be told
 COLLAPSED = 0.02  # spread below which representations are nearly one point
 ONE_DIRECTION = 2.0  # RankMe below which features have nearly one direction, whatever they were before
 FEW_DIRECTIONS = 0.05  # share of the directions that there can be, below which RankMe is small

@@ -13,29 +13,36 @@ NO_CHARACTER = "\ufffd"  # what decoders show for bytes that are no character
 @torch.no_grad()
 def fill_gaps(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, length: int, best: int = 5
-) -> str:
-    """For each text its beginning with one token hidden, and the model's `best` guesses with their probabilities.
+) -> list[dict]:
+    """For each text its beginning with one token hidden, and the model's `best` guesses with their probabilities:
 
-    A text may have a mask of its own; otherwise the token in its middle is hidden.
+    {"before": text, "mask": as the tokenizer writes it, "after": text, "hidden": the token that was there,
+     "guesses": [{"token", "chance"}, likeliest first]}
+
+    A text may have a mask of its own, and then nothing was hidden; otherwise the token in its middle is.
     """
     model.eval()
-    lines = [f"The beginning of a text with one token hidden, {tokenizer.mask_token}, and the likeliest tokens for it."]
+    found = []
     for text in texts:
         start = beginning(tokenizer, text, tokens=min(length, 40) - 2)
         tokens = tokenizer(start, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
         masks = (tokens[0] == tokenizer.mask_token_id).nonzero()[:, 0]
         place = int(masks[0]) if len(masks) else tokens.shape[1] // 2
-        hidden = "" if len(masks) else f"; hidden was {_shown(tokenizer, tokens[0, place].item())}"
+        gap = {} if len(masks) else {"hidden": _shown(tokenizer, tokens[0, place].item())}
         tokens[0, place] = tokenizer.mask_token_id
         chances = model(tokens.to(model.device)).logits[0, place].float().softmax(-1).cpu()
         known = sorted(number for number in tokenizer.get_vocab().values() if number < len(chances))
         values, places = chances[known].topk(min(best, len(known)))
-        guesses = [
-            f"{_shown(tokenizer, known[i])} {p:.0%}" for p, i in zip(values.tolist(), places.tolist(), strict=True)
+        around = set(tokenizer.all_special_ids) - {tokenizer.mask_token_id}
+        plain = tokenizer.decode([token for token in tokens[0].tolist() if token not in around])
+        before, _, after = plain.partition(tokenizer.mask_token)
+        gap |= {"before": _one_line(before), "mask": tokenizer.mask_token, "after": _one_line(after)}
+        gap["guesses"] = [
+            {"token": _shown(tokenizer, known[i]), "chance": p}
+            for p, i in zip(values.tolist(), places.tolist(), strict=True)
         ]
-        shown = printable(tokenizer.decode(tokens[0]))
-        lines.append(f"{shown}\n    {', '.join(guesses)}{hidden}")
-    return "\n".join(lines)
+        found.append(gap)
+    return found
 
 
 @torch.no_grad()
@@ -48,10 +55,13 @@ def go_on(
     tokens: int = 40,
     temperature: float = 0.8,
     seed: int = 0,
-) -> str:
-    """The first words of each text, `prompt` tokens at most, and, after a bar, what the model samples after them."""
+) -> list[dict]:
+    """The first words of each text, `prompt` tokens at most, and what the model samples after them:
+
+    {"before": text, "goes_on": text}
+    """
     model.eval()
-    lines = ['The beginning of a text, and after " | " what the model goes on with (drawn at random).']
+    found = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for text in texts:
@@ -70,7 +80,21 @@ def go_on(
             rest = printable(tokenizer.decode(made, skip_special_tokens=True))
             if len(made) == tokens:  # it was stopped, maybe in the middle of a word
                 rest = f"{whole_words(rest)} …"
-            lines.append(f"{printable(first)} | {rest or '(the text ends)'}")
+            found.append({"before": printable(first), "goes_on": rest or "(the text ends)"})
+    return found
+
+
+def as_text(said: Sequence[dict]) -> str:
+    """What `fill_gaps` or `go_on` found, as plain text."""
+    if said and "goes_on" in said[0]:
+        lines = ['The beginning of a text, and after " | " what the model goes on with (drawn at random).']
+        return "\n".join([*lines, *(f"{text['before']} | {text['goes_on']}" for text in said)])
+    masks = ", ".join(dict.fromkeys(gap["mask"] for gap in said))
+    lines = [f"The beginning of a text with one token hidden, {masks}, and the likeliest tokens for it."]
+    for gap in said:
+        guesses = ", ".join(f"{guess['token']} {guess['chance']:.0%}" for guess in gap["guesses"])
+        hidden = f"; hidden was {gap['hidden']}" if "hidden" in gap else ""
+        lines.append(f"{gap['before']}{gap['mask']}{gap['after']}\n    {guesses}{hidden}")
     return "\n".join(lines)
 
 
@@ -86,6 +110,12 @@ def printable(text: str) -> str:
     """On one line, without control characters and bytes that are no character."""
     words = text.replace(NO_CHARACTER, "").split()
     return " ".join("".join(filter(str.isprintable, word)) for word in words)
+
+
+def _one_line(part: str) -> str:
+    """As `printable`, but for a space at an end, which says that no word goes on there."""
+    spaces = [" " if part and edge.isspace() else "" for edge in (part[:1], part[-1:])]
+    return f"{spaces[0]}{printable(part)}{spaces[1]}" if part.strip() else ""
 
 
 def whole_words(text: str) -> str:

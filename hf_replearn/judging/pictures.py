@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import partial
 
 import numpy as np
 import torch
 
-from hf_replearn.data.decoding import picture_of
 from hf_replearn.evaluation import projection
 from hf_replearn.evaluation.checks import check_finite
 from hf_replearn.evaluation.label_free import most_active
-from hf_replearn.evaluation.retrieval import neighbours
+from hf_replearn.evaluation.neighbours import QUERIES, nearest_examples, shown
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.sharing.figures import whole_numbers
 
-QUERIES, NEIGHBOURS = 6, 6
 TOP_FEATURES, ACTIVE = 4, 8
 
 
@@ -58,26 +54,10 @@ def find_maps(report, row: str, some, *, seed: int) -> dict:
 
 def find_examples(report, row: str, tested, test, *, queries: list[int]) -> dict:
     """The nearest neighbours of the queries, and the examples of the most selective features, in the report."""
-    check_finite(tested.x, "test")
     names = report.task.classes
-    nearest = neighbours(tested, tested.x[queries], k=NEIGHBOURS + 1).tolist()
-    others = [[key for key in keys if key != query][:NEIGHBOURS] for query, keys in zip(queries, nearest, strict=True)]
-    report.neighbours[row] = [[shown(test[key], names) for key in keys] for keys in others]
+    report.neighbours[row] = nearest_examples(tested, test, queries, names)
     report.top_features[row] = [
         {"feature": d, "selectivity": share, "examples": [shown(test[key], names) for key in keys]}
         for d, share, keys in most_active(tested, top=TOP_FEATURES, examples=ACTIVE)
     ]
     return {}
-
-
-def shown(example: dict, names: list[str]) -> dict:
-    """A row of a labelled dataset as the page shows it: a small picture or the beginning of a text, and its class."""
-    label = names[example["label"]]
-    if "image" not in example:
-        text = " / ".join(example[name] for name in ("text", "text_pair") if name in example)
-        return {"text": text if len(text) <= 140 else text[:139] + "…", "label": label}
-    image = picture_of(example)
-    image.thumbnail((48, 48))
-    file = io.BytesIO()
-    image.save(file, "PNG", optimize=True)
-    return {"image": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", "label": label}

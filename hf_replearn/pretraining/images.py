@@ -22,6 +22,7 @@ from hf_replearn.encoders.backbones import Backbone, count_features, count_param
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.k_shot import feasible_shots
+from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, shown
 from hf_replearn.evaluation.suite import protocols, suite
 from hf_replearn.methods.collating import POLICIES, DataCollatorForViews, own_policy
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
@@ -29,15 +30,17 @@ from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
-from hf_replearn.pretraining.watch import watch
+from hf_replearn.pretraining.watch import fixed_sample, watch
 from hf_replearn.randomness import Place
 from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
 from hf_replearn.settings import as_dict, changed, command_line
 from hf_replearn.sharing import report as facts
+from hf_replearn.sharing.drawn import draw_neighbours
 from hf_replearn.sharing.export import export_timm, save_native
 from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
+from hf_replearn.sharing.trackers import tell_trackers
 from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import Estimate, JSONLines
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
@@ -45,7 +48,8 @@ from hf_replearn.training.memory import check_memory
 from hf_replearn.training.settings import ENDLESS
 from hf_replearn.training.trainer import PretrainingTrainer
 
-SAMPLE = "augmentations.png"
+SAMPLE, NEAREST = "augmentations.png", "neighbours.png"
+SHOWN = 64  # pixels of a picture of the page, at most
 PCA_WIDTHS = (16, 64)  # and that of the encoder
 Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> scores, and why others are missing
 
@@ -130,17 +134,17 @@ def pretrain_images(
     save_native(model, out / "pretraining")  # both before anything is judged or drawn, which may fail
 
     # 5. Judge the encoder, and what it must beat
-    judged = {}
-    if judging:
-        networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
-        judged = judge(settings, networks, data, preprocess=preprocess)
+    networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
+    judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
     report.command = command or report.command
+    report.save(out)
     if (out / SAMPLE).exists():
         report.figures[SAMPLE] = "Images of the data, and views of each as this run drew them."
-    write_results(report, out, repo_id=repo_id)
+    try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
+    tell_trackers(write_results(report, out, repo_id=repo_id), out, trainer)
     print(f"\n{report.table()}\n\nencoder and card: {out}\n{how_to_go_on(out)}")
     if repo_id:
         print(f"pushed to {push(out, repo_id, private=settings.hub_private_repo)}")
@@ -388,6 +392,23 @@ def describe(
         missing={name: missing for name, (_, missing) in judged.items()},
         protocols=protocols([metric for scores, _ in judged.values() for metric in scores]),
     )
+
+
+def show_neighbours(
+    report: facts.Report, networks: dict[str, nn.Module], data: ImageData, path: Path, *, preprocess: ImagePreprocessor
+) -> None:
+    """The nearest neighbours of some images by each network, in the report and as a picture: of those held out, or of
+    those trained on where there are none."""
+    rows = fixed_sample(data.test if data.test is not None and len(data.test) else data.train)
+    names = data.label_names if data.single_label and "label" in rows.column_names else None
+    queries = drawn_queries(len(rows), seed=0)
+    found = {"queries": [shown(rows[row], names, side=SHOWN) for row in queries]}
+    for name, network in networks.items():
+        features = extract(network, rows, preprocess=preprocess)
+        found[name] = nearest_examples(features, rows, queries, names, side=SHOWN)
+    report.neighbours = found
+    draw_neighbours(found, next(iter(networks)), path)
+    report.figures[path.name] = f"Images, and those nearest to them by {next(iter(networks))}, nearest first."
 
 
 def how_to_go_on(out: Path) -> str:

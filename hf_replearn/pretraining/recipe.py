@@ -312,7 +312,7 @@ class TextMethod(_Trained):
     pipeline_tag: the Hub's word for what the model does.
     prepare:      (settings, texts) -> Objective.
     refuses:      (native model of --init) -> why the method cannot train it, or None.
-    samples:      (model, tokenizer, length) -> a function of texts that shows what the model says of them.
+    samples:      (model, tokenizer, length) -> a function of texts: what the model says of them, see `Said`.
     finish:       (folder, length) writes further files beside the model that is saved there; None: none.
     """
 

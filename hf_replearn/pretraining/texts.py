@@ -29,6 +29,7 @@ from hf_replearn.data.tokenization import check_text, ends, find_tokenizer, load
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
+from hf_replearn.evaluation.samples import as_text
 from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import TextMethod, TextSettings
 from hf_replearn.pretraining.run import Run
@@ -38,6 +39,7 @@ from hf_replearn.sharing.export import save_native
 from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
+from hf_replearn.sharing.trackers import tell_trackers
 from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
@@ -140,7 +142,7 @@ def pretrain_texts(
     report.save(out)
     if method.finish is not None:
         try_to_show("the files of other libraries", partial(method.finish, out, length))
-    show(settings, method, report, texts, objective, model.model)
+    show(settings, method, report, texts, objective, trainer, model.model)
     return Run(out)
 
 
@@ -274,9 +276,10 @@ def show(
     report: facts.Report,
     texts: Texts,
     objective: Objective,
+    trainer: PretrainingTrainer,
     model: PreTrainedModel,
 ) -> None:
-    """Baseline, samples, page, card and upload of a model that is saved; each but the upload fails alone."""
+    """Baseline, samples, page, card, trackers and upload of a model that is saved; each but the upload fails alone."""
     out = Path(settings.output_dir)
     baseline = partial(frequency_loss, texts.rows, texts.test, special=objective.special)
     frequencies, note = try_to_show("the loss of token frequencies", baseline)
@@ -284,8 +287,8 @@ def show(
         report.training.held_out["token frequencies"] = frequencies
     say = method.samples(model, texts.tokenizer, settings.sequence_length)
     said, note = try_to_show("samples", lambda: say(settings.samples or held_out_texts(texts.corpus)))
-    report.samples = said if note is None else note
-    write_results(report, out, repo_id=texts.repo_id)
+    report.said, report.samples = ([], note) if said is None else (said, as_text(said))
+    tell_trackers(write_results(report, out, repo_id=texts.repo_id), out, trainer)
     try_to_show("the table", lambda: print(f"\n{report.held_out_table()}"))
     print(f"\n{report.samples}\n\nmodel and card: {out}")
     if texts.repo_id:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from hf_replearn.evaluation.health import view_scores
+from hf_replearn.evaluation.health import SAMPLE, view_scores
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.pretraining.recipe import ImageSettings
@@ -21,7 +21,6 @@ from hf_replearn.representation import extract
 from hf_replearn.training.callbacks import HealthWarning, SampleScores
 from hf_replearn.training.trainer import PretrainingTrainer
 
-SAMPLE = 1000  # images, of which two views are judged: a rank of a few hundred can be told
 TOGETHER = 128  # images in one pass, at most
 
 
@@ -47,11 +46,11 @@ def watch(
     trainer.add_callback(HealthWarning(min(len(sample), model.model.features)))
 
 
-def fixed_sample(rows, *, most: int = SAMPLE):
+def fixed_sample(rows):
     """Always the same images of the data, in their order."""
-    if len(rows) <= most:
+    if len(rows) <= SAMPLE:
         return rows
-    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most]
+    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SAMPLE]
     return rows.select(drawn.sort().values.tolist())
 
 

@@ -90,7 +90,7 @@ def line_chart(
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
         WIDTH, HEIGHT, f"{y} over {x}: {ends}", Markup("".join(parts)), label
     )
-    return svg + legend(list(curves))
+    return svg + legend(list(curves)) if len(curves) > 1 else svg  # of one run, the page says which
 
 
 def scatter(points: Sequence[Sequence[float]], labels: Sequence[int], names: Sequence[str], *, title: str) -> Markup:

@@ -33,7 +33,7 @@ sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.sp
 """
 SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
-PICTURES = "augmentations.png curves.png layers.png shots.png"
+PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png"
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
 PUSHED = f"{WEIGHTS} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING

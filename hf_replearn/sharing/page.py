@@ -24,10 +24,23 @@ from hf_replearn.sharing.names import family_and_task, in_words
 from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite
 
 FILE = "report.html"
-CURVES = ("loss", "held_out_loss", "knn@20", "spread", "grad_norm", "learning_rate", "examples_per_second")
+DRAWN_HERE = ("curves.png", "neighbours.png")
+CURVES = ("loss", "held_out_loss", "spread", "grad_norm", "learning_rate", "examples_per_second")
+OF_THE_SAMPLE = ("knn@20", "relative_alignment", "rankme", "uniformity", "alignment", "sample_spread")
 POINTS = 300  # of a training curve
 LARGEST = 5_000_000  # bytes of a picture that the page holds
-IN_CURVES = {"loss": "loss", "held_out_loss": "loss on held-out text", "knn@20": "accuracy, 20 nearest neighbours"}
+IN_CURVES = {
+    "loss": "loss",
+    "held_out_loss": "loss on held-out text",
+    "spread": "spread of the last batch: 0 is one point",
+    "knn@20": "accuracy of the 20 nearest neighbours: higher is better",
+    "relative_alignment": "distance of two views of an image, as a share of that of two images: lower is better, 1 is "
+    "chance",
+    "rankme": "RankMe, how many directions the features use: a fall to a few is a collapse",
+    "uniformity": "uniformity: 0 is one point, lower is more evenly spread",
+    "alignment": "alignment, the squared distance of two views of an image: to be read beside uniformity",
+    "sample_spread": "spread, the distance of features from their centre: 0 is one point",
+}
 OVER = {"k_shot": "labels a class", "voc07": "labels a class", "prompt": "examples in the prompt"}
 NOTE = "Larger is better; ± is half the 95 % interval."
 SHARE = ("finetune", "finetune_once", "linear_probe")  # whose parameter is a share of the labels
@@ -74,6 +87,7 @@ class Page:
     neighbours: dict[str, Any] = field(default_factory=dict)
     top_features: dict[str, list] = field(default_factory=dict)
     samples: str = ""
+    said: list[dict] = field(default_factory=list)
     protocols: list[tuple[str, str]] = field(default_factory=list)
     details: list[tuple[str, str]] = field(default_factory=list)
     foot: str = ""
@@ -116,7 +130,10 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
         "encoders together.",
         facts=[(name, summary(report)) for name, report in reports.items()],
         tables=[*held_out_tables(reports), *joint_tables(reports)],
-        charts=[("Training", training_charts({name: log for name, log in logs.items() if log}))],
+        charts=[
+            ("Do they learn?", training_charts({name: log for name, log in logs.items() if log}, OF_THE_SAMPLE)),
+            ("Training", training_charts({name: log for name, log in logs.items() if log})),
+        ],
         protocols=list(dict.fromkeys(line for report in reports.values() for line in used_protocols(report))),
         details=[(f"Command of {name}", report.command) for name, report in reports.items()],
         foot=foot(next(iter(reports.values()))),
@@ -162,6 +179,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
     if training.spread is not None:
         verdict = "collapsed: every input has nearly the same features" if training.collapsed else "not collapsed"
         facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
+    facts += [("Does it learn?", line) for line in learning(report, log)]
     facts += [("Not measured", line) for line in report.reasons()]
     tables = score_tables(report)
     tables += held_out_tables({"": report})
@@ -170,8 +188,14 @@ def run_page(report: Report, log: list[dict]) -> Page:
         lead=report.method.summary,
         facts=facts,
         tables=tables,
-        charts=[("Curves", score_charts(report)), ("Training", training_charts({report.method.name: log}))],
-        samples=report.samples,
+        charts=[
+            ("Does it learn?", training_charts({report.method.name: log}, OF_THE_SAMPLE)),
+            ("Scores by labels", score_charts(report)),
+            ("Training", training_charts({report.method.name: log})),
+        ],
+        neighbours=report.neighbours,
+        said=report.said,
+        samples="" if report.said else report.samples,
         protocols=used_protocols(report),
         details=[("Command", report.command), *details(report)],
         foot=foot(report),
@@ -233,12 +257,38 @@ def measured_page(report: Measured) -> Page:
     )
 
 
+def learning(report: Report, log: list[dict]) -> list[str]:
+    """How the scores of the sample came to be from before training to the end, and what is wrong with them."""
+    scores = [line for line in log if "rankme" in line]
+    if not scores:
+        return []
+    from hf_replearn.evaluation.health import SAMPLE, diagnose  # with torch, which no other page needs
+
+    found = diagnose(log, directions=min(SAMPLE, report.data.train or SAMPLE, report.encoder.features))
+    first, last = scores[0], scores[-1]
+    told = {
+        "accuracy of nearest neighbours {}": [line.get("knn@20") for line in (first, last)],
+        "two views of an image {} times as far apart as two images": [
+            line.get("relative_alignment") for line in (first, last)
+        ],
+        "RankMe {}": [line["rankme"] for line in (first, last)],
+    }
+    changes = [
+        sentence.format(f"{before:.3g} → {after:.3g}")
+        for sentence, (before, after) in told.items()
+        if is_number(before) and is_number(after)
+    ]
+    start = "before training" if first["step"] == 0 else f"at step {first['step']}"
+    line = f"{'; '.join(changes)} ({start} → step {last['step']:,}, a fixed sample)"
+    return [line] if found is None else [f"{found[1][0].upper()}{found[1][1:]}.", line]
+
+
 def pictures(report: Report | Evaluation | Measured, folder: str | Path) -> list[tuple[str, str]]:
-    """The pictures of a run but for its curves, which the page draws itself: (caption, data URI)."""
+    """The pictures of a run but for those that the page draws itself: (caption, data URI)."""
     found = []
     for name, caption in getattr(report, "figures", {}).items():
         path = Path(folder, name)
-        if name.endswith(".png") and name != "curves.png" and path.is_file() and path.stat().st_size <= LARGEST:
+        if name.endswith(".png") and name not in DRAWN_HERE and path.is_file() and path.stat().st_size <= LARGEST:
             found.append((caption, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"))
     return found
 
@@ -490,10 +540,10 @@ def layer_charts(report: Evaluation | Measured) -> list:
     return [(in_words(name, report.protocols.get(name.split("@")[0], "")), svg) for name, svg in drawn.items() if svg]
 
 
-def training_charts(logs: dict[str, list[dict]]) -> list:
+def training_charts(logs: dict[str, list[dict]], quantities: Sequence[str] = CURVES) -> list:
     """A chart for each quantity of the logs: name of the run -> lines of log.jsonl."""
     charts = []
-    for quantity in CURVES:
+    for quantity in quantities:
         curves = {}
         for name, log in logs.items():
             points = [(step, value, 0.0) for step, value in series(log, quantity)]

@@ -9,7 +9,7 @@ from typing import Any
 
 LOCAL = re.compile(r"(/|~|\.\.?/|[A-Za-z]:[\\/]).*\S")
 IN_TEXT = re.compile(r"(?<![\w.~/:\\-])(?:~|/)(?:[\w.@+-]+/)+[\w.@+-]+")  # two parts at least, no address of the web
-AS_THEY_ARE = ("samples", "bibtex")  # texts of the data, in which a path is no path of this machine
+AS_THEY_ARE = ("samples", "said", "neighbours", "bibtex")  # of the data: a path in it is no path of this machine
 
 
 def local_paths(settings: Any) -> set[str]:

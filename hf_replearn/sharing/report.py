@@ -224,7 +224,8 @@ class Report(Scores):
     """Everything the card says about a run that trained an encoder, and nothing that was not measured.
 
     settings: every resolved setting; changed: the names of those that differ from the defaults.
-    samples: what a language model says, as plain text.
+    samples: what a language model says, as plain text; said: the same in parts, for a page.
+    neighbours: of some held-out images, as in Evaluation.
     figures: file name of a picture beside the card -> what it shows, in words.
     repo_id: the repository that it was pushed to, "owner/name".
     """
@@ -237,6 +238,8 @@ class Report(Scores):
     settings: dict[str, Any]
     changed: list[str]
     samples: str = ""
+    said: list["Said"] = field(default_factory=list)
+    neighbours: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
     repo_id: str | None = None
 
@@ -277,7 +280,29 @@ class Report(Scores):
     @classmethod
     def load(cls, folder: str | Path) -> "Report":
         """Reads what `save` wrote. Raises InputError."""
-        return checked(cls, read_json(Path(folder, FILE)), str(Path(folder, FILE)))
+        where = str(Path(folder, FILE))
+        report = checked(cls, read_json(where), where)
+        check_neighbours(report.neighbours, where)
+        return report
+
+
+class Guess(TypedDict):
+    """A token that may be hidden, and its probability."""
+
+    token: str
+    chance: float
+
+
+class Said(TypedDict, total=False):
+    """What a language model says of a text: what it goes on with `before`, or its guesses, likeliest first, for the gap
+    between `before` and `after`, where `hidden` was. mask: how the tokenizer writes a gap."""
+
+    before: str
+    mask: str
+    after: str
+    hidden: str
+    guesses: list[Guess]
+    goes_on: str
 
 
 @dataclass(kw_only=True)
@@ -365,10 +390,15 @@ class Evaluation(Scores):
         for kind in report.maps:
             shape = list[int] if kind == "labels" else dict[str, list[list[float]]]
             report.maps[kind] = checked(shape, report.maps[kind], f"{where}, maps, {kind}")
-        for row in report.neighbours:
-            shape = list[Example] if row == "queries" else list[list[Example]]
-            report.neighbours[row] = checked(shape, report.neighbours[row], f"{where}, neighbours, {row}")
+        check_neighbours(report.neighbours, where)
         return report
+
+
+def check_neighbours(neighbours: dict[str, Any], where: str) -> None:
+    """Raises InputError for what is no {"queries": [Example], row: [[Example, nearest first], …]}."""
+    for row in neighbours:
+        shape = list[Example] if row == "queries" else list[list[Example]]
+        neighbours[row] = checked(shape, neighbours[row], f"{where}, neighbours, {row}")
 
 
 def load(folder: str | Path) -> Report | Evaluation:

@@ -30,8 +30,9 @@ def check_sharing(settings: Any) -> str | None:
     return check_token(folder, settings.hub_model_id) if settings.push_to_hub else None
 
 
-def write_results(report: Report, folder: str | Path, *, repo_id: str | None = None) -> None:
+def write_results(report: Report, folder: str | Path, *, repo_id: str | None = None) -> Report:
     """Writes the report, then what shows it: curves, page, card, results for the Hub; these may fail, with a word.
+    Returns the report as it was written, without local paths.
 
     repo_id: as `check_sharing` returned it.
     """
@@ -44,3 +45,4 @@ def write_results(report: Report, folder: str | Path, *, repo_id: str | None = N
     try_to_show("the page (report.html)", partial(write_page, folder))
     try_to_show("the card (README.md)", partial(write_card, report, folder))
     try_to_show("the results for the Hub (.eval_results)", partial(write_eval_results, report, folder))
+    return report

@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from hf_replearn.data.tokenization import train_tokenizer
-from hf_replearn.evaluation.samples import beginning, fill_gaps, go_on, printable, whole_words
+from hf_replearn.evaluation.samples import as_text, beginning, fill_gaps, go_on, printable, whole_words
 
 TEXT = "The unbelievable brown fox jumps over the lazy dog, again and again, until the evening comes to the village."
 
@@ -35,7 +35,7 @@ def test_words_that_may_be_cut_are_left_out():
 
 
 def test_what_an_untrained_model_goes_on_with_is_legible(gpt):
-    said = go_on(*gpt, [TEXT, "中国人" * 10], tokens=30).splitlines()
+    said = as_text(go_on(*gpt, [TEXT, "中国人" * 10], tokens=30)).splitlines()
     assert said[0].startswith("The beginning of a text, and after") and len(said) == 3
     assert all(" | " in line and line.isprintable() and "\ufffd" not in line for line in said[1:])
     assert go_on(*gpt, [TEXT], tokens=30) == go_on(*gpt, [TEXT], tokens=30)
@@ -46,7 +46,17 @@ def test_gaps_are_filled_in_short_texts_and_where_the_user_put_them():
     model = BertForMaskedLM(
         BertConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     )
-    lines = fill_gaps(model, tokenizer, [TEXT, "fox", "The [MASK] fox"], length=32).splitlines()
+    gaps = fill_gaps(model, tokenizer, [TEXT, "fox", "The [MASK] fox"], length=32)
+    assert all(len(gap["guesses"]) == 5 for gap in gaps) and gaps[0]["before"] and gaps[0]["after"]
+    assert gaps[1]["before"] == gaps[1]["after"] == "" and gaps[1]["hidden"]
+    assert "hidden" not in gaps[2] and gaps[2]["before"].lower().replace(" ", "").endswith("the")
+    chances = [guess["chance"] for guess in gaps[0]["guesses"]]
+    assert chances == sorted(chances, reverse=True) and 0 < sum(chances) <= 1
+    assert as_text(
+        [{"before": "one ", "mask": "<m>", "after": "s.", "guesses": [{"token": "dog", "chance": 0.5}]}]
+    ) == (
+        "The beginning of a text with one token hidden, <m>, and the likeliest tokens for it.\none <m>s.\n    dog 50%"
+    )
+    lines = as_text(gaps).splitlines()
     assert len(lines) == 7 and lines[1].count("[MASK]") == 1 and "; hidden was" in lines[2]
-    assert lines[3] == "[CLS] [MASK] [SEP]" and lines[4].count("%") == 5
-    assert lines[5].lower().replace(" ", "").startswith("[cls]the[mask]fox") and "hidden" not in lines[6]
+    assert lines[3] == "[MASK]" and lines[4].count("%") == 5 and "hidden" not in lines[6]

@@ -85,10 +85,19 @@ def evaluation():
 def pages(report, evaluation, tmp_path):
     """The folder of a run, with a log, that of an evaluation, and the page that compares both."""
     run, judged = tmp_path / "run", tmp_path / "judged"
+    example = {"image": "data:image/png;base64,AAAA", "label": HOSTILE}
+    report.neighbours = {"queries": [example]} | {row: [[example, example]] for row in ("SimCLR", "random weights")}
+    guesses = [{"token": HOSTILE, "chance": 0.75}, {"token": "cat", "chance": 0.001}]
+    report.said = [
+        {"before": f"A {HOSTILE} ", "mask": "[MASK]", "after": " sat.", "hidden": "cat", "guesses": guesses},
+        {"before": "A ", "mask": "[MASK]", "after": "s.", "guesses": guesses},
+    ]
     for folder, facts in ((run, report), (judged, evaluation)):
         folder.mkdir()
         facts.save(folder)
     log = [{"step": step, "loss": 3.0 / step, "note": HOSTILE} for step in range(1, 30)]
+    scores = {"rankme": 9.0, "relative_alignment": 0.9, "uniformity": -0.5, "alignment": 0.2, "sample_spread": 0.5}
+    log += [{"step": step, "knn@20": step / 40, **scores} for step in (0, 10, 20)]
     (run / "log.jsonl").write_text("\n".join(map(json.dumps, log)))
     return [write_page(run), write_page(judged), write_comparison([run, judged], tmp_path / "comparison.html")]
 
@@ -111,6 +120,34 @@ def test_pages_are_well_formed_and_ask_for_nothing(pages):
         assert "url(" not in text and "@import" not in text
         assert tags.names.count("script") == 1  # the page's own, though data has others
         assert "1337" not in text  # and is no template
+
+
+def test_a_run_shows_whether_it_learns_its_neighbours_and_what_it_says(pages):
+    run, _, comparison = (page.read_text(encoding="utf-8") for page in pages)
+    assert "accuracy of nearest neighbours 0 → 0.5; two views of an image 0.9 → 0.9 times as far apart" in run
+    assert "(before training → step 20, a fixed sample)" in run
+    assert run.count('<h2 id="neighbours">') == 1 and "held-out examples most similar" in run
+    assert "<mark>cat</mark> sat." in run and '<mark class="open">?</mark>s.' in run
+    assert '<path d="M0,4H75.0"/>' in run and "&lt; 1 %" in run and run.count('<li class="told">') == 1
+    assert "RankMe, how many directions" in run and "Do they learn?" in comparison
+
+
+def test_a_run_that_does_not_learn_says_so(report, tmp_path):
+    report.save(tmp_path)
+    scores = {"rankme": 30.0, "relative_alignment": 0.9, "uniformity": -1.0, "sample_spread": 0.5}
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps({"step": step, **scores}) for step in range(0, 6)))
+    assert "No sign of learning in 5 scores" in write_page(tmp_path).read_text()
+
+
+def test_what_a_text_goes_on_with_and_images_without_classes_are_shown(report, tmp_path):
+    report.said, report.samples = [{"before": "Once <b>", "goes_on": "upon a time"}], "the same as text"
+    example = {"image": "data:image/png;base64,AAAA", "label": ""}
+    report.neighbours = {"queries": [example], "SimCLR": [[example]]}
+    report.save(tmp_path)
+    text = write_page(tmp_path).read_text()
+    Tags(text)
+    assert '<strong>Once &lt;b&gt;</strong> <span class="made">upon a time</span>' in text
+    assert "the same as text" not in text and "✗" not in text and ">Query 1</h3>" in text
 
 
 @pytest.mark.parametrize(("spread", "collapsed"), [(0.001, True), (0.9, False)])

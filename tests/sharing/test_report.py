@@ -10,11 +10,27 @@ from hf_replearn.sharing.report import Report, load
 
 def test_a_report_survives_its_file_and_keeps_the_order_of_its_rows(report, tmp_path):
     report.rows["random weights"]["linear"] = None  # a NaN would not equal itself
+    report.said = [{"before": "a ", "mask": "_", "after": " c", "guesses": [{"token": "b", "chance": 0.5}]}]
+    report.neighbours = {"queries": [{"image": "data:", "label": "a"}], "SimCLR": [[{"image": "data:", "label": "b"}]]}
     report.save(tmp_path)
     loaded = Report.load(tmp_path)
     assert loaded == report
     assert list(loaded.rows) == ["SimCLR", "raw pixels", "random weights"]
     assert loaded.table() == report.table()
+
+
+def test_neighbours_of_another_shape_are_one_line(report, tmp_path):
+    report.neighbours = {"queries": [], "SimCLR": [{"label": "not in a list"}]}
+    report.save(tmp_path)
+    with pytest.raises(InputError, match="report.json, neighbours, SimCLR, 0: a list was expected"):
+        load(tmp_path)
+
+
+def test_pictures_that_look_like_paths_stay_as_they_are(report):
+    """Base64 has slashes."""
+    example = {"image": "data:image/png;base64,AA+/tmp/abc/def==", "label": "/home/me/x"}
+    report.neighbours = {"queries": [example]}
+    assert report.without_local_paths().neighbours == report.neighbours
 
 
 def test_the_file_is_strict_json_and_the_same_each_time(report, tmp_path):

@@ -1,0 +1,39 @@
+"""A picture of nearest neighbours, for the card and for trackers, which show no page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+RIGHT, WRONG, UNKNOWN = "#1f9345", "#d1242f", "0.8"
+
+
+def draw_neighbours(neighbours: dict[str, Any], row: str, path: str | Path) -> None:
+    """Draws each query and, beside it, its nearest neighbours by the encoder `row`, framed by whether they are of its
+    class. neighbours: as in a report, with pictures."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    lines = [[query, *found] for query, found in zip(neighbours["queries"], neighbours[row], strict=True)]
+    columns = max(map(len, lines))
+    figure = Figure(figsize=(1.1 * columns, 1.25 * len(lines) + 0.3), layout="constrained")
+    for place, (axes, line) in enumerate(zip(figure.subplots(len(lines), columns, squeeze=False), lines, strict=True)):
+        for column, (panel, example) in enumerate(zip(axes, line, strict=False)):
+            data = base64.b64decode(example["image"].partition(",")[2])
+            panel.imshow(Image.open(io.BytesIO(data)).convert("RGB"), interpolation="nearest")
+            panel.set_xlabel(example["label"][:16], fontsize=7)
+            same = RIGHT if example["label"] == line[0]["label"] else WRONG
+            known = column and line[0]["label"]
+            panel.spines[:].set(color=same if known else UNKNOWN, linewidth=2 if known else 0.6)
+            if place == 0 and column < 2:
+                panel.set_title(("query", "nearest first")[column], fontsize=9, loc="left")
+        for panel in axes:
+            panel.set(xticks=[], yticks=[])
+        for panel in axes[len(line) :]:
+            panel.set_visible(False)
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    os.replace(partial, path)
