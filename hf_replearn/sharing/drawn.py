@@ -19,8 +19,10 @@ def draw_neighbours(neighbours: dict[str, Any], row: str, path: str | Path) -> N
 
     lines = [[query, *found] for query, found in zip(neighbours["queries"], neighbours[row], strict=True)]
     columns = max(map(len, lines))
-    figure = Figure(figsize=(1.1 * columns, 1.25 * len(lines) + 0.3), layout="constrained")
-    for place, (axes, line) in enumerate(zip(figure.subplots(len(lines), columns, squeeze=False), lines, strict=True)):
+    figure = Figure(figsize=(1.1 * columns, 1.3 * len(lines)))
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.03, top=0.97, wspace=0.08, hspace=0.2)
+    for place, (axes, line) in enumerate(zip(panels, lines, strict=True)):
         for column, (panel, example) in enumerate(zip(axes, line, strict=False)):
             data = base64.b64decode(example["image"].partition(",")[2])
             panel.imshow(Image.open(io.BytesIO(data)).convert("RGB"), interpolation="nearest")
