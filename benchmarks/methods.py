@@ -1,7 +1,8 @@
 """Every method on images for the same images seen, beside raw pixels, principal components and random weights.
 
     python -m benchmarks.methods digits                  # about 2 CPU-minutes a method, three rates before
-    python -m benchmarks.methods cifar10 --dataset FOLDER [--seeds 0 1 2] [--methods simclr byol]
+    python -m benchmarks.methods cifar10 --dataset FOLDER [--seeds 0 1 2] [--methods simclr byol]   # 15 CPU-minutes
+    python -m benchmarks.methods gpu --dataset FOLDER    # CIFAR-10 on a GPU: a whole ResNet-18, half a minute a method
 
 Each method trains one small ResNet-10 with AdamW and its settings in recipes/configs/<method>/toy_digits.yaml; what all
 share is below. Its learning rate is the best of three in a part of the steps, by the kNN accuracy of a fifth of the
@@ -48,12 +49,16 @@ from hf_replearn.settings import from_values, read_yaml
 
 ROOT = Path(__file__).parents[1]
 RATES = (5e-4, 2e-3, 8e-3)
-SWEEP = {"digits": 1 / 2, "cifar10": 1 / 10}  # of the steps
+SWEEP = {"digits": 1 / 2, "cifar10": 1 / 10, "gpu": 1 / 10}  # of the steps
 SHARED = {"use_cpu": True, "knn_steps": 0, "save_steps": 10**6, "logging_steps": 50}
 DATA = {
     "digits": {"max_steps": 130},
     "cifar10": {
         "image_size": 48, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "imagenet", "max_steps": 1200,
+    },
+    "gpu": {
+        "image_size": 32, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "cifar", "backbone_args": None,
+        "per_device_train_batch_size": 512, "dataloader_num_workers": 8, "use_cpu": False, "max_steps": 600,
     },
 }  # fmt: skip
 
