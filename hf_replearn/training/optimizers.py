@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.distributed as dist
 from timm.optim import Lars
 from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
+from hf_replearn.errors import InputError
 from hf_replearn.training.settings import has_bf16
 
 
@@ -41,8 +47,15 @@ class Together(torch.optim.Optimizer):
 
     def __init__(self, optimizers: list[torch.optim.Optimizer]):
         self.optimizers = optimizers
-        # The very groups of the parts: a scheduler that changes them here changes them there.
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Groups and state of the whole are those of the parts: who changes them here changes them there."""
+        groups = iter(self.param_groups)
+        for optimizer in self.optimizers:
+            optimizer.state = self.state
+            optimizer.param_groups = [next(groups) for _ in optimizer.param_groups]
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -52,34 +65,125 @@ class Together(torch.optim.Optimizer):
             optimizer.step()
         return loss
 
-    def state_dict(self) -> dict:
-        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
-
     def load_state_dict(self, state_dict: dict) -> None:
-        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        """That of the whole, or those of the parts one by one, as earlier checkpoints have them."""
+        super().load_state_dict(_one_state(state_dict["optimizers"]) if "optimizers" in state_dict else state_dict)
+        self._share()
 
 
-class Float32Muon(torch.optim.Muon):
-    """torch's Muon with the Newton-Schulz steps in float32: bfloat16 is 50 times slower on a CPU that lacks it."""
+def _one_state(parts: list[dict]) -> dict:
+    """The state dicts of several optimizers as that of one, whose parameters are numbered on from part to part."""
+    whole, before = {"state": {}, "param_groups": []}, 0
+    for part in parts:
+        whole["state"] |= {before + number: state for number, state in part["state"].items()}
+        groups = [group | {"params": [before + number for number in group["params"]]} for group in part["param_groups"]]
+        whole["param_groups"] += groups
+        before += sum(len(group["params"]) for group in groups)
+    return whole
+
+
+class BatchedMuon(torch.optim.Muon):
+    """torch's Muon, where all matrices of one shape are orthogonalised at once: a GPU computes one product of many
+    matrices many times faster than many products.
+
+    Each of several processes orthogonalises its share, and all get all results. Matrices of which each process holds a
+    part (FSDP2) are gathered for it; weights and momenta stay parts. The Newton-Schulz steps are in bfloat16, as
+    torch's, but in float32 on a CPU that lacks it, where they would take 50 times as long.
+    """
+
+    AT_ONCE = 1 << 26  # numbers in the matrices of one product: each copy of them takes 128 MiB
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step."""
+        """One step. Raises InputError for matrices that are neither whole nor split along one dimension."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            matrices, gradients, momenta = [], [], []
-            self._init_group(group, matrices, gradients, momenta)
-            for matrix, gradient, momentum in zip(matrices, gradients, momenta, strict=True):
-                momentum.lerp_(gradient, 1 - group["momentum"])
-                update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
-                update = zeropower_via_newtonschulz(
-                    update, group["ns_steps"], [group["ns_coefficients"]], eps=group["eps"], dtype=torch.float32
-                )
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.add_(update, alpha=-group["lr"] * get_lr_scale(matrix.shape, group["adjust_lr_fn"]))
+            alike: dict[tuple, list[nn.Parameter]] = {}
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    alike.setdefault((matrix.shape, getattr(matrix, "placements", None)), []).append(matrix)
+            for matrices in alike.values():
+                size = max(self.AT_ONCE // matrices[0].numel(), _processes())
+                for first in range(0, len(matrices), size):
+                    self._step(matrices[first : first + size], group)
         return loss
+
+    def _step(self, matrices: list[nn.Parameter], group: dict) -> None:
+        """One step of matrices that have one shape."""
+        updates, like = torch.stack([self._update(matrix, group) for matrix in matrices]), matrices[0]
+        updates = _gathered(updates, like) if isinstance(like, DTensor) else updates
+        updates = _shared(partial(_orthogonal, group=group), updates)
+        updates = _own_part(updates, like) if isinstance(like, DTensor) else updates
+        rate = group["lr"] * get_lr_scale(like.shape, group["adjust_lr_fn"])
+        for matrix, update in zip(map(_local, matrices), updates, strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(update, alpha=-rate)
+
+    def _update(self, matrix: nn.Parameter, group: dict) -> Tensor:
+        """What is to be orthogonalised, of this process's part of a matrix. The momentum takes its step."""
+        state = self.state[matrix]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(matrix.grad)
+        gradient, momentum = _local(matrix.grad), _local(state["momentum_buffer"])
+        momentum.lerp_(gradient, 1 - group["momentum"])
+        update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
+        return update.to(torch.bfloat16 if has_bf16(matrix.device.type) else torch.float32)
+
+
+def _orthogonal(matrices: Tensor, *, group: dict) -> Tensor:
+    """U V' of the singular value decomposition U S V' of each matrix, roughly. matrices: (n, rows, columns)."""
+    rule = partial(
+        zeropower_via_newtonschulz,
+        steps=group["ns_steps"],
+        coefficients=[group["ns_coefficients"]],
+        eps=group["eps"],
+        dtype=matrices.dtype,
+    )
+    on_cpu = matrices.device.type == "cpu"  # whose caches hold one matrix
+    return torch.stack([rule(matrix) for matrix in matrices]) if on_cpu else rule(matrices)
+
+
+def _shared(compute: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """compute(rows), a share of it in each process. rows: (n, ...), the same in all processes."""
+    if _processes() == 1:
+        return compute(rows)
+    each = -(-len(rows) // _processes())
+    own, computed = rows[dist.get_rank() * each :][:each], rows.new_zeros(each, *rows.shape[1:])
+    if len(own):
+        computed[: len(own)] = compute(own)
+    gathered = rows.new_empty(_processes() * each, *rows.shape[1:])
+    dist.all_gather_into_tensor(gathered, computed)
+    return gathered[: len(rows)]
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _gathered(parts: Tensor, like: DTensor) -> Tensor:
+    """Whole matrices (n, rows, columns) from this process's parts of them, which are split as those of `like`."""
+    rows, columns = like.shape
+    about = {"shape": torch.Size([len(parts), rows, columns]), "stride": (rows * columns, columns, 1)}
+    return DTensor.from_local(parts, like.device_mesh, _of_a_stack(like), run_check=False, **about).full_tensor()
+
+
+def _own_part(whole: Tensor, like: DTensor) -> Tensor:
+    """The other way."""
+    everywhere = [Replicate()] * like.device_mesh.ndim
+    whole = DTensor.from_local(whole, like.device_mesh, everywhere, run_check=False)
+    return whole.redistribute(placements=_of_a_stack(like)).to_local()
+
+
+def _of_a_stack(like: DTensor) -> list[Placement]:
+    """How a stack of matrices is split, each as `like`."""
+    for placement in like.placements:
+        if type(placement) not in (Shard, Replicate):
+            raise InputError(f"Muon needs whole matrices, and these are split as {placement}: take --optimizer adamw")
+    return [Shard(split.dim + 1) if isinstance(split, Shard) else split for split in like.placements]
 
 
 def muon(
@@ -99,10 +203,6 @@ def muon(
     """
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    make = torch.optim.Muon if has_bf16(matrices[0].device.type) else Float32Muon
-    return Together(
-        [
-            make(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=momentum, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True),
-        ]
-    )
+    about = {"weight_decay": weight_decay, "momentum": momentum, "adjust_lr_fn": "match_rms_adamw"}
+    adam = torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True)
+    return Together([BatchedMuon(matrices, lr=muon_lr, **about), adam])
