@@ -1,7 +1,7 @@
 """What is watched while an encoder of images trains: it changes nothing, costs little, and sees a collapse."""
 
 import dataclasses
-import importlib
+import importlib.util
 import json
 import random
 import shutil
@@ -27,6 +27,7 @@ from hf_replearn.training.trainer import PretrainingTrainer
 
 TINY = ["--backbone", "resnet18", "--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--use_cpu"]
 TINY += ["--per_device_train_batch_size", "32", "--optimizer", "adamw", "--learning_rate", "3e-3", "--draws", "2"]
+TENSORBOARD = importlib.util.find_spec("tensorboard") is not None
 NET = "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16], 'drop_path_rate': 0.2}"  # draws random numbers in each step
 
 
@@ -62,7 +63,8 @@ def digits(tmp_path_factory):
 
 def test_watching_changes_no_bit_and_begins_before_training(digits, tmp_path):
     data = ["--dataset", str(digits), "--max_steps", "4", "--logging_steps", "1", "--save_steps", "2"]
-    seen = start("simclr", tmp_path / "seen", *data, "--knn_steps", "2")
+    tracked = ["--report_to", "tensorboard"] if TENSORBOARD else []
+    seen = start("simclr", tmp_path / "seen", *data, *tracked, "--knn_steps", "2")
     unseen = start("simclr", tmp_path / "unseen", *data, "--knn_steps", "0")
     weights = [(tmp_path / name / "pretraining" / "model.safetensors").read_bytes() for name in ("seen", "unseen")]
     assert weights[0] == weights[1]
@@ -71,6 +73,15 @@ def test_watching_changes_no_bit_and_begins_before_training(digits, tmp_path):
     assert [line["step"] for line in scores] == [0, 2, 4]
     names = {"step", "rankme", "alignment", "relative_alignment", "uniformity", "sample_spread", "projection_spread"}
     assert all(set(line) - {"epoch"} == names | {"knn@20"} for line in scores)
+
+    if TENSORBOARD:  # losses, what was watched, and the scores at the end, in one run
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        [folder] = (tmp_path / "seen" / "runs").iterdir()
+        events = EventAccumulator(str(folder)).Reload()
+        assert {"train/loss", "train/rankme", "scores/SimCLR/knn@20"} <= set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("train/rankme")] == [0, 2, 4]
+        assert len(events.Images("neighbours")) == 1
 
     # The same command goes on from step 2 without a second line of step 0, and sees what it saw.
     shutil.rmtree(tmp_path / "seen" / "checkpoint-4")

@@ -22,6 +22,7 @@ from hf_replearn.training.callbacks import HealthWarning, SampleScores
 from hf_replearn.training.trainer import PretrainingTrainer
 
 TOGETHER = 128  # images in one pass, at most
+WIDEST = 4096  # projected features that are looked at: prototypes may be many more
 
 
 def watch(
@@ -87,7 +88,7 @@ def _of_views(model: PreTrainedModel, sample, collator, *, batch: int, workers: 
             images = {name: value.to(device) for name, value in images.items()}
             found = model(**collator.views(images, Place(0, 0, place)), return_loss=False)
             features.append(found.pooler_output[:, :2].float().cpu())
-            projections.append(found.projections[:, :2].float().cpu())
+            projections.append(found.projections[:, :2, :WIDEST].float().cpu())
     finally:
         model.train(was_training)
     return view_scores(torch.cat(features), torch.cat(projections))

@@ -53,6 +53,7 @@ def _no_pictures(monkeypatch):
     """They are half of the time of a run so small, and other tests look at them."""
     monkeypatch.setattr(hf_replearn.augmentation, "draw_views", lambda images, views, path, aspect=None: None)
     monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
+    monkeypatch.setattr("hf_replearn.pretraining.images.draw_neighbours", lambda neighbours, row, path: None)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,10 @@ def digest(out) -> str:
 @pytest.mark.parametrize("command", RUNS, ids=" ".join)
 def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command, images, tmp_path, capsys):
     out = tmp_path / "run"
-    assert start(*command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
+    watched = ["--knn_steps", "1", "--dataset", str(images), "--output_dir", str(out)]
+    assert start(*command, *watched) == 0, capsys.readouterr().err
+    scores = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines() if "projection_spread" in line]
+    assert [line["step"] for line in scores] == [0, 1, 2, 3]
     whole = digest(out)
     report = json.loads((out / "report.json").read_text())
     assert list(report["rows"])[0] == report["method"]["name"]
@@ -85,7 +89,7 @@ def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command,
     shutil.rmtree(out / "checkpoint-3")  # as if it had been killed after the second step
     shutil.rmtree(out / "pretraining")
     assert start(*command, "--dataset", str(images), "--output_dir", str(out)) == 0, capsys.readouterr().err
-    assert digest(out) == whole
+    assert digest(out) == whole  # of one that was watched in every step
 
 
 def no_classes(images, folder):
