@@ -184,7 +184,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
     tables = score_tables(report)
     tables += held_out_tables({"": report})
     return Page(
-        title=f"{report.method.name} on {data.name}",
+        title=f"{report.method.name[0].upper()}{report.method.name[1:]} on {data.name}",
         lead=report.method.summary,
         facts=facts,
         tables=tables,
