@@ -89,14 +89,21 @@ def test_watching_changes_no_bit_and_begins_before_training(digits, tmp_path):
     assert [line for line in again if "rankme" in line] == scores
 
 
-def test_data_without_labels_are_watched_too(digits, tmp_path):
-    flat = tmp_path / "flat"
+def test_data_without_labels_are_watched_too_and_a_picture_that_fails_costs_no_run(
+    digits, tmp_path, monkeypatch, capsys
+):
+    flat, out = tmp_path / "flat", tmp_path / "out"
     flat.mkdir()
     for path in digits.rglob("*.png"):
         (flat / path.name).write_bytes(path.read_bytes())
-    scores = start("simclr", tmp_path / "out", "--dataset", str(flat), "--max_steps", "2", "--knn_steps", "1")
+    monkeypatch.setattr("hf_replearn.pretraining.images.draw_neighbours", lambda *given: 1 / 0)
+    scores = start("simclr", out, "--dataset", str(flat), "--max_steps", "2", "--knn_steps", "1")
     assert [line["step"] for line in scores if "rankme" in line] == [0, 1, 2]
     assert not any("knn@20" in line for line in scores)
+    assert "warning: neighbours.png could not be made: ZeroDivisionError" in capsys.readouterr().err
+    neighbours = json.loads((out / "report.json").read_text())["neighbours"]  # those of the page are there
+    assert [len(found) for found in neighbours["SimCLR"]] == [6] * 6 and not neighbours["queries"][0]["label"]
+    assert "Nearest neighbours" in (out / "report.html").read_text()
 
 
 class Config(PreTrainedConfig):
