@@ -126,7 +126,7 @@ def test_a_run_shows_whether_it_learns_its_neighbours_and_what_it_says(pages):
     run, _, comparison = (page.read_text(encoding="utf-8") for page in pages)
     assert "accuracy of nearest neighbours 0 → 0.5; two views of an image 0.9 → 0.9 times as far apart" in run
     assert "(before training → step 20, a fixed sample)" in run
-    assert run.count('<h2 id="neighbours">') == 1 and "held-out examples most similar" in run
+    assert run.count('<h2 id="neighbours">') == 1 and "The examples most similar" in run
     assert "<mark>cat</mark> sat." in run and '<mark class="open">?</mark>s.' in run
     assert '<path d="M0,4H75.0"/>' in run and "&lt; 1 %" in run and run.count('<li class="told">') == 1
     assert "RankMe, how many directions" in run and "Do they learn?" in comparison
