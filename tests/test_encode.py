@@ -12,6 +12,7 @@ from datasets import Dataset
 from PIL import Image
 
 import hf_replearn as hr
+from hf_replearn.data.decoding import centre_crop
 from hf_replearn.encoders.encoder import find_encoder
 from hf_replearn.errors import InputError
 from hf_replearn.representation import extract
@@ -238,3 +239,18 @@ def test_scores_of_pairs(bert, tmp_path):
     found = np.load(out)
     assert sorted(found) == ["test", "test_labels", "train", "train_labels"]
     assert found["test"].shape == (4, 16) and found["test_labels"].tolist() == [0, 0.5, 1, 1.5]
+
+
+@pytest.mark.parametrize(("size", "channels", "crop_pct"), [((40, 36), 3, 1.0), ((90, 64), 3, 0.8), ((50, 40), 5, 1.0)])
+def test_a_resnet_for_small_images_gets_others_as_it_was_trained(size, channels, crop_pct, tmp_path):
+    """Its image processor only repeats pixels: of images that are not of its size, it would take every so-manieth."""
+    small = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "in_chans": channels}
+    encoder = timm.create_model("resnet18", num_classes=0, **small)
+    encoder.conv1, encoder.maxpool = torch.nn.Conv2d(channels, 64, 3, padding=1, bias=False), torch.nn.Identity()
+    images = list(np.random.default_rng(0).integers(0, 256, (4, *size, channels), dtype=np.uint8))
+    how = {"mean": (0.4,) * channels, "std": (0.2,) * channels, "crop_pct": crop_pct}
+    export_timm(encoder.eval(), tmp_path, architecture="resnet18", arguments=small, image_size=24, **how)
+    crops = [[centre_crop(Image.fromarray(x[..., c]), 24, crop_pct=crop_pct)[0] for c in range(channels)] for x in images]
+    with torch.no_grad():
+        trained = encoder((torch.stack([torch.stack(crop) for crop in crops]) / 255 - 0.4) / 0.2)
+    torch.testing.assert_close(torch.from_numpy(hr.encode(tmp_path, images)), trained, rtol=1e-4, atol=1e-5)

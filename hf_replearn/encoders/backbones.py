@@ -19,6 +19,7 @@ from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 
 RGB = 3  # channels
+COPIES = 8  # of each channel, that the first layer of a ResNet makes where a CIFAR stem is folded into it on export
 SPOKEN_FOR = ("num_classes", "pretrained")  # arguments that a checkpoint may record, and that are set here
 
 
@@ -148,6 +149,11 @@ def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str, c
         network = timm.create_model(name, pretrained=bool(tag), num_classes=0, **arguments)
     if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
         raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
+    if stem == "cifar" and channels > network.conv1.out_channels // COPIES:
+        raise InputError(
+            f"--stem cifar takes images of at most {network.conv1.out_channels // COPIES} channels, and these have "
+            f"{channels}: say --stem imagenet"
+        )
     if tag and channels != RGB:
         _check_adapted(network, name, channels)
     _try(network, name, arguments, image_size or own, channels)

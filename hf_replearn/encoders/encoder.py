@@ -151,7 +151,8 @@ def read_inputs(
     """The configuration of the encoder in a checkpoint, with changes, and what makes its batches of rows."""
     config, processor = load_processor(checkpoint, images=modality == "image", **changes)
     if modality == "image":
-        return config, ProcessorInputs(processor, channels=channels_of(config))
+        about = {"channels": channels_of(config), "trained_at": getattr(config, "trained_at", None)}
+        return config, ProcessorInputs(processor, **about)
     length = choose_length(max_length, config, processor)
     return config, ProcessorInputs(processor, length, token_types=uses_token_types(config))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
-from hf_replearn.data.decoding import picture_as, without_far_ends
+from hf_replearn.data.decoding import centre_crop, picture_as, without_far_ends
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class ProcessorInputs:
     max_length:  tokens kept of a text or pair; a batch is padded to its longest. token_types: whether the model knows
                  first and second texts apart; generic tokenizers would give these to models that misread them.
     channels:    of images, that the network takes.
+    trained_at:  the `image_size` and `crop_pct` by which images are brought to their size before the processor, which
+                 only repeats pixels, gets them: of a ResNet for small images (`sharing/export.py`). None: no such step.
     lowercase:   whether capitals are lost. prompt: what stands before each (first) text.
     Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
     """
@@ -31,10 +35,12 @@ class ProcessorInputs:
     lowercase: bool = False
     prompt: str = ""
     channels: int = 3
+    trained_at: dict | None = None
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
-            batch = self._pictures([picture_as(row, self.channels) for row in examples])
+            pictures = [picture_as(row, self.channels) for row in examples]
+            batch = self._pictures([at_size(picture, self.trained_at) for picture in pictures])
         else:
             batch = self.processor(
                 *self._segments(examples),
@@ -68,7 +74,7 @@ class ProcessorInputs:
             known = sorted(self.processor.get_vocab().items())
         else:
             known = self.processor.to_dict()
-        about = (self.max_length, self.token_types, self.lowercase, self.prompt, self.channels)
+        about = (self.max_length, self.token_types, self.lowercase, self.prompt, self.channels, self.trained_at)
         return f"{known} {self.processor!r} {about}"
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
@@ -84,3 +90,13 @@ class ProcessorInputs:
         if end is None or self.processor.num_special_tokens_to_add(pair=False):
             return columns
         return [[end.join(texts).strip() or end for texts in zip(*columns, strict=True)]]
+
+
+def at_size(picture: Image.Image | np.ndarray, trained_at: dict | None) -> Image.Image | np.ndarray:
+    """The middle of a picture, or of an array (H, W, C), at the size of training; as it is where none is told."""
+    if trained_at is None:
+        return picture
+    crop = partial(centre_crop, size=trained_at["image_size"], crop_pct=trained_at["crop_pct"])
+    if isinstance(picture, Image.Image):
+        return Image.fromarray(crop(picture).permute(1, 2, 0).numpy().squeeze())
+    return np.dstack([crop(Image.fromarray(band))[0].numpy() for band in picture.transpose(2, 0, 1)])

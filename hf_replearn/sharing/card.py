@@ -164,7 +164,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     """
     place = shown_place(folder)
     module, _, model_class = report.method.model_class.rpartition(".")
-    image_import, image_code = image_in_code(report.encoder.input_size)
+    image_import, image_code = image_in_code(report.encoder.input_size, report.settings)
     misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
     return (
         templates()
@@ -192,12 +192,19 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     )
 
 
-def image_in_code(size: list[int]) -> tuple[Markdown, Markdown]:
-    """The import, and the expression, of an image (C, H, W) for an encoder of images, in Python."""
+def image_in_code(size: list[int], settings: dict[str, Any]) -> tuple[Markdown, Markdown]:
+    """The imports, and the expression, of an image (C, H, W) for an encoder of images, in Python: at the size of
+    training, where the image processor only repeats pixels.
+    """
     if size[0] not in (1, 3):
         return Markdown("import torch"), Markdown(f"torch.rand({', '.join(map(str, size))})  # black is 0, white is 1")
     mode = "RGB" if size[0] == 3 else "L"
-    return Markdown("from PIL import Image"), Markdown(f'Image.open("image.png").convert("{mode}")')
+    imports, code = "from PIL import Image", f'Image.open("image.png").convert("{mode}")'
+    trained = settings.get("image_size")
+    if trained and trained != size[-1]:
+        imports += "\nfrom torchvision.transforms.functional import center_crop, resize"
+        code = f"center_crop(resize({code}, {math.floor(trained / settings.get('crop_pct', 1.0))}), {trained})"
+    return Markdown(imports), Markdown(code)
 
 
 def shown_place(folder: str | Path) -> str:

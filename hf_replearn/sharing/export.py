@@ -36,13 +36,15 @@ def export_timm(
     and normalisation where neither library looks.
 
     A ResNet with a CIFAR stem, which neither library can describe, is written as a ResNet they can (`fold_cifar_stem`);
-    its input is then `UPSAMPLING` times larger, pixels repeated, which the folder's image processor does.
+    its input is then `UPSAMPLING` times larger, pixels repeated, which the folder's image processor does. It can do so
+    only to images that are of `image_size` already: `trained_at` says how others are brought to it first.
     """
-    arguments, interpolation = dict(arguments or {}), "bilinear"
+    arguments, interpolation, trained_at = dict(arguments or {}), "bilinear", {}
     if isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity):
         encoder = fold_cifar_stem(encoder, architecture, arguments)
         arguments |= {"replace_stem_pool": True}
-        image_size, interpolation = image_size * UPSAMPLING, "nearest"
+        trained_at = {"trained_at": {"image_size": image_size, "crop_pct": crop_pct}}
+        image_size, interpolation, crop_pct = image_size * UPSAMPLING, "nearest", 1.0
     channels = arguments.get("in_chans", 3)
     pretrained_cfg = {
         "input_size": [channels, image_size, image_size],
@@ -61,6 +63,7 @@ def export_timm(
         "num_classes": 0,
         "num_features": encoder.num_features,
         "pretrained_cfg": pretrained_cfg,
+        **trained_at,
     } | ({"model_args": arguments} if arguments else {})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

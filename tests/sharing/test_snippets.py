@@ -11,6 +11,7 @@ from PIL import Image
 
 from hf_replearn.errors import InputError
 from hf_replearn.sharing.card import card
+from hf_replearn.data.decoding import centre_crop
 from hf_replearn.sharing.export import export_sentence_transformers, export_timm, save_native
 from hf_replearn.sharing.finetuned import write_finetuned_card
 from hf_replearn.sharing.report import Data, Encoder, Training
@@ -184,3 +185,23 @@ def test_a_fine_tuned_network_has_a_card(here):
     (folder / "model/README.md").write_text("---\n{")
     with pytest.raises(InputError, match="no end"):
         write_finetuned_card(folder)
+
+
+def test_the_card_of_a_resnet_for_small_images(here, report):
+    """Images come to the size of training before the image processor repeats their pixels."""
+    import timm
+
+    encoder = timm.create_model("resnet18", num_classes=0, layers=[1, 1, 1, 1], channels=[8, 8, 16, 16])
+    encoder.conv1, encoder.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()
+    about = {"arguments": {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "crop_pct": 0.8}
+    how = {"image_size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    export_timm(encoder.eval(), here / "out/small", architecture="resnet18", **about, **how)
+    report.encoder = replace(report.encoder, input_size=[3, 128, 128], features=16)
+    report.settings |= {"output_dir": "out/small", "image_size": 32, "crop_pct": 0.8}
+    pixels = centre_crop(Image.open(here / "image.png").convert("RGB"), 32, crop_pct=0.8)
+    with torch.no_grad():
+        trained = encoder((pixels[None] / 255 - 0.5) / 0.5)
+    for snippet in snippets(card(report, "out/small"))[:2]:
+        names: dict = {}
+        exec(snippet, names)
+        torch.testing.assert_close(names["features"].detach(), trained, rtol=1e-4, atol=1e-5)
