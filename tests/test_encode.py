@@ -250,7 +250,9 @@ def test_a_resnet_for_small_images_gets_others_as_it_was_trained(size, channels,
     images = list(np.random.default_rng(0).integers(0, 256, (4, *size, channels), dtype=np.uint8))
     how = {"mean": (0.4,) * channels, "std": (0.2,) * channels, "crop_pct": crop_pct}
     export_timm(encoder.eval(), tmp_path, architecture="resnet18", arguments=small, image_size=24, **how)
-    crops = [[centre_crop(Image.fromarray(x[..., c]), 24, crop_pct=crop_pct)[0] for c in range(channels)] for x in images]
+    crops = [
+        [centre_crop(Image.fromarray(x[..., c]), 24, crop_pct=crop_pct)[0] for c in range(channels)] for x in images
+    ]
     with torch.no_grad():
         trained = encoder((torch.stack([torch.stack(crop) for crop in crops]) / 255 - 0.4) / 0.2)
     torch.testing.assert_close(torch.from_numpy(hr.encode(tmp_path, images)), trained, rtol=1e-4, atol=1e-5)

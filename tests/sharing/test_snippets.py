@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_replearn.data.decoding import centre_crop
 from hf_replearn.errors import InputError
 from hf_replearn.sharing.card import card
-from hf_replearn.data.decoding import centre_crop
 from hf_replearn.sharing.export import export_sentence_transformers, export_timm, save_native
 from hf_replearn.sharing.finetuned import write_finetuned_card
 from hf_replearn.sharing.report import Data, Encoder, Training
