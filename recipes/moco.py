@@ -22,8 +22,10 @@ class MoCoSettings(ViewSettings):
     version: int = setting(
         3, "2: a queue of earlier keys; 3: the batch alone, and a predictor", section="model", at_least=2, at_most=3
     )
-    projection_dim: int = setting(256, "width of z = g(h) (papers: 256; version 2: 128)", **WIDTH)
-    projection_hidden: int = setting(4096, "width of the hidden layers of g (papers: 4096; version 2: 2048)", **WIDTH)
+    projection_dim: int | None = setting(None, "width of z = g(h); none: 256, in version 2 128 (papers)", **WIDTH)
+    projection_hidden: int | None = setting(
+        None, "width of the hidden layers of g; none: 4096, in version 2 2048 (papers)", **WIDTH
+    )
     projection_layers: int = setting(
         2, "of g, in version 3 (paper: 2 on a ResNet, 3 on a ViT)", section="model", at_least=1, at_most=100
     )
@@ -34,11 +36,15 @@ class MoCoSettings(ViewSettings):
     temperature: float = setting(
         0.2, "of the loss (papers: 1 on a ResNet in version 3)", section="model", at_least=0.025, at_most=1000
     )
-    momentum: float = setting(
-        0.99, "of the teacher at the start (papers: 0.99; version 2: 0.999)", section="model", at_least=0, at_most=1
+    momentum: float | None = setting(
+        None,
+        "of the teacher at the start; none: 0.99, in version 2 0.999 (papers)",
+        section="model",
+        at_least=0,
+        at_most=1,
     )
-    final_momentum: float = setting(
-        1.0, "of the teacher at the end (papers: 1; version 2: 0.999)", section="model", at_least=0, at_most=1
+    final_momentum: float | None = setting(
+        None, "of the teacher at the end; none: 1, in version 2 0.999 (papers)", section="model", at_least=0, at_most=1
     )
 
 
@@ -75,13 +81,21 @@ V2 = replace(
 }""",
 )
 METHOD = ImageMethod(command="moco", facts=V3)
+PAPERS = {  # of version 2, and of 3
+    "projection_dim": (128, 256),
+    "projection_hidden": (2048, 4096),
+    "momentum": (0.999, 0.99),
+    "final_momentum": (0.999, 1.0),
+}
 
 
 def main(settings: MoCoSettings, **given):
     """MoCo: a query finds its teacher's key of another view of the image (arXiv:2104.02057, arXiv:2003.04297)."""
     from hf_replearn.pretraining.images import pretrain_images
 
-    return pretrain_images(settings, replace(METHOD, facts=V2 if settings.version == 2 else V3), **given)
+    later = settings.version == 3
+    left = {name: of[later] for name, of in PAPERS.items() if getattr(settings, name) is None}
+    return pretrain_images(replace(settings, **left), replace(METHOD, facts=V3 if later else V2), **given)
 
 
 if __name__ == "__main__":

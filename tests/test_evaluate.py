@@ -470,7 +470,14 @@ def test_a_file_that_holds_no_features(content, tmp_path, capsys):
         path.write_bytes(content)
     assert evaluate("--features", path, "--dataset", "toy", "--output_dir", tmp_path / "out") == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith(f"error: --features {path} is no .npz file of arrays: ")
+    assert error.startswith(f"error: --features {path} is no ") and ".npz file" in error
+    assert ("pickle" in error) == (content is None)
+
+
+def test_one_array_alone_is_no_features_of_train_and_test(tmp_path, capsys):
+    np.save(tmp_path / "theirs.npy", np.zeros((4, 2)))
+    assert evaluate("--features", tmp_path / "theirs.npy", "--dataset", "toy", "--output_dir", tmp_path / "out") == 2
+    assert "is no whole .npz file, which numpy.savez writes: give train (N, D), test (M, D)" in capsys.readouterr().err
 
 
 def test_every_run_of_a_folder_on_one_page(resnet, bert, tmp_path, capsys):

@@ -77,8 +77,7 @@ def read_picture(image: Image.Image, channels: int) -> np.ndarray:
         colours = np.asarray(to_rgb(image))
         if (colours != colours[:, :, :1]).any():
             raise ValueError(
-                "in colour, not of 1 channel: is its brightness meant, then convert it to grey, or are its colours, "
-                "then leave --channels out"
+                "in colour, not of 1 channel: convert it to grey if its brightness is meant; its colours are 3 channels"
             )
         return colours[:, :, :1]
     bands = np.atleast_3d(np.asarray(image))

@@ -10,6 +10,7 @@ import copy
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import timm
@@ -122,7 +123,10 @@ def channels_wanted(asked: int | None, encoders: Iterable[Any]) -> int | None:
 
 def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
     """config.json, as what its weights can be loaded by and used with."""
-    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **changes)
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **changes)
+    except OSError as error:  # how transformers says that neither the disk nor the Hub has it
+        raise OSError(_wrong_name(checkpoint) or str(error)) from error
     if config.model_type == "timm_wrapper" and config.model_args:  # timm's own writer records what transformers passes
         config.model_args = {name: value for name, value in config.model_args.items() if name != "num_classes"}
     if (config.architectures or [""])[0].endswith("EncoderModel") and type(config)().is_encoder_decoder:
@@ -132,6 +136,22 @@ def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
         known = set(ViTConfig().to_dict()) - {"model_type", "architectures"} | {"id2label", "label2id"}
         config = ViTConfig(**{name: value for name, value in told.items() if name in known})
     return config
+
+
+def _wrong_name(checkpoint: str) -> str | None:
+    """What is wrong with the name of a checkpoint that was not found, where that can be seen from the name."""
+    if Path(checkpoint).exists():
+        return None
+    if checkpoint[0] in "./~" or checkpoint.count("/") > 1:
+        return "there is no such folder"
+    owner, _, name = checkpoint.rpartition("/")
+    architecture = name.partition(".")[0]
+    if owner not in ("", "timm") or not timm.is_model(architecture):
+        return None
+    known = [f"timm/{tagged}" for tagged in timm.list_pretrained(f"{architecture}.*")]
+    if checkpoint in known:
+        return None
+    return f"timm has weights of {architecture} under {', '.join(known)}" if known else f"timm has no weights of {name}"
 
 
 def _tower(config: PreTrainedConfig, *, images: bool) -> PreTrainedConfig | None:

@@ -95,6 +95,8 @@ def read_features(path: str, *, named: str) -> OwnFeatures:
     """
     if not Path(path).is_file():
         raise InputError(f"{named}: there is no such file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{named} is no whole .npz file, which numpy.savez writes: give {ABOUT}")
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}

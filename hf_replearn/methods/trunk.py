@@ -77,6 +77,8 @@ class ImagePreTrainedModel(PreTrainedModel):
 class ImageEncoder(ImagePreTrainedModel):
     """The encoder f: images to representations."""
 
+    _keys_to_ignore_on_load_unexpected = (r"^(?!(model\.)?encoder\.)",)  # heads and teachers, of f and g saved together
+
     def __init__(self, config: ImageMethodConfig):
         super().__init__(config)
         self.encoder = timm.create_model(config.backbone, num_classes=0, **(config.backbone_args or {}))

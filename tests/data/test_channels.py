@@ -75,7 +75,7 @@ def test_greys_that_were_saved_in_colour_are_greys_and_colours_are_not():
     Image.fromarray(grey).convert("RGB").save(file, "JPEG")
     jpeg = {"bytes": file.getvalue(), "path": None}
     assert (read(jpeg, 1) == np.asarray(decode_rgb(jpeg))[:, :, :1]).all()
-    with pytest.raises(UndecodableImage, match="convert it to grey, or are its colours, then leave --channels out"):
+    with pytest.raises(UndecodableImage, match="convert it to grey if its brightness is meant; its colours are 3"):
         read(png(levels(4, 4, 3)), 1)
 
 

@@ -136,6 +136,7 @@ def test_folders_that_are_no_checkpoint(broken):
         ("resnet81", {}, r"unknown backbone 'resnet81'; the nearest are .*resnet"),
         ("resnet18", {"arguments": {"layer": 2}}, "layer"),
         ("vit_tiny_patch16_224", {"stem": "cifar"}, "--stem cifar replaces the 7x7 convolution of a ResNet"),
+        ("resnet18", {"stem": "cifar", "channels": 12}, "--stem cifar takes images of at most 8 channels, and these"),
         ("nobody/nothing", {}, "could not be loaded"),
         ("nobody/nothing", {"stem": "cifar"}, "throw the stem of the checkpoint"),
         ("resnet18.nope", {}, "timm knows no weights 'nope' of resnet18, only a1_in1k, "),

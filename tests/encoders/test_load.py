@@ -319,6 +319,22 @@ def test_a_broken_checkpoint_is_one_line(models_of, tmp_path, how, monkeypatch):
         assert "code that comes with a model is not run" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/no/such/folder", "there is no such folder"),
+        ("./nowhere", "there is no such folder"),
+        ("resnet18", "timm has weights of resnet18 under timm/resnet18.a1_in1k, "),
+        ("resnet18.a1_in1k", "timm has weights of resnet18 under timm/resnet18.a1_in1k, "),
+        ("timm/resnet18.nope", "timm has weights of resnet18 under timm/resnet18.a1_in1k, "),
+    ],
+)
+def test_a_name_that_cannot_be_right_is_told_what_is(name, said):
+    with pytest.raises(InputError) as error:
+        load_processor(name, images=True)
+    assert str(error.value).startswith(f"--model {name} is not an encoder of images: {said}")
+
+
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_networks_of_other_channels_get_them(models_of, tmp_path, channels):
     """Of transformers' and of timm's format, of images of the very size that they take."""

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn.functional import cosine_similarity, normalize
 
-from hf_replearn.methods.moco import MoCoConfig, MoCoForPreTraining, moco_v2, moco_v3
+from hf_replearn.methods.moco import MoCoConfig, MoCoForPreTraining, MoCoModel, moco_v2, moco_v3
 from hf_replearn.methods.moco.modeling_moco import enqueue
+from hf_replearn.recipes.moco import MoCoSettings, main
 
 SMALL = {"backbone": "resnet18", "backbone_args": {"layers": [1] * 4, "channels": [8] * 4}}
 SMALL |= {"projection_dim": 16, "projection_hidden": 8, "predictor_hidden": 8}
@@ -90,6 +92,29 @@ def test_the_queue_knows_no_key_of_the_batch_that_is_compared_with_it():
 def test_momentum_goes_from_the_first_to_the_final_one():
     model = MoCoForPreTraining(MoCoConfig(**SMALL, momentum=0.99, final_momentum=0.999))
     assert [model.momentum(progress) for progress in (0, 0.5, 1)] == pytest.approx([0.99, 0.9945, 0.999])
+
+
+def test_what_is_left_open_is_what_the_paper_of_the_version_has(monkeypatch):
+    monkeypatch.setattr("hf_replearn.pretraining.images.pretrain_images", lambda settings, method: (settings, method))
+    open_ = ("projection_dim", "projection_hidden", "momentum", "final_momentum")
+    for given, name, values in (
+        ({}, "MoCo v3", (256, 4096, 0.99, 1.0)),
+        ({"version": 2}, "MoCo v2", (128, 2048, 0.999, 0.999)),
+        ({"version": 2, "momentum": 0.0, "projection_dim": 256}, "MoCo v2", (256, 2048, 0.0, 0.999)),
+    ):
+        settings, method = main(MoCoSettings(dataset="toy", output_dir="out", **given))
+        assert (method.facts.name, tuple(getattr(settings, key) for key in open_)) == (name, values)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_encoder_of_a_saved_model_loads_without_a_word_on_its_heads(version, tmp_path):
+    model = MoCoForPreTraining(MoCoConfig(**SMALL, version=version, queue_size=4))
+    model.save_pretrained(tmp_path)
+    encoder, found = MoCoModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(found.values())
+    assert torch.equal(encoder.encoder.conv1.weight, model.model.encoder.conv1.weight)
+    save_file(model.state_dict() | {"model.encoder.conv9.weight": torch.ones(2)}, tmp_path / "model.safetensors")
+    assert MoCoModel.from_pretrained(tmp_path, output_loading_info=True)[1]["unexpected_keys"]
 
 
 def test_heads_are_those_of_the_papers():
