@@ -1,6 +1,7 @@
 """The comparisons of this folder on one GPU, at BERT-base and GPT-2 (124M) size: tokens/s, MFU, seconds to a loss.
 
-    python -m benchmarks.gpu TOKENS [--minutes 8] [--methods masked_lm causal_lm simclr]
+    python -m benchmarks.gpu TOKENS [--minutes 8] [--methods masked_lm causal_lm simclr views]
+    python -m benchmarks.gpu --methods views                                  (the views alone, about a minute)
     python -m benchmarks.gpu TOKENS --device cpu --size tiny --batch 8 --length 64 --minutes 0.2     (does it run?)
 
 TOKENS is a file of token ids, .npy or raw uint16 (.bin), of any tokenizer; its last rows are held out. Rival and ours
@@ -8,7 +9,8 @@ are those of benchmarks.masked_lm and benchmarks.causal_lm, but on a GPU the riv
 is another row, and with --compile ours under torch.compile. First the speed of each, a few steps in turn. Then each
 trains as many steps as the minutes have room for, its learning rate falling to zero at the end, and the seconds are
 compared after which the loss is the rival's final one. MFU counts what a side computes: ours has a vocabulary head at
-masked positions only. SimCLR runs against lightly's parts in images/s, both with loader processes and bfloat16.
+masked positions only. SimCLR runs against lightly's parts in images/s, both with loader processes and bfloat16. Views
+are timed without a loader or a network, in eager mode and compiled, on a GPU with every wait of the host an error.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -140,6 +143,52 @@ def simclr(args: argparse.Namespace, clock: Callable[[], float]) -> dict:
     }
 
 
+VIEWS = {  # pixels: policy, images of which two views are made, ms before the whole batch was made at once (H200)
+    32: (augmentation.simclr_cifar, 512, 13.0),
+    224: (augmentation.simclr_imagenet, 256, 37.9),
+}
+
+
+def views(args: argparse.Namespace, clock: Callable[[], float]) -> dict:
+    """Milliseconds for two normalised views of each image of a batch that is on the device."""
+    result = {"ratio": {}, "ms": {}, "ms_until_the_host_goes_on": {}, "peak_gib": {}}
+    for pixels, (policy, images, earlier) in VIEWS.items():
+        if args.size == "tiny":
+            images = 8
+        batch = {"pixel_values": torch.randint(256, (images, 3, pixels, pixels), dtype=torch.uint8).to(args.device)}
+        collator = DataCollatorForViews(partial(policy, size=pixels), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        for name, compiled in (("eager", False), ("compiled", True)):
+            make = replace(collator, compiled=compiled).views
+            row = f"{images} x 2 at {pixels} px, {name}"
+            result["ms"][row], result["ms_until_the_host_goes_on"][row] = milliseconds(make, batch, args, clock)
+            result["ratio"][row] = earlier / result["ms"][row]
+            if args.device == "cuda":
+                result["peak_gib"][row] = torch.cuda.max_memory_allocated() / 2**30
+            print(f"{row:32s} {result['ms'][row]:.2f} ms", flush=True)
+    return result
+
+
+def milliseconds(make: Callable, batch: dict, args: argparse.Namespace, clock: Callable[[], float]) -> list[float]:
+    """Of one call among ten in a row, medians: until the device is done, until the host goes on."""
+    rounds, calls = (3, 1) if args.size == "tiny" else (20, 10)
+    for step in range(5):  # compiles, and fills the caches of memory
+        make(batch, Place(0, step))
+    took, went_on = [], []
+    if args.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for first in range(rounds):
+        start = clock()
+        if args.device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        for step in range(calls):
+            make(batch, Place(0, first * calls + step))
+        went_on.append(1000 * (time.perf_counter() - start) / calls)
+        if args.device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+        took.append(1000 * (clock() - start) / calls)
+    return [statistics.median(took), statistics.median(went_on)]
+
+
 def jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG")
@@ -208,8 +257,10 @@ def our_losses(files: list[bytes], backbone: str, pixels: int, args: argparse.Na
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokens", type=Path)
-    parser.add_argument("--methods", nargs="+", choices=[*SIDES, "simclr"], default=[*SIDES, "simclr"])
+    parser.add_argument("tokens", type=Path, nargs="?", help="not needed for images")
+    parser.add_argument(
+        "--methods", nargs="+", choices=[*SIDES, "simclr", "views"], default=[*SIDES, "simclr", "views"]
+    )
     parser.add_argument("--minutes", type=float, default=8, help="of each of the two runs of a language model")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--size", default="base", help="of hf_replearn.architectures")
@@ -226,20 +277,22 @@ def main() -> None:
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("there is no GPU: give --device cpu to see whether it runs")
-    torch.backends.cuda.matmul.allow_tf32 = True  # what float32 rows use of the GPU
+    if args.tokens is None and not SIDES.keys().isdisjoint(args.methods):
+        raise SystemExit("a language model needs TOKENS, a file of token ids")
+    torch.backends.fp32_precision = "tf32"  # what float32 rows use of the GPU, as Trainer sets it
 
     def clock() -> float:
         if args.device == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    methods = {name: partial(language_model, name) for name in SIDES} | {"simclr": simclr}
+    methods = {name: partial(language_model, name) for name in SIDES} | {"simclr": simclr, "views": views}
     results = {name: methods[name](args, clock) for name in args.methods}
-    setting = {**vars(args), "tokens": args.tokens.name}
+    setting = {**vars(args), "tokens": args.tokens and args.tokens.name}
     ratios = {name: result["ratio"] for name, result in results.items()}
     result = {"ratio": ratios, "results": results, "setting": setting, "machine": machine()}
     if args.device == "cuda":
-        write_result("gpu", result)
+        write_result("gpu" if len(results) == len(methods) else "_".join(["gpu", *results]), result)
     else:
         print(json.dumps(result))
 

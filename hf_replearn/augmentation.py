@@ -8,8 +8,9 @@ Every random operation has two halves, side by side below:
 - `draw_<operation>(n, …, generator=…)` draws the parameters of n images from a CPU `torch.Generator`, so that a CPU and
   a GPU see the same numbers, and which image gets which operation is known without asking the GPU.
 
-The policies `simclr_cifar` and `simclr_imagenet` take uint8 images, draw for the whole batch, then work through it in
-tiles that stay in the cache. Of images that are not RGB they leave out what needs colours: saturation, hue and grey.
+The policies `simclr_cifar` and `simclr_imagenet` take uint8 images and draw for the whole batch. A CPU works through it
+in tiles that stay in the cache, a GPU takes it whole (`_all_at_once`). Of images that are not RGB they leave out what
+needs colours: saturation, hue and grey.
 Their semantics are those of the torchvision pipeline, less its rounding to 8 bits after each operation. Crop, resize
 and flip are composed into one linear sampling. The colour operations are not composed into one matrix: each is affine
 in the channels (but for hue, which is not even linear), yet each ends in a clamp, and the product of their matrices
@@ -18,8 +19,10 @@ gives other pixels wherever a clamp bites.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +33,8 @@ from torch.nn import functional as F
 from hf_replearn.errors import InputError
 
 # ------------------------------------------------------------------------------------------------ crop, resize, flip
+
+RATIO = (3 / 4, 4 / 3)  # of the width of a crop to its height
 
 
 def crop_resize(images: Tensor, boxes: Tensor, size: int, *, mirrored: Tensor | None = None) -> Tensor:
@@ -48,17 +53,24 @@ def crop_resize(images: Tensor, boxes: Tensor, size: int, *, mirrored: Tensor | 
     Returns:
         (B, C, size, size), float32 in [0, 1] up to rounding.
     """
-    batch, channels, height, width = images.shape
+    height, width = images.shape[2:]
     boxes = boxes.to(images.device)
+    x, y = boxes[:, 0::2], boxes[:, 1::2]  # left and right, top and bottom
     if mirrored is not None:  # a box whose left is right of its right is read backwards
-        boxes = torch.where(mirrored.to(images.device)[:, None], boxes[:, [2, 1, 0, 3]], boxes)
-    corners = (boxes.view(batch, 2, 2) * boxes.new_tensor([width, height])).round()
+        x = torch.where(mirrored.to(images.device)[:, None], x.flip(1), x)
+    corners = torch.stack([x * width, y * height], 2).round()
     filters = _triangle_filters(corners[:, 0], corners[:, 1], max(width, height), size)
     columns, rows = filters[:, 0, :, :width], filters[:, 1, :, :height]  # (B, size, W), (B, size, H)
     if images.dtype == torch.uint8:
         rows.div_(255)
-    narrow = images.float().reshape(batch, channels * height, width) @ columns.mT  # (B, C·H, size)
-    return rows[:, None] @ narrow.view(batch, channels, height, size)
+    return _rows_and_columns(images.float(), rows, columns)
+
+
+def _rows_and_columns(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Y = R X Cᵀ, (B, C, H, W) with (B, size, H) and (B, size, W) -> (B, C, size, size)"""
+    batch, channels, height, width = images.shape
+    narrow = images.reshape(batch, channels * height, width) @ columns.mT  # (B, C·H, size)
+    return rows[:, None] @ narrow.view(batch, channels, height, -1)
 
 
 def _triangle_filters(start: Tensor, end: Tensor, n_in: int, n_out: int) -> Tensor:
@@ -81,7 +93,7 @@ def draw_crop(
     generator: torch.Generator,
     min_scale: float = 0.08,
     max_scale: float = 1.0,
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    ratio: tuple[float, float] = RATIO,
     aspect: Tensor | None = None,
 ) -> Tensor:
     """Draws crop boxes as torchvision's RandomResizedCrop: uniform area, uniform logarithm of width / height.
@@ -99,18 +111,32 @@ def draw_crop(
     Returns:
         (n, 4), left, top, right, bottom as fractions of width and height.
     """
-    height, width = shape
-    aspect = torch.full((n,), width / height) if aspect is None else aspect.cpu().float()
-    area = _uniform((10, n), min_scale, max_scale, generator)
-    ratios = _uniform((10, n), math.log(ratio[0]), math.log(ratio[1]), generator).exp()
-    place = torch.rand(2, n, generator=generator)
+    crops = _draw_crops(n, (min_scale, max_scale), ratio, generator)
+    return _boxes(crops, shape, ratio, None if aspect is None else aspect.cpu())
 
+
+def _draw_crops(n: int, scale: tuple[float, float], ratio: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """(22, n): ten areas and ten ratios to choose from, and where in the picture: all that a crop needs of chance."""
+    area = _uniform((10, n), *scale, generator)
+    ratios = _uniform((10, n), math.log(ratio[0]), math.log(ratio[1]), generator).exp()
+    return torch.cat([area, ratios, torch.rand(2, n, generator=generator)])
+
+
+def _boxes(crops: Tensor, shape: tuple[int, int], ratio: tuple[float, float], aspect: Tensor | None) -> Tensor:
+    """The boxes of `draw_crop`, on the device of `crops`: the same on all, for each step is rounded as IEEE 754 says.
+
+    A GPU would multiply by the reciprocal of a number in place of dividing by it, hence the tensors of one number.
+    """
+    height, width = shape
+    n, (low, high) = crops.shape[1], (crops.new_full((), end) for end in ratio)
+    aspect = crops.new_full((n,), width / height) if aspect is None else aspect.float()
+    area, ratios, place = crops.split([10, 10, 2])
     w = ((area * ratios / aspect).sqrt() * width).round()  # (10, n) pixels
     h = ((area / ratios * aspect).sqrt() * height).round()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     found, first = fits.any(0), fits.int().argmax(0, keepdim=True)
-    widest = ((ratio[1] / aspect).clamp(max=1) * width).round().clamp(min=1)
-    highest = ((aspect / ratio[0]).clamp(max=1) * height).round().clamp(min=1)
+    widest = ((high / aspect).clamp(max=1) * width).round().clamp(min=1)
+    highest = ((aspect / low).clamp(max=1) * height).round().clamp(min=1)
     w, h = torch.where(found, w.gather(0, first)[0], widest), torch.where(found, h.gather(0, first)[0], highest)
     left = torch.where(found, place[0] * (width - w + 1), (width - w) / 2).floor()
     top = torch.where(found, place[1] * (height - h + 1), (height - h) / 2).floor()
@@ -175,7 +201,8 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     smallest = torch.minimum(red, green).minimum(blue)
     c = torch.maximum(red, green).maximum(blue).sub_(smallest)
     sixths = (green + blue).sub_(red).sub_(smallest).div_(c.clamp(min=1e-12)).add_(1).copysign_(green - blue)
-    offset = images.new_tensor([2, 5 / 3, 4 / 3]).view(1, 3, 1, 1) + _per_image(shift, images)  # frac needs positives
+    third = (6 - torch.arange(3, device=images.device)).to(images.dtype).div_(3)  # 2, 5/3, 4/3: frac needs positives
+    offset = third.view(1, 3, 1, 1) + _per_image(shift, images)
     wave = (sixths.div_(6)[:, None] + offset).frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)  # (B, 3, H, W)
     return torch.addcmul((smallest - c)[:, None], wave, c.mul_(6)[:, None])
 
@@ -240,8 +267,13 @@ def draw_jitter(n: int, *, strength: float, generator: torch.Generator, p: float
 def grey(images: Tensor) -> Tensor:
     """All three channels become the pixel's grey ("colour drop")."""
     _require_rgb(images, "grey")
+    return _luma(images).repeat(1, 3, 1, 1)
+
+
+def _luma(images: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 1, H, W)"""
     red, green, blue = images.split(1, 1)
-    return red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]).repeat(1, 3, 1, 1)
+    return red.mul(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
 
 
 # ------------------------------------------------------------------------------------------------ Gaussian blur
@@ -340,6 +372,7 @@ def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
     flip: float = 0.5,
     views: int = 1,
     aspect: Tensor | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """SimCLR's views of small images (Appendix B.9): crop, flip, colour jitter (p 0.8) and grey (p 0.2); no blur.
 
@@ -353,6 +386,8 @@ def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
         flip: probability of mirroring; 0 for digits and text.
         views: how many of each image; view v of image i is row v·B + i of the result.
         aspect: (B,), width / height of the pictures before they were squeezed onto H × W.
+        compiled: whether `torch.compile` fuses what is done on a GPU: slow once, then a third of the time. A CPU has a
+            way of its own and passes over it.
 
     Returns:
         (views·B, C, size, size), float32 in [0, 1], on the images' device. See `normalize`.
@@ -361,7 +396,7 @@ def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
         InputError: images that are not (B, C, H, W) or not uint8, a setting out of its range.
     """
     draws = _draw_views(images, views, (strength, min_scale, max_scale, flip, 0.0), aspect, generator)
-    return _make_views(images, draws, size)
+    return _make_views(images, draws, size, blurred=False, compiled=compiled)
 
 
 def simclr_imagenet(  # noqa: PLR0913 (each is a setting of its own)
@@ -375,25 +410,26 @@ def simclr_imagenet(  # noqa: PLR0913 (each is a setting of its own)
     flip: float = 0.5,
     views: int = 1,
     aspect: Tensor | None = None,
+    compiled: bool = False,
 ) -> Tensor:
     """SimCLR's views of photographs (Appendix A): those of `simclr_cifar` at strength 1, blurred with p 0.5.
 
     Arguments, result and errors are those of `simclr_cifar`.
     """
     draws = _draw_views(images, views, (strength, min_scale, max_scale, flip, 0.5), aspect, generator)
-    return _make_views(images, draws, size)
+    return _make_views(images, draws, size, blurred=True, compiled=compiled)
 
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(x − mean) / std a channel, in place (a batch of views is large and new); returns the images."""
-    mean, std = images.new_tensor(mean)[:, None, None], images.new_tensor(std)[:, None, None]
-    for tile in images.split(_tile(images[0].numel(), images.device)):
+    mean, std = _upload(torch.tensor([mean, std], dtype=images.dtype), images.device)[:, :, None, None]
+    for tile in images.split(_tile(images[0].numel())) if images.device.type == "cpu" else [images]:
         tile.sub_(mean).div_(std)
     return images
 
 
 class _Draws(NamedTuple):
-    """The parameters of n views, tensors of n rows on the CPU."""
+    """The parameters of n views, tensors of n rows on the device that makes them."""
 
     boxes: Tensor
     mirrored: Tensor
@@ -406,6 +442,7 @@ class _Draws(NamedTuple):
 def _draw_views(
     images: Tensor, views: int, settings: tuple[float, ...], aspect: Tensor | None, generator: torch.Generator
 ) -> _Draws:
+    """Draws on the CPU. For a GPU, all that was drawn goes there as one tensor, for which nobody waits."""
     strength, min_scale, max_scale, mirror, blur = settings
     if images.ndim != 4:
         raise InputError(f"a SimCLR policy takes images (B, C, H, W), got shape {tuple(images.shape)}")
@@ -417,32 +454,59 @@ def _draw_views(
             "[0, 2.5], 0 < min_scale <= max_scale <= 1 and flip in [0, 1]"
         )
     n = views * len(images)
-    aspect = None if aspect is None else aspect.repeat(views)
-    scales = {"min_scale": min_scale, "max_scale": max_scale}
-    boxes = draw_crop(n, shape=images.shape[2:], **scales, aspect=aspect, generator=generator)
+    crops = _draw_crops(n, (min_scale, max_scale), RATIO, generator)
     mirrored = draw_coin(n, mirror, generator=generator)
     factors, order = draw_jitter(n, strength=strength, generator=generator)
     colourless = draw_coin(n, 0.2, generator=generator)
-    return _Draws(boxes, mirrored, factors, order, colourless, draw_blur(n, p=blur, generator=generator))
+    drawn = [crops, mirrored, factors, order, colourless, draw_blur(n, p=blur, generator=generator)]
+    if images.device.type != "cpu":
+        drawn = _upload_together(drawn, images.device)
+    aspect = None if aspect is None else _upload(aspect, images.device).repeat(views)
+    return _Draws(_boxes(drawn[0], images.shape[2:], RATIO, aspect), *drawn[1:])
 
 
-def _make_views(images: Tensor, draws: _Draws, size: int) -> Tensor:
-    """The views drawn, worked through in tiles whose rows get the same operations in the same turn, or nearly."""
-    device, channels = images.device, images.shape[1]
-    out = torch.empty(len(draws.boxes), channels, size, size, device=device)
-    tile = _tile(channels * max(size * size, images.shape[2] * images.shape[3]), device)
+def _upload_together(drawn: list[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of which the last, or only, axis is the image, but for (n, 4); each comes back as it was."""
+    crops, mirrored, factors, order, colourless, sigma = drawn
+    rows = [crops, mirrored[None], factors.T, order.T, colourless[None], sigma[None]]
+    crops, mirrored, factors, order, colourless, sigma = _upload(torch.cat(rows), device).split([*map(len, rows)])
+    return [crops, mirrored[0] > 0, factors.T, order.T.long(), colourless[0] > 0, sigma[0]]
+
+
+def _upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """Nobody waits: from pinned memory a GPU fetches the tensor when it has done what it was told to do before."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _make_views(images: Tensor, draws: _Draws, size: int, *, blurred: bool, compiled: bool) -> Tensor:
+    device = images.device
     with torch.autocast(device.type, enabled=False):  # bfloat16 products would cost half of the 8 bits
-        for rows in _alike(draws, tile):
-            draw, there = _Draws(*(parameter[rows] for parameter in draws)), rows.to(device)
-            x = crop_resize(images[there % len(images)], draw.boxes, size, mirrored=draw.mirrored)
-            if draw.order[0, 0] >= 0:
-                x = (_jitter_together if channels == 3 else intensity_jitter)(x, draw.factors, draw.order)
-            if channels == 3:
-                coloured = len(rows) - int(draw.grey.sum())
-                x[coloured:] = grey(x[coloured:])
-            if draw.sigma[0] > 0:
-                x = gaussian_blur(x, draw.sigma)
-            out.index_copy_(0, there, x.clamp_(0, 1))  # the weights of a crop sum to one but for the last bit
+        if device.type == "cpu":
+            return _in_tiles(images, draws, size)
+        with _full_products():
+            return (_compiled() if compiled else _all_at_once)(images, draws, size, blurred=blurred)
+
+
+# ------------------------------------------------------------------------------------------------ on a CPU: in tiles
+
+
+def _in_tiles(images: Tensor, draws: _Draws, size: int) -> Tensor:
+    """The views drawn, worked through in tiles whose rows get the same operations in the same turn, or nearly."""
+    channels = images.shape[1]
+    out = torch.empty(len(draws.boxes), channels, size, size)
+    for rows in _alike(draws, _tile(channels * max(size * size, images.shape[2] * images.shape[3]))):
+        draw = _Draws(*(parameter[rows] for parameter in draws))
+        x = crop_resize(images[rows % len(images)], draw.boxes, size, mirrored=draw.mirrored)
+        if draw.order[0, 0] >= 0:
+            x = (_jitter_together if channels == 3 else intensity_jitter)(x, draw.factors, draw.order)
+        if channels == 3:
+            coloured = len(rows) - int(draw.grey.sum())
+            x[coloured:] = grey(x[coloured:])
+        if draw.sigma[0] > 0:
+            x = gaussian_blur(x, draw.sigma)
+        out.index_copy_(0, rows, x.clamp_(0, 1))  # the weights of a crop sum to one but for the last bit
     return out
 
 
@@ -455,9 +519,93 @@ def _alike(draws: _Draws, tile: int) -> Iterator[Tensor]:
             yield from alike.chunk(math.ceil(len(alike) / tile))
 
 
-def _tile(numbers_per_image: int, device: torch.device) -> int:
-    """Images to work on at a time: 1 MiB, a core's cache; on a GPU half a GiB, for few kernel launches."""
-    return max(1, (2**18 if device.type == "cpu" else 2**27) // numbers_per_image)
+def _tile(numbers_per_image: int) -> int:
+    """Images to work on at a time: 1 MiB, a core's cache."""
+    return max(1, 2**18 // numbers_per_image)
+
+
+# ------------------------------------------------------------------------------------------------ on a GPU: all at once
+
+
+def _all_at_once(images: Tensor, draws: _Draws, size: int, *, blurred: bool) -> Tensor:
+    """The views drawn, of the whole batch in each kernel. The host neither waits nor looks at a number.
+
+    Every image goes through every operation, where it is not due with a parameter that changes nothing: what is counted
+    on a GPU are kernels and bytes. 512 views of 224 pixels are 0.3 GB of float32. The four batched matrix products of
+    crop and blur are 0.14 TFLOP and move 8 times that; the colours are 7 short chains of element-wise operations, which
+    move it 60 times as about 90 kernels, or, fused by `torch.compile`, 14 times as about 15. On a GPU of 4 TB/s and
+    45 TFLOPS in float32 this makes 9 ms, and 5 ms when compiled. Views of 32 pixels are bound by the launches.
+    """
+    views = len(draws.boxes) // len(images)
+    x = crop_resize(images.repeat(views, 1, 1, 1), draws.boxes, size, mirrored=draws.mirrored)
+    if images.shape[1] == 3:
+        x = _jitter_in_any_order(x, draws.factors, draws.order)
+        x = torch.where(_per_image(draws.grey, x), _luma(x), x)
+    else:
+        x = intensity_jitter(x, draws.factors, draws.order)
+    if blurred:
+        x = _blur_by_products(x, draws.sigma)
+    return x.clamp(0, 1)
+
+
+def _jitter_in_any_order(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """`colour_jitter` with its parameters on the images' device: three turns before the hue, the hue, three after it.
+
+    In each of those turns an image has the operation that it has in that turn, if that is on this side of its hue.
+    """
+    turn, turn_of_hue = torch.arange(4, device=order.device), _turn_of_hue(order)[:, None]
+    factor = factors.gather(1, order.clamp(min=0)).where(order >= 0, 1)  # 1 changes nothing
+    before, after = factor.where(turn < turn_of_hue, 1), factor.where(turn > turn_of_hue, 1)
+    by_pixel, by_mean = (order == SATURATION).to(factor.dtype), (order == CONTRAST).to(factor.dtype)
+    for i in range(3):
+        images = _towards_grey(images, before[:, i], by_pixel[:, i], by_mean[:, i])
+    images = hue(images, factors[:, HUE].where(order[:, 0] >= 0, 0))
+    for i in range(1, 4):
+        images = _towards_grey(images, after[:, i], by_pixel[:, i], by_mean[:, i])
+    return images
+
+
+def _towards_grey(images: Tensor, factor: Tensor, by_pixel: Tensor, by_mean: Tensor) -> Tensor:
+    """x ← f·x + (1 − f)·g, clamped, with g the pixel's grey, the image's mean grey, or black where both are 0."""
+    pixel = _luma(images)
+    mean = pixel.mean((2, 3), keepdim=True) * _per_image(by_mean, images)
+    towards = torch.addcmul(mean, pixel, _per_image(by_pixel, images))
+    return torch.lerp(towards, images, _per_image(factor, images)).clamp_(0, 1)
+
+
+def _blur_by_products(images: Tensor, sigma: Tensor) -> Tensor:
+    """`gaussian_blur` of square images, its parameter on their device, 0 for an image that stays sharp: B X Bᵀ.
+
+    Pixel j is seen from pixel i in its own place and, in the mirrors at both ends, at −j and 2 (size − 1) − j.
+    """
+    size = images.shape[3]
+    radius = max(1, int(0.1 * size) // 2)
+    reach = torch.arange(radius + 1, device=images.device)
+    taps = (reach**2 / (-2 * sigma.clamp(min=0.05)[:, None] ** 2)).exp()
+    taps = taps / (2 * taps.sum(1, keepdim=True) - 1)  # (B, radius + 1)
+    pixel = torch.arange(size, device=images.device)
+    far = 3 * size
+    seen = torch.stack([pixel, -pixel.where(pixel > 0, far), (2 * (size - 1) - pixel).where(pixel < size - 1, far)])
+    distance = (pixel[:, None, None] - seen).abs()  # (size, 3, size)
+    weight = (distance == reach[:, None, None, None]).sum(2).to(taps.dtype)  # (radius + 1, size, size)
+    blur = (taps @ weight.flatten(1)).view(-1, size, size)
+    return _rows_and_columns(images, blur, blur)
+
+
+@functools.cache
+def _compiled() -> Callable[..., Tensor]:
+    return torch.compile(_all_at_once, fullgraph=True)
+
+
+@contextlib.contextmanager
+def _full_products() -> Iterator[None]:
+    """No TF32, which Trainer allows: its 10 bits are too few for pixels whose contrast is raised afterwards."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 # ------------------------------------------------------------------------------------------------ helpers

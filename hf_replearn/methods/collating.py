@@ -29,6 +29,7 @@ class DataCollatorForViews:
     mean, std: of the encoder's input, per channel.
     canvas:    pixels of the square that images of different sizes are brought to; None when all have one size.
     labels:    whether the batch has the `labels` of the rows, for a method that uses them.
+    compiled:  whether the policy's work on a GPU is compiled, once for each size of a batch.
     """
 
     policy: Callable[..., Tensor]
@@ -36,6 +37,7 @@ class DataCollatorForViews:
     std: tuple[float, ...]
     canvas: int | None = None
     labels: bool = False
+    compiled: bool = False
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
         """Rows with an `image` -> pixel_values: (B, C, H, W) uint8; with a canvas also aspect: (B,) width / height;
@@ -52,7 +54,7 @@ class DataCollatorForViews:
     def normalized(self, policy, batch: dict[str, Tensor], generator: torch.Generator, *, count: int) -> Tensor:
         """(B, count, C, size, size): so many views of each image."""
         images, aspect = batch["pixel_values"], batch.get("aspect")
-        views = policy(images, views=count, generator=generator, aspect=None if aspect is None else aspect.cpu())
+        views = policy(images, views=count, generator=generator, aspect=aspect, compiled=self.compiled)
         views = augmentation.normalize(views, self.mean, self.std).to(memory_format=torch.channels_last)
         return views.unflatten(0, (count, len(images))).transpose(0, 1)
 
@@ -71,13 +73,12 @@ class DataCollatorForViews:
 
 def own_policy(augment: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
     """A user's function of a batch of images, (B, C, H, W) uint8 -> (B, C, size, size) uint8 or float in 0...1, as a
-    policy: it is called once for each view. Its random numbers are torch's, which are set by the place in the run."""
+    policy: it is called once for each view, never compiled. Its random numbers are torch's, which are set by the place
+    in the run."""
     return partial(_own_views, augment)
 
 
-def _own_views(
-    augment: Callable, images: Tensor, *, views: int, generator: torch.Generator, aspect: Tensor | None = None
-) -> Tensor:
+def _own_views(augment: Callable, images: Tensor, *, views: int, generator: torch.Generator, **_) -> Tensor:
     with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         made = [augment(images) for _ in range(views)]

@@ -287,6 +287,7 @@ def make_trainer(
 ) -> PretrainingTrainer:
     """The trainer of this run. batch: images of this process in one loss; given: what the weights depend on."""
     at_once, timed = settings.per_device_train_batch_size, settings.max_minutes is not None
+    compiled = settings.torch_compile and isinstance(collator, DataCollatorForViews)
     args.per_device_train_batch_size = batch
     rate = settings.peak_learning_rate(batch * args.world_size)
     return PretrainingTrainer(
@@ -294,7 +295,7 @@ def make_trainer(
         args=args,
         train_dataset=rows,
         data_collator=collator,
-        views=collator.views,
+        views=(replace(collator, compiled=True) if compiled else collator).views,
         micro_batch=at_once if batch > at_once else None,
         make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=rate, weight_decay=settings.weight_decay),
         circumstances=given,
