@@ -201,8 +201,8 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     smallest = torch.minimum(red, green).minimum(blue)
     c = torch.maximum(red, green).maximum(blue).sub_(smallest)
     sixths = (green + blue).sub_(red).sub_(smallest).div_(c.clamp(min=1e-12)).add_(1).copysign_(green - blue)
-    third = (6 - torch.arange(3, device=images.device)).to(images.dtype).div_(3)  # 2, 5/3, 4/3: frac needs positives
-    offset = third.view(1, 3, 1, 1) + _per_image(shift, images)
+    thirds = torch.arange(6, 3, -1, dtype=images.dtype, device=images.device).div_(3)  # from 2: frac needs positives
+    offset = thirds.view(1, 3, 1, 1) + _per_image(shift, images)
     wave = (sixths.div_(6)[:, None] + offset).frac_().sub_(0.5).abs_().clamp_(1 / 6, 1 / 3)  # (B, 3, H, W)
     return torch.addcmul((smallest - c)[:, None], wave, c.mul_(6)[:, None])
 
@@ -386,8 +386,8 @@ def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
         flip: probability of mirroring; 0 for digits and text.
         views: how many of each image; view v of image i is row v·B + i of the result.
         aspect: (B,), width / height of the pictures before they were squeezed onto H × W.
-        compiled: whether `torch.compile` fuses what is done on a GPU: slow once, then a third of the time. A CPU has a
-            way of its own and passes over it.
+        compiled: whether `torch.compile` fuses what is done on a GPU, which is slow once for each number of images and
+            then faster; a CPU works in another way, in which there is nothing to compile.
 
     Returns:
         (views·B, C, size, size), float32 in [0, 1], on the images' device. See `normalize`.
@@ -530,11 +530,12 @@ def _tile(numbers_per_image: int) -> int:
 def _all_at_once(images: Tensor, draws: _Draws, size: int, *, blurred: bool) -> Tensor:
     """The views drawn, of the whole batch in each kernel. The host neither waits nor looks at a number.
 
-    Every image goes through every operation, where it is not due with a parameter that changes nothing: what is counted
-    on a GPU are kernels and bytes. 512 views of 224 pixels are 0.3 GB of float32. The four batched matrix products of
-    crop and blur are 0.14 TFLOP and move 8 times that; the colours are 7 short chains of element-wise operations, which
-    move it 60 times as about 90 kernels, or, fused by `torch.compile`, 14 times as about 15. On a GPU of 4 TB/s and
-    45 TFLOPS in float32 this makes 9 ms, and 5 ms when compiled. Views of 32 pixels are bound by the launches.
+    Every image goes through every operation, where it is not due with a parameter that changes nothing: what costs time
+    on a GPU are kernels and bytes. Expected, not measured, for 512 views of 224 pixels, 0.3 GB of float32, on a GPU of
+    4 TB/s and 45 TFLOPS in float32: the four batched matrix products of crop and blur are 0.14 TFLOP, and with their
+    filters move 12 times that, 4 ms. The colours are 7 chains of element-wise operations: one by one they move it 60
+    times in 90 kernels, 5 ms; fused by `torch.compile` 15 times in 10, 1 ms. Of views of 32 pixels the time is that of
+    the launches, some 200 one by one and 25 when compiled.
     """
     views = len(draws.boxes) // len(images)
     x = crop_resize(images.repeat(views, 1, 1, 1), draws.boxes, size, mirrored=draws.mirrored)

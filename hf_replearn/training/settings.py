@@ -34,7 +34,9 @@ class PretrainingSettings(SharedRunSettings):
         at_most=1_000_000,
     )
     bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
-    torch_compile: bool = setting(False, "compile the model, and views on a GPU: slow to start, then faster", section="training")
+    torch_compile: bool = setting(
+        False, "compile the model, and views on a GPU: slow to start, then faster", section="training"
+    )
     dataloader_num_workers: int = setting(
         0, "processes that load examples, per training process", section="training", at_least=0, at_most=MOST_WORKERS
     )
