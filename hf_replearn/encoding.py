@@ -17,6 +17,7 @@ from datasets import Dataset
 from PIL import Image
 
 from hf_replearn.data.channels import has_own_range
+from hf_replearn.data.images import DARK, check_range, darkness
 from hf_replearn.data.labels import is_image, is_text, shown_columns
 from hf_replearn.data.objects import as_file
 from hf_replearn.encoders.encoder import Encoder, Modality, Pooled, find_encoder
@@ -36,6 +37,7 @@ def encode(
     max_length: int | None = None,
     batch_size: int = 64,
     use_cpu: bool = False,
+    value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """The features of images or texts, (N, D) float32, in their order: those that `evaluate` judges.
 
@@ -44,12 +46,14 @@ def encode(
            in a list, or as one array (N, H, W, C); texts: a list of strings; or a datasets.Dataset with a column of
            images or of texts. Files are opened by whoever gives them: a string is a text.
     pooling, max_length: of texts, as for `find_encoder`.
+    value_range: of images of 16 bits, the levels that are black and white; None: 0 and 65,535.
     layer: "last", the number of a layer (0: before the first block), or its name.
 
     Raises InputError for data that are neither images nor texts, or not what the encoder reads, and for whatever is
     wrong with the encoder, which is tried on a few of them first.
     """
-    rows = as_rows(data)
+    check_range(value_range)
+    rows = as_rows(data, value_range)
     modality = "image" if isinstance(rows, _Images) or "image" in rows.column_names else "text"
     about = {"pooling": pooling, "all_layers": layer != "last", "max_length": max_length}
     encoder = find_encoder(model, modality=modality, **about)
@@ -80,10 +84,13 @@ def to_device(encoder: Encoder, *, use_cpu: bool) -> None:
         encoder.network.to(device)
 
 
-def as_rows(data: Any) -> Dataset | _Images:
-    """Rows with an `image` or a `text` of whatever a notebook has. Raises InputError for what is neither."""
+def as_rows(data: Any, value_range: tuple[float, float] | None) -> Dataset | _Images:
+    """Rows with an `image` or a `text` of whatever a notebook has. Raises InputError for what is neither, and for
+    images of 16 bits that would be nearly black."""
     if isinstance(data, Dataset):
-        return standard_columns(data)
+        rows = standard_columns(data)
+        levels = [] if value_range is None or "image" not in rows.column_names else [list(value_range)] * len(rows)
+        return rows.add_column("value_range", levels) if levels else rows
     if isinstance(data, str | os.PathLike | Image.Image):
         raise InputError(f"{_shown(data)} is not several: give a list")
     if isinstance(data, np.ndarray) and data.ndim != 4:
@@ -98,25 +105,28 @@ def as_rows(data: Any) -> Dataset | _Images:
     if len(kinds) > 1:
         raise InputError("some of these are images and some are texts: encode them apart")
     if kinds == {"image"}:
-        return _Images(data)
+        if value_range is None:
+            _refuse_darkness(data)
+        return _Images(data, value_range)
     return Dataset.from_dict({"text": [data[number] for number in range(len(data))]})
 
 
 class _Images(Sequence):
     """Images of a notebook as rows with an `image`, each made when it is asked for."""
 
-    def __init__(self, images: Any):
-        self.images = images
+    def __init__(self, images: Any, value_range: tuple[float, float] | None):
+        self.images, self.value_range = images, value_range and list(value_range)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, number: int) -> dict:
-        return _row(self.images[number])
+        return _row(self.images[number]) | {"value_range": self.value_range}
 
     def parts(self):
         """Datasets of some of the rows each."""
-        feature = datasets.Features({"image": datasets.Image(decode=False), "channels": datasets.Value("int32")})
+        kinds = {"channels": datasets.Value("int32"), "value_range": datasets.List(datasets.Value("float64"))}
+        feature = datasets.Features({"image": datasets.Image(decode=False)} | kinds)
         for start in range(0, len(self), PART):
             some = range(start, min(start + PART, len(self)))
             yield Dataset.from_list([self[number] for number in some], features=feature)
@@ -137,6 +147,18 @@ def _kind(item: Any, number: int) -> Modality:
     elif isinstance(item, tuple):
         way_on = ": give the images or texts alone, without labels"
     raise InputError(f"item {number} is a {type(item).__name__}, neither an image (PIL or array) nor a text{way_on}")
+
+
+def _refuse_darkness(images: Sequence) -> None:
+    """Raises InputError where images of 16 bits use a small part of their range, as the readers of files do."""
+    levels = [np.asarray(image) for image in images if getattr(image, "mode", "").startswith("I;16") or _is_deep(image)]
+    low, high = (np.array([bound(array) for array in levels]) for bound in (np.min, np.max))
+    if levels and np.median(high - low.astype(int)) < DARK:
+        raise InputError(darkness("16-bit", low.astype(int), high.astype(int)))
+
+
+def _is_deep(image: Any) -> bool:
+    return isinstance(image, np.ndarray) and image.dtype == np.uint16
 
 
 def _check_array(image: np.ndarray, number: int) -> None:

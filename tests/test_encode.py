@@ -256,3 +256,23 @@ def test_a_resnet_for_small_images_gets_others_as_it_was_trained(size, channels,
     with torch.no_grad():
         trained = encoder((torch.stack([torch.stack(crop) for crop in crops]) / 255 - 0.4) / 0.2)
     torch.testing.assert_close(torch.from_numpy(hr.encode(tmp_path, images)), trained, rtol=1e-4, atol=1e-5)
+
+
+def test_levels_of_a_part_of_sixteen_bits_need_their_range(tmp_path):
+    """As on the command line: or scans of 12 bits would be nearly black to the encoder."""
+    network = timm.create_model("test_resnet", num_classes=0, in_chans=1)
+    about = {"architecture": "test_resnet", "arguments": {"in_chans": 1}, "image_size": 32}
+    export_timm(network, tmp_path, mean=(0.5,), std=(0.5,), **about)
+    grey = np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8)
+    scans = list(grey.astype(np.uint16) * 16)
+    for given in (scans, [Image.fromarray(scan) for scan in scans]):
+        with pytest.raises(
+            InputError, match="3 16-bit images have levels from 0 to 4,080 only, .* --value_range 0,4095"
+        ):
+            hr.encode(tmp_path, given)
+        found = hr.encode(tmp_path, given, value_range=(0, 4080))
+        np.testing.assert_allclose(found, hr.encode(tmp_path, list(grey)), rtol=1e-5, atol=1e-6)
+    rows = Dataset.from_dict({"image": [Image.fromarray(scan) for scan in scans]})
+    np.testing.assert_array_equal(hr.encode(tmp_path, rows, value_range=(0, 4080)), found)
+    with pytest.raises(InputError, match="--value_range must be LOW,HIGH"):
+        hr.encode(tmp_path, scans, value_range=(9, 3))

@@ -93,6 +93,12 @@ def test_texts_that_a_notebook_holds(tmp_path):
     [
         ("simclr", {"dataset": Digits(), "augment": lambda images: images[:-1]}, "makes (1, 3, 8, 8) of 2 images"),
         ("simclr", {"dataset": Digits(), "augment": lambda images: None}, "makes NoneType of 2 images"),
+        ("simclr", {"dataset": Digits(), "augment": lambda images: images.float()}, "makes levels from 0 to 254: give"),
+        (
+            "simclr",
+            {"dataset": Digits(), "augment": lambda images: images.no()},
+            "the augmentation fails on uint8 images",
+        ),
         ("simclr", {"dataset": [1, 2, 3]}, "item 0 of the dataset is int"),
         ("simclr", {"dataset": object()}, "is a object"),
         ("simclr", {"dataset": Digits(), "temprature": 1}, "did you mean --temperature?"),

@@ -134,7 +134,7 @@ def load_images(
     out. Labelled data with neither gives up a stratified 20 % of what has labels in train, at most 10,000 images.
     InputError for whatever the user has to mend.
     """
-    _check_range(value_range)
+    check_range(value_range)
     source = dataset
     if not isinstance(source, Source):
         source = load_source(dataset, purpose="images", files=files, arrays=channels is not None)
@@ -280,7 +280,8 @@ def _image_column(features: datasets.Features, asked: str | None) -> str:
 # ---- which images
 
 
-def _check_range(value_range: Sequence[float] | None) -> None:
+def check_range(value_range: Sequence[float] | None) -> None:
+    """Raises InputError for what is no range of levels."""
     if value_range is None:
         return
     if len(value_range) != 2 or not all(map(math.isfinite, value_range)) or value_range[0] >= value_range[1]:
@@ -324,11 +325,12 @@ def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, m
     for kind in (GREY16, COLOUR16, MANY16):
         rows = depth == kind
         if rows.any() and np.median(high[rows] - low[rows]) < DARK:
-            raise InputError(_darkness(kind, low[rows], high[rows]))
+            raise InputError(darkness(kind, low[rows], high[rows]))
     return [*notes, "levels from 0 to 65,535, the range of 16 bits, become black to white"] if deep.any() else notes
 
 
-def _darkness(kind: str, low: np.ndarray, high: np.ndarray) -> str:
+def darkness(kind: str, low: np.ndarray, high: np.ndarray) -> str:
+    """What to say of images of 16 bits that use a small part of their range. low, high: (N,), of each."""
     few = high - low < DARK
     least, most = int(low[few].min()), int(high[few].max())
     said = f"{few.sum():,} {kind} images have levels from {least:,} to {most:,} only, of 0 to 65,535"

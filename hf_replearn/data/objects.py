@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -19,6 +20,7 @@ from torch import Tensor
 from hf_replearn.data.sources import Source
 from hf_replearn.errors import InputError
 
+LONGEST_PATH = 1000  # characters; longer texts are no names of files
 AS_PNG = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")  # modes that PNG keeps as they are; TIFF the others
 
 
@@ -28,8 +30,8 @@ def source_of(given: Any, *, name: str | None = None) -> Source:
     given: a datasets.Dataset, or any object with `__len__` and `__getitem__`, for a split `train` alone; or a mapping
            of the names of splits to such objects, as a datasets.DatasetDict.
            Items are images or texts, (image or text, label), or dicts of columns. An image is one of PIL, or an array
-           or tensor of uint8 (H, W), (H, W, C) or (C, H, W); it is kept as it is, without loss. A label is a number or
-           a text, as in a file.
+           or tensor of uint8 or uint16 (H, W), (H, W, C) or (C, H, W); it is kept as it is, without loss. A label is a
+           number or a text, as in a file.
     name:  what a page calls it; none: the name of its class.
     Raises InputError for what is neither, naming the first item that is wrong.
     """
@@ -72,6 +74,7 @@ def _rows(part: Any, split: str) -> Dataset:
             has = [", ".join(map(str, columns)) for columns in (items[0], item)]
             raise InputError(f"item 0 of the dataset has {has[0]}, item {place} has {has[1]}: items must be alike")
     columns = {name: [item[name] for item in items] for name in items[0]}
+    _refuse_paths(columns.get("text", [None]))
     return _as_dataset(columns)
 
 
@@ -84,8 +87,8 @@ def _columns(item: Any, place: int) -> dict[str, Any]:
     kind = "text" if isinstance(value, str) else "image" if _is_file(value) else None
     if kind is None or (label and not _is_label(_value(label[0]))):
         raise InputError(
-            f"item {place} of the dataset is {_described(item)}: give an image (PIL, or uint8 of H x W, H x W x C or "
-            "C x H x W) or a text, (image or text, label), or a dict of columns"
+            f"item {place} of the dataset is {_described(item)}: give an image (PIL, or uint8 or uint16 of H x W, "
+            "H x W x C or C x H x W) or a text, (image or text, label), or a dict of columns"
         )
     return {kind: value} | ({"label": _value(label[0])} if label else {})
 
@@ -96,7 +99,7 @@ def _value(value: Any) -> Any:
         value = value.detach().cpu().numpy()
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return value.item()
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+    if isinstance(value, np.ndarray) and value.dtype in (np.uint8, np.uint16) and value.ndim in (2, 3):
         if value.ndim == 3 and value.shape[2] not in (1, 3, 4) and value.shape[0] in (1, 3, 4):
             value = np.moveaxis(value, 0, 2)
         return {"bytes": as_file(value), "path": None} if value.size else value
@@ -106,9 +109,9 @@ def _value(value: Any) -> Any:
 def as_file(image: Image.Image | np.ndarray) -> bytes:
     """A file in memory that holds the same levels, so that all images are read by the same rules (data.decoding).
 
-    image: of PIL, upright where it says how it was held; or uint8 (H, W), (H, W, C) or (C, H, W).
+    image: of PIL, upright where it says how it was held; or uint8 or uint16 (H, W), (H, W, C) or (C, H, W).
     """
-    if isinstance(image, np.ndarray) and image.shape[2:] not in ((), (1,), (3,), (4,)):
+    if isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,), (4,))):
         file = io.BytesIO()
         np.save(file, image)
         return file.getvalue()
@@ -120,6 +123,19 @@ def as_file(image: Image.Image | np.ndarray) -> bytes:
     else:
         image.save(file, "TIFF")
     return file.getvalue()
+
+
+def _refuse_paths(texts: Sequence[Any]) -> None:
+    """Raises InputError where all the texts are names of files: what is in these is meant."""
+    if all(isinstance(text, str) and _names_a_file(text) for text in texts):
+        raise InputError(
+            f"the texts are names of files, such as {texts[0][-60:]!r}, and strings are texts: give what is in them "
+            "(PIL.Image.open(path), or Path(path).read_text())"
+        )
+
+
+def _names_a_file(text: str) -> bool:
+    return len(text) < LONGEST_PATH and "\0" not in text and Path(text).is_file()
 
 
 def _is_file(value: Any) -> bool:

@@ -18,6 +18,7 @@ from hf_replearn.data.decoding import stack_images
 from hf_replearn.errors import InputError
 from hf_replearn.randomness import Place
 
+OVERSHOOT = 0.5  # of floats beyond 0 and 1, as sharp resizing makes it; more are of another scale, or normalised
 POLICIES = {"imagenet": augmentation.simclr_imagenet, "cifar": augmentation.simclr_cifar}
 
 
@@ -81,9 +82,18 @@ def own_policy(augment: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
 def _own_views(augment: Callable, images: Tensor, *, views: int, generator: torch.Generator, **_) -> Tensor:
     with torch.random.fork_rng(devices=[images.device] if images.device.type == "cuda" else []):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        made = [augment(images) for _ in range(views)]
+        try:
+            made = [augment(images) for _ in range(views)]
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise InputError(f"the augmentation fails on uint8 images {tuple(images.shape)}: {said}") from error
     for view in made:
         if not isinstance(view, Tensor) or view.ndim != 4 or len(view) != len(images):
             what = tuple(view.shape) if isinstance(view, Tensor) else type(view).__name__
             raise InputError(f"the augmentation makes {what} of {len(images)} images, not ({len(images)}, C, H, W)")
+        if view.dtype != torch.uint8 and not (view.min() > -OVERSHOOT and view.max() < 1 + OVERSHOOT):
+            raise InputError(
+                f"the augmentation makes levels from {view.min():.3g} to {view.max():.3g}: give uint8, or floats from "
+                "0 to 1 that are not normalised, which is done afterwards with the encoder's mean and deviation"
+            )
     return torch.cat([view / 255 if view.dtype == torch.uint8 else view.float() for view in made])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_replearn.data.decoding import decode_rgb
+from hf_replearn.data.decoding import bands_of, decode_rgb
 from hf_replearn.data.images import load_images
 from hf_replearn.data.labelled import load_labelled
 from hf_replearn.data.objects import shown, source_of
@@ -36,6 +36,24 @@ def test_levels_of_sixteen_bits_are_kept():
     levels = np.array([[0, 40_000], [65_535, 7]], dtype=np.uint16)
     rows = source_of([Image.fromarray(levels)] * 2).splits["train"]
     np.testing.assert_array_equal(np.asarray(rows[0]["image"]), levels)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (8, 8, 5)])
+def test_arrays_of_sixteen_bits_are_read_as_files_of_them(shape):
+    images = list(np.random.default_rng(0).integers(0, 4096, (12, *shape), dtype=np.uint16))
+    channels = shape[2] if len(shape) == 3 else 1
+    with pytest.raises(InputError, match="--value_range 0,4095"):
+        load_images(source_of(images), channels=channels)
+    data = load_images(source_of(images), channels=channels, value_range=(0, 4095))
+    found = np.dstack([np.asarray(band) for band in bands_of(data.train[3])])
+    assert np.abs(found / 255 - images[3].reshape(8, 8, channels) / 4095).max() < 1 / 255
+
+
+def test_the_name_of_a_file_is_no_text(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"the texts are names of files, such as .*a.png'.*PIL.Image.open"):
+        source_of([(str(tmp_path / "a.png"), 1)] * 2)
+    assert len(source_of(["a text", str(tmp_path / "a.png")]).splits["train"]) == 2
 
 
 def test_a_jpeg_is_not_compressed_again(tmp_path):
