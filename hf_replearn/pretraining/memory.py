@@ -59,7 +59,7 @@ def fit_to_memory(
     if args.world_size > 1:
         found = int(gather(torch.tensor([found], device=args.device)).min())
     if args.process_index == 0:
-        print(f"--{NAME} {found}: what fits into memory", flush=True)
+        print(f"--{NAME} {found}: the most that memory and the data allow", flush=True)
     return replace(settings, **{NAME: found})
 
 

@@ -40,7 +40,7 @@ def test_the_number_is_written_down_and_kept(name, tmp_path, monkeypatch, capsys
         run(recipe.main, getattr(recipe, settings), [*more, *arguments, "--per_device_train_batch_size", "auto"])
         found.append(yaml.safe_load((tmp_path / "out" / "recipe.yaml").read_text())["per_device_train_batch_size"])
     assert 1 <= found[0] < MOST[name] and found[0] == found[1]
-    assert "what fits into memory" not in capsys.readouterr().out
+    assert "that memory and the data allow" not in capsys.readouterr().out
 
 
 def test_batches_are_of_the_data_and_divide_the_loss():
