@@ -118,6 +118,8 @@ def test_modeling_files_travel_alone(path):
                     "huggingface_hub",
                     "dataclasses",
                     "typing",
+                    "collections",
+                    "contextlib",
                     "copy",
                     "math",
                     "pathlib",

@@ -7,6 +7,8 @@ B images of this process, V views, N rows of all processes, D features, P projec
 
 import copy
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrai
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @strict
@@ -171,10 +175,11 @@ class TeacherForPreTraining(TwoViewsForPreTraining):
     is a running mean of the student.
 
     The teacher starts as a copy, is never trained by gradients, and takes one step after each step of the optimizer. It
-    is in evaluation mode whatever `train` says: batch normalisation goes by running statistics, which follow the
-    student's as its weights do (Li et al. 2021, arXiv:2101.07525), and dropout is off. In the authors' code of BYOL,
-    MoCo and DINO it normalises by the statistics of the batch; ours computes the same for an image in any batch, tells
-    nothing of the other images in it (MoCo shuffles them between GPUs for that), and is what is kept of DINO.
+    is in evaluation mode whatever `train` says: dropout is off, and batch normalisation goes by running statistics,
+    which are those of the teacher's own activations (Li et al. 2021, arXiv:2101.07525; those of the student, followed
+    or copied, fit weights that lag behind badly, and BYOL learns less by them). In the authors' code of BYOL, MoCo and
+    DINO it goes by those of the batch. Ours computes the same for an image in any batch, tells nothing of the other
+    images in it (for which MoCo shuffles them between GPUs), and fits the teacher that is kept of DINO.
 
     A method defines `objective(projections, targets)`, both (B, V, P); its configuration has the first `momentum`.
     """
@@ -210,7 +215,7 @@ class TeacherForPreTraining(TwoViewsForPreTraining):
         h, z = project(*self.student, pixel_values)
         if local_crops is not None:
             z = torch.cat([z, project(*self.student, local_crops)[1]], 1)
-        with torch.no_grad():
+        with torch.no_grad(), taking_statistics(self.teacher if self.training else ()):
             targets = project(*self.teacher, pixel_values)[1] if return_loss else None
         return TwoViewsOutput(loss=self.objective(z, targets) if return_loss else None, projections=z, pooler_output=h)
 
@@ -223,15 +228,30 @@ class TeacherForPreTraining(TwoViewsForPreTraining):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """teacher = momentum * teacher + (1 - momentum) * student: weights and running statistics."""
+        """teacher = momentum * teacher + (1 - momentum) * student."""
         momentum = self.momentum(progress)
         for follower, leader in zip(self.teacher, self.student, strict=True):
-            leading = leader.state_dict()
-            for name, value in follower.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(leading[name], 1 - momentum)
-                else:  # a count
-                    value.copy_(leading[name])
+            for weight, leading in zip(follower.parameters(), leader.parameters(), strict=True):
+                weight.lerp_(leading, 1 - momentum)
+
+
+@contextmanager
+def taking_statistics(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Batch normalisation in evaluation mode moves its running statistics on, after it has gone by them."""
+    norms = [norm for network in networks for norm in network.modules() if isinstance(norm, BATCH_NORMS)]
+    hooks = [norm.register_forward_hook(_take_statistics) for norm in norms if norm.track_running_stats]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _take_statistics(norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    x = inputs[0].float()  # (B, C, ...)
+    variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)])
+    norm.running_mean.lerp_(mean, norm.momentum)
+    norm.running_var.lerp_(variance, norm.momentum)
 
 
 def gather(rows: Tensor) -> Tensor:

@@ -76,9 +76,9 @@ def test_the_queue_knows_no_key_of_the_batch_that_is_compared_with_it():
     """And takes it in afterwards: otherwise each query had its positive among the negatives."""
     model = MoCoForPreTraining(MoCoConfig(**SMALL, version=2, queue_size=24)).train()
     before, images = model.queue.clone(), torch.randn(4, 2, 3, 32, 32)
-    first = model(images)
     f, g = model.teacher
     keys = normalize(torch.stack([g(f(view).pooler_output) for view in images.unbind(1)], 1).detach(), dim=-1)
+    first = model(images)
     assert first.loss.item() == pytest.approx(moco_v2(first.projections, keys, before, 0.2).item(), rel=1e-4)
     first.loss.backward()  # although the queue has gone on
     torch.testing.assert_close(model.queue[:8], keys.flatten(0, 1), rtol=1e-3, atol=1e-4)

@@ -14,7 +14,7 @@ from hf_replearn.training.optimizers import adamw
 
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1] * 4, "channels": [8] * 4}}
 BACKBONE["backbone_args"]["drop_path_rate"] = 0.5  # a teacher in training mode would give other targets each time
-WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden")
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "prototypes")
 VARIANTS = {"MoCoForPreTraining": [{"version": 2, "queue_size": 40}]}  # of methods whose state is another then
 
 
@@ -41,6 +41,15 @@ def make(request):
 
 def tensors(networks) -> dict[str, torch.Tensor]:
     return {f"{i} {name}": value for i, network in enumerate(networks) for name, value in network.state_dict().items()}
+
+
+def weights(networks) -> dict[str, torch.Tensor]:
+    """A copy of them."""
+    return {
+        f"{i} {name}": value.detach().clone()
+        for i, network in enumerate(networks)
+        for name, value in network.named_parameters()
+    }
 
 
 def images(seed: int = 0) -> torch.Tensor:
@@ -77,26 +86,23 @@ def test_no_optimizer_trains_the_teacher_and_no_gradient_reaches_it(make):
 
 def test_the_teacher_moves_once_after_each_step_and_never_in_a_micro_batch(make):
     model = make(momentum=0.75)
-    optimizer = adamw(model, 1e-2, weight_decay=0.1)
-    before = {name: value.clone() for name, value in tensors(model.teacher).items()}
-    step(model, optimizer, micro_batches=2)
-    assert all(torch.equal(value, before[name]) for name, value in tensors(model.teacher).items())
-    model.after_step(0.0)
-    student = tensors(model.student)
+    before = weights(model.teacher)
+    step(model, adamw(model, 1e-2, weight_decay=0.1), micro_batches=2)
+    student, teacher = weights(model.student), weights(model.teacher)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.items())
     assert any(not torch.equal(value, before[name]) for name, value in student.items())
-    for name, value in tensors(model.teacher).items():  # batch normalisation's running statistics too
-        want = 0.75 * before[name] + 0.25 * student[name] if value.is_floating_point() else student[name]
-        torch.testing.assert_close(value, want, rtol=1e-5, atol=1e-7)
+    model.after_step(0.0)
+    for name, value in weights(model.teacher).items():
+        torch.testing.assert_close(value, 0.75 * before[name] + 0.25 * student[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(("momentum", "same_as"), [(1.0, "before"), (0.0, "student")])
 def test_momentum_1_and_0_are_no_teaching_and_no_memory(make, momentum, same_as):
     model = make(momentum=momentum)
-    floats = lambda networks: {n: v.clone() for n, v in tensors(networks).items() if v.is_floating_point()}  # noqa: E731
-    want = {"before": floats(model.teacher)}
+    want = {"before": weights(model.teacher)}
     step(model, adamw(model, 1e-2, weight_decay=0.1), progress=0.0)
-    want["student"] = floats(model.student)
-    assert all(torch.equal(value, want[same_as][name]) for name, value in floats(model.teacher).items())
+    want["student"] = weights(model.student)
+    assert all(torch.equal(value, want[same_as][name]) for name, value in weights(model.teacher).items())
 
 
 def test_momentum_rises_to_1_along_a_cosine(make):
@@ -112,17 +118,36 @@ def test_the_teacher_is_in_evaluation_mode_whatever_is_said(make):
         assert all(module.training == mode for network in model.student for module in network.modules())
     nn.Sequential(model).train()  # as DistributedDataParallel does
     assert not any(module.training for network in model.teacher for module in network.modules())
-    before = {name: value.clone() for name, value in tensors(model.teacher).items()}
-    model(images())  # its running statistics stay too
-    assert all(torch.equal(value, before[name]) for name, value in tensors(model.teacher).items())
+
+
+def test_batch_normalisation_of_the_teacher_goes_by_statistics_of_its_own_activations(make, monkeypatch):
+    """Which it takes in when it has gone by them: what it makes of an image does not depend on the others."""
+    model, told = make(), []
+    monkeypatch.setattr(model, "objective", lambda projections, targets: told.append(targets) or projections.sum())
+    encoder, before = model.teacher[0].encoder, {name: value.clone() for name, value in model.state_dict().items()}
+    other_half = torch.cat([images()[:4], images(1)[4:]])
+    model(images())
+    model.load_state_dict(before)
+    model(other_half)
+    torch.testing.assert_close(told[0][:4], told[1][:4], rtol=1e-4, atol=1e-5)
+
+    first = encoder.conv1(other_half.flatten(0, 1))
+    torch.testing.assert_close(encoder.bn1.running_mean, 0.1 * first.mean((0, 2, 3)), rtol=1e-4, atol=1e-6)
+    encoder.bn1.momentum = 1.0
+    model(images())
+    now = encoder.bn1.running_var.clone()
+    torch.testing.assert_close(now, encoder.conv1(images().flatten(0, 1)).var((0, 2, 3)), rtol=1e-3, atol=1e-5)
+    model(images(1), return_loss=False)
+    model.eval()(images(1))
+    assert torch.equal(encoder.bn1.running_var, now)
 
 
 def test_a_run_from_a_checkpoint_starts_with_a_teacher_of_its_weights(make):
     model, other = make(), make()
-    weights = {name: value + 1 for name, value in other.model.encoder.state_dict().items()}
-    model.start_from(weights)
+    start = {name: value + 1 for name, value in other.model.encoder.state_dict().items()}
+    model.start_from(start)
     for network in (model.teacher[0], model.student[0]):
-        assert all(torch.equal(value, weights[name]) for name, value in network.encoder.state_dict().items())
+        assert all(torch.equal(value, start[name]) for name, value in network.encoder.state_dict().items())
 
 
 def test_saved_and_loaded_the_teacher_is_as_it_was_and_still_not_trained(make, tmp_path):
