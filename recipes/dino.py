@@ -4,8 +4,6 @@
     hf-replearn dino --dataset PATH_OR_HUB_ID --backbone resnet18 --output_dir out/mine
     accelerate launch --config_file recipes/accelerate/ddp.yaml recipes/dino.py \\
         --config recipes/configs/dino/imagenet_resnet50.yaml --output_dir out/imagenet
-
-A ViT takes crops of several sizes with --backbone_args "{'dynamic_img_size': True}".
 """
 
 from __future__ import annotations
@@ -32,13 +30,14 @@ class DINOSettings(ViewSettings):
         None, "small crops of each image; none: 0 up to 64 pixels, 8 above", section="data", at_least=0, at_most=100
     )
     local_size: int | None = setting(
-        None, "pixels of a small crop; none: about 3/7 of those of a large one", section="data", at_least=8
+        None, "of a small crop; none: 3/7 of a large one (a ViT: with dynamic_img_size)", section="data", at_least=8
     )
     local_scale: tuple[float, ...] = setting(
         (0.05, 0.4), "LOW,HIGH: a small crop as a share of the image's area", section="data", at_least=0.01, at_most=1
     )
     prototypes: int = setting(4096, "K (paper: 65536)", section="model", at_least=2, at_most=10_000_000)
     projection_hidden: int = setting(2048, "width of the hidden layers of g", section="model", at_least=1)
+    head_norm: bool = setting(True, "batch normalisation in g; false for a ViT (paper: false)", section="model")
     student_temperature: float = setting(0.1, "of the student's distribution", **TEMPERATURE)
     teacher_temperature: float = setting(0.07, "of the teacher's, after its warm-up", **TEMPERATURE)
     warmup_temperature: float = setting(0.04, "of the teacher's at the start", **TEMPERATURE)

@@ -153,6 +153,15 @@ def test_float32_under_autocast():
     assert under.item() == dino(logits.float(), targets, 0.1).item()
 
 
+def test_the_head_is_that_of_the_paper_or_batch_normalised():
+    kinds = lambda model: [type(layer).__name__ for layer in model.projection.mlp]  # noqa: E731
+    assert [kind for kind in kinds(model_of()) if kind != "Identity"] == ["Linear", "GELU", "Linear", "GELU", "Linear"]
+    normed = kinds(model_of(head_norm=True))
+    assert normed == ["Linear", "BatchNorm1d", "GELU", "Linear", "BatchNorm1d", "GELU", "Linear"]
+    cosines = model_of()(torch.randn(4, 2, 3, 32, 32), return_loss=False).projections
+    assert cosines.abs().max() <= 1 + 1e-6
+
+
 def test_a_share_out_of_range_is_an_error():
     for name in ("frozen_share", "temperature_warmup", "centre_momentum", "momentum"):
         with pytest.raises(Exception, match=name):

@@ -13,6 +13,7 @@ class DINOConfig(ImageMethodConfig):
 
     prototypes:          K, the directions among which a view is distributed (paper: 65536).
     projection_hidden:   width of the two hidden layers of g (paper: 2048).
+    head_norm:           batch normalisation after the hidden layers of g (paper: none, as in its ViTs).
     student_temperature: of the student's distribution (paper: 0.1).
     teacher_temperature: of the teacher's, after its warm-up (paper: 0.07).
     warmup_temperature:  of the teacher's at the start (paper: 0.04).
@@ -28,6 +29,7 @@ class DINOConfig(ImageMethodConfig):
 
     prototypes: int = 65_536
     projection_hidden: int = 2048
+    head_norm: bool = False
     student_temperature: float = 0.1
     teacher_temperature: float = 0.07
     warmup_temperature: float = 0.04

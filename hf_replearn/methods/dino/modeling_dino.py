@@ -57,7 +57,8 @@ class DINOHead(nn.Module):
         for layer in (first, second, third):
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        self.mlp = nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
+        norm = nn.BatchNorm1d if config.head_norm else nn.Identity
+        self.mlp = nn.Sequential(first, norm(hidden), nn.GELU(), second, norm(hidden), nn.GELU(), third)
         self.prototypes = nn.Parameter(torch.randn(config.prototypes, width))
         self.register_buffer("frozen", torch.tensor(config.frozen_share > 0))
 
@@ -108,10 +109,8 @@ class DINOForPreTraining(TeacherForPreTraining):
     def temperature(self, progress: float) -> float:
         """Of the teacher, when so much of the run is done, from 0 to 1."""
         config = self.config
-        if progress >= config.temperature_warmup:
-            return config.teacher_temperature
-        rise = config.teacher_temperature - config.warmup_temperature
-        return config.warmup_temperature + rise * progress / config.temperature_warmup
+        warm = min(progress / config.temperature_warmup, 1.0) if config.temperature_warmup else 1.0
+        return config.warmup_temperature + warm * (config.teacher_temperature - config.warmup_temperature)
 
     def after_step(self, progress: float) -> None:
         """The teacher follows; its temperature rises; the student's prototypes may begin to learn."""
