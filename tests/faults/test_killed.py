@@ -28,6 +28,13 @@ def killed_and_run_again(recipe, blow, data, tmp_path, *more, processes=1):
     return tmp_path / "out"
 
 
+STATES = {  # what a method keeps besides weights that are trained: a teacher, a queue, a centre and crops of two sizes
+    "byol": ["--projection_hidden", "16", "--predictor_hidden", "16"],
+    "moco": ["--version", "2", "--queue_size", "40", "--projection_hidden", "16"],
+    "dino": ["--local_crops", "2", "--prototypes", "32", "--projection_hidden", "16"],
+}
+
+
 @pytest.mark.parametrize("recipe", trials.PRETRAINING)
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_mid_epoch(recipe, workers, whole, data, tmp_path):
@@ -41,6 +48,13 @@ def test_mid_accumulation(whole, data, tmp_path):
     more = ["--gradient_accumulation_steps", "3"]
     out = killed_and_run_again("masked_lm", at_step(3 * 5 + 2), data, tmp_path, *more)
     assert trials.digest(out) == trials.digest(whole("masked_lm", *more))
+
+
+@pytest.mark.parametrize("recipe", [name for name in STATES if name in trials.SETTINGS])
+@pytest.mark.slow
+def test_teachers_and_queues_of_two_processes(recipe, whole, data, tmp_path):
+    out = killed_and_run_again(recipe, at_step(4), data, tmp_path, *STATES[recipe], processes=2)
+    assert trials.digest(out) == trials.digest(whole(recipe, *STATES[recipe], processes=2))
 
 
 def test_cached_gradients(whole, data, tmp_path):

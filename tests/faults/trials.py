@@ -21,12 +21,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import run
 
-SETTINGS = {
-    "simclr": "SimCLRSettings", "masked_lm": "MaskedLMSettings", "causal_lm": "CausalLMSettings",
-    "finetune": "FinetuneSettings", "evaluation": "EvaluateSettings", "prompt": "PromptSettings",
-}  # fmt: skip
+SETTINGS = {module: settings for module, settings, _ in COMMANDS.values() if module}
+IMAGES = ("simclr", "byol", "moco", "dino")
 PRETRAINING = ("simclr", "masked_lm", "causal_lm")
 STEPS, SAVE_STEPS = 7, 2
 COMMON = ["--use_cpu", "--bf16", "false", "--max_steps", str(STEPS), "--save_steps", str(SAVE_STEPS)]
@@ -53,7 +52,7 @@ def make_data(folder: Path) -> None:
 
 
 def arguments(recipe: str, data: Path, out: Path, *more: str) -> list[str]:
-    own, kind = (SIMCLR, "images") if recipe == "simclr" else (TEXT, "text")
+    own, kind = (SIMCLR, "images") if recipe in IMAGES else (TEXT, "text")
     return [*COMMON, *own, "--dataset", str(data / kind), "--output_dir", str(out), *more]
 
 
