@@ -116,8 +116,8 @@ def labelled(tmp_path_factory):
 @pytest.mark.parametrize(
     ("recipe", "model", "number", "place", "file"),
     [
-        ("finetune", "masked_lm", signal.SIGTERM, "hf_replearn.evaluation.finetune.finetune", "scores.json"),
-        ("evaluation", "masked_lm", signal.SIGINT, "hf_replearn.representation.pca", None),
+        ("finetune", "masked_lm", signal.SIGTERM, "hf_replearn.judging.ways.finetune", "scores.json"),
+        ("evaluation", "masked_lm", signal.SIGINT, "hf_replearn.evaluation.contestants.pca", None),
         ("prompt", "causal_lm", signal.SIGTERM, "hf_replearn.evaluation.prompting.few_shot.few_shot", "results.json"),
     ],
 )
