@@ -40,6 +40,13 @@ class Place(NamedTuple):
         return torch.from_numpy(drawn[:, :numbers].astype(np.float32))
 
 
+def upload(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device. Nobody waits: from pinned memory a GPU fetches it when its turn comes."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """What is drawn inside, from the generators of Python, NumPy and PyTorch, is as if it had not been drawn."""

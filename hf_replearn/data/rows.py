@@ -148,7 +148,7 @@ def cut_rows(batch: dict[str, Tensor], parts: int, *, start: list[int] = (), end
         tokens = cut["input_ids"] = cut["input_ids"].clone()
         full = cut["length"] == size
         for place, token in [*enumerate(start), *enumerate(end, size - len(end))]:
-            tokens[full, place] = token
+            tokens[:, place] = tokens[:, place].masked_fill(full, token)
     return cut
 
 

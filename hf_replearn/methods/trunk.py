@@ -133,7 +133,8 @@ class TwoViewsForPreTraining(ImagePreTrainedModel):
 
     A method makes `self.projection` and defines `objective`. Its state, if it has any, is submodules and buffers. What
     has to happen once after each optimizer step is `after_step(progress)`, called by the trainer with the share of the
-    run that is done, from 0 to 1.
+    run that is done, from 0 to 1; and where it remembers anything else, `after_undone_step()` is called after a step
+    that was left out, whose buffers are as before it.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean over this batch: Trainer has no item count to pass

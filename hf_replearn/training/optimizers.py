@@ -42,6 +42,47 @@ def adamw(model: nn.Module, lr: float, *, weight_decay: float) -> torch.optim.Op
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, fused=True)
 
 
+@torch.no_grad()
+def unchanged_where(flag: Tensor, tensors: list[Tensor], before: list[Tensor]) -> None:
+    """Gives `tensors` the values that they had `before`, where `flag` (), on their device, is 1."""
+    for tensor, earlier in zip(map(_local, tensors), map(_local, before), strict=True):
+        tensor.copy_(torch.where(flag > 0, earlier, tensor))
+
+
+def leave_out(optimizer: torch.optim.Optimizer, flag: Tensor) -> None:
+    """Where `flag` (), on the device, is 1, the next step of `optimizer` will change neither weights nor state; the
+    host need not know. To be called before each step.
+
+    Fused AdamW, which takes the flag from torch's GradScaler too, and our Muon see to it. Others are given back what
+    they had: it takes their memory once more.
+    """
+    for part in getattr(optimizer, "optimizers", [optimizer]):
+        fused = isinstance(part, torch.optim.Adam) and all(group["fused"] for group in part.param_groups)
+        if fused or isinstance(part, BatchedMuon):
+            part.found_inf = flag
+        else:
+            _give_back_after_step(part, flag)
+
+
+def _give_back_after_step(optimizer: torch.optim.Optimizer, flag: Tensor) -> None:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"] if weight.grad is not None]
+    before = [(weight.detach().clone(), _tensors(optimizer.state[weight])) for weight in weights]
+    before = [(earlier, {name: value.clone() for name, value in state.items()}) for earlier, state in before]
+
+    def give_back(*_) -> None:
+        hook.remove()
+        for weight, (earlier, state) in zip(weights, before, strict=True):
+            now = _tensors(optimizer.state[weight])  # a momentum that begins in this step would have begun with 0
+            earlier = [earlier, *(state[name] if name in state else torch.zeros_like(now[name]) for name in now)]
+            unchanged_where(flag, [weight, *now.values()], earlier)
+
+    hook = optimizer.register_step_post_hook(give_back)
+
+
+def _tensors(state: dict) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
 class Together(torch.optim.Optimizer):
     """Several optimizers, each of its own parameters, as one."""
 
@@ -92,6 +133,7 @@ class BatchedMuon(torch.optim.Muon):
     """
 
     AT_ONCE = 1 << 26  # numbers in the matrices of one product: each copy of them takes 128 MiB
+    found_inf: Tensor | None = None  # (), 1 on the device where the step must change nothing, as of AdamW
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -115,8 +157,12 @@ class BatchedMuon(torch.optim.Muon):
         updates = _shared(partial(_orthogonal, group=group), updates)
         updates = _own_part(updates, like) if isinstance(like, DTensor) else updates
         rate = group["lr"] * get_lr_scale(like.shape, group["adjust_lr_fn"])
+        kept = 1 - group["lr"] * group["weight_decay"]
+        if self.found_inf is not None:
+            kept = torch.where(self.found_inf > 0, 1.0, kept)
+            updates = updates.masked_fill(self.found_inf > 0, 0.0)
         for matrix, update in zip(map(_local, matrices), updates, strict=True):
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.mul_(kept)
             matrix.add_(update, alpha=-rate)
 
     def _update(self, matrix: nn.Parameter, group: dict) -> Tensor:
@@ -125,6 +171,8 @@ class BatchedMuon(torch.optim.Muon):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(matrix.grad)
         gradient, momentum = _local(matrix.grad), _local(state["momentum_buffer"])
+        if self.found_inf is not None:
+            gradient = torch.where(self.found_inf > 0, momentum, gradient)
         momentum.lerp_(gradient, 1 - group["momentum"])
         update = gradient.lerp(momentum, group["momentum"]) if group["nesterov"] else momentum
         return update.to(torch.bfloat16 if has_bf16(matrix.device.type) else torch.float32)

@@ -86,6 +86,7 @@ class PretrainingSettings(SharedRunSettings):
             dataloader_num_workers=self.dataloader_num_workers,
             dataloader_drop_last=True,  # the same number of examples in every process and step
             remove_unused_columns=False,  # the collator needs the raw columns
+            accelerator_config={"non_blocking": not use_cpu},  # nobody waits for a batch that goes to a GPU
             logging_steps=self.logging_steps,
             logging_first_step=True,
             logging_nan_inf_filter=False,  # a loss that is not finite must be seen

@@ -14,7 +14,6 @@ from typing import Any
 
 import datasets
 import torch
-from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -28,8 +27,10 @@ from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
 from hf_replearn.training.numbered import NUMBERS, CollateNumbered, NumberedRows
+from hf_replearn.training.optimizers import leave_out, unchanged_where
 from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
+from hf_replearn.training.verdict import Sent, Verdict
 
 Batch = dict[str, Tensor]
 LESS_MEMORY = (
@@ -56,7 +57,8 @@ class PretrainingTrainer(Trainer):
 
     A model that has `after_step(progress)`, such as one with a teacher, is told of each optimizer step taken.
     Its checkpoints are sealed (checkpoints.py) and hold no pickle of arguments. A step whose loss or gradients are not
-    finite raises TrainingError before it reaches the weights; SIGTERM and SIGINT save and raise Preempted.
+    finite never reaches the weights, and raises TrainingError; SIGTERM and SIGINT save and raise Preempted. On a GPU
+    all that is decided there, and the host learns of it a step later: in a step it never waits for the GPU.
     Where the collator's batch has the `length` of each row, in tokens, the log has tokens.
     """
 
@@ -87,7 +89,8 @@ class PretrainingTrainer(Trainer):
         self.spent = 0.0  # share of the time budget
         self.tokens: Tensor | int = 0  # of this process since the last log
         self.step_and_micro = (-1, 0)  # of the last micro-batch
-        self.step_left_out = False  # whether the optimizer passed over this step
+        self.verdict: Verdict | None = None  # on the last step, while the host has not read it
+        self.step_left_out: Tensor | bool = False  # whether this step changes nothing; on a GPU a number there
         self.since: tuple[int, float] | None = None  # step and time of the last log
         self.representations = None  # of the last batch
         self.micro_steps: list[tuple[Tensor, Tensor | None]] = []  # loss and row numbers of those of this step
@@ -114,6 +117,7 @@ class PretrainingTrainer(Trainer):
         try:
             with StopSignals() as self.signals:
                 output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+                self._meet_verdict()
                 self._finish_sealing()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
@@ -152,6 +156,7 @@ class PretrainingTrainer(Trainer):
         done, the earlier checkpoint is the one to go on from.
         """
         folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        self._meet_verdict()
         self._finish_sealing()
         self._refuse_weights_that_are_not_finite(model)
         keep, self.args.save_total_limit = self.args.save_total_limit, None
@@ -201,7 +206,7 @@ class PretrainingTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            self.optimizer = self.make_optimizer(self.model if model is None else model)
+            self.optimizer = self.plain_optimizer = self.make_optimizer(self.model if model is None else model)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
@@ -272,29 +277,59 @@ class PretrainingTrainer(Trainer):
 
     def agree(self) -> None:
         """Before each optimizer step all processes learn what one of them has met: a loss or a gradient that is not
-        finite, or a signal to stop."""
-        losses = torch.stack([loss for loss, _ in self.micro_steps])
+        finite, a signal to stop, or the end of the time budget by the clock of the first."""
+        losses = torch.stack([loss for loss, _ in self.micro_steps]).float()
         norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         bad = ~(losses.isfinite().all() & norm.isfinite())
-        stop = torch.tensor(self.signals.received is not None, device=bad.device)
-        bad, stop = self.accelerator.reduce(torch.stack([bad, stop]).float()).tolist()
-        self.told_to_stop = stop > 0
-        if bad:
-            self._meet_nonfinite(losses, float(norm))
+        told = (self.signals.received is not None, self._share_spent() if self.is_world_process_zero() else 0.0)
+        told = [losses.new_full((), float(number)) for number in told]
+        agreed = self.accelerator.reduce(torch.stack([bad.float(), *told]))
+        verdict = Verdict(
+            step=self.state.global_step + 1,
+            losses=losses,
+            row_numbers=[rows for _, rows in self.micro_steps],
+            left_out=(agreed[0] > 0).float(),
+            sent=Sent(torch.cat([agreed, norm.float()[None], losses])),
+        )
         self.micro_steps = []
+        self._meet_verdict()  # on the step before
+        self.verdict = verdict
+        if self.args.device.type == "cpu":
+            if self._meet_verdict():
+                self.model.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
+                for buffer, before in zip(self.model.buffers(), self.kept_buffers, strict=True):
+                    buffer.copy_(before)
+                self.step_left_out = True
+        else:
+            self.step_left_out = verdict.left_out
+            leave_out(self.plain_optimizer, verdict.left_out)
 
-    def _meet_nonfinite(self, losses: Tensor, norm: float) -> None:
-        """Leaves this step out, if that is allowed; raises TrainingError if not."""
-        culprits = ~self.accelerator.gather(losses).isfinite()
+    def _meet_verdict(self) -> bool:
+        """Does what the last verdict asks of the host, if it has not; returns whether that step is left out. Raises
+        TrainingError where it must not be."""
+        verdict, self.verdict = self.verdict, None
+        if verdict is None:
+            return False
+        bad, stop, spent, norm, *losses = verdict.sent.read()
+        self.told_to_stop = stop > 0
+        if self.max_minutes is not None:
+            self.spent = min(spent, 1.0)
+        if bad > 0:
+            self._meet_nonfinite(verdict, losses, norm)
+        return bad > 0
+
+    def _meet_nonfinite(self, verdict: Verdict, losses: list[float], norm: float) -> None:
+        """Tells of a step that is left out, if that is allowed; raises TrainingError if not."""
+        culprits = ~self.accelerator.gather(verdict.losses).isfinite()
         culprits = culprits if culprits.any() else torch.ones_like(culprits)  # all losses are finite, the gradients not
-        what = f"step {self.state.global_step + 1}: the loss or its gradient is not finite"
-        if self.row_numbers is None:
+        what = f"step {verdict.step}: the loss or its gradient is not finite"
+        if verdict.row_numbers[0] is None:
             rows = "of the stream"
         else:
-            numbers = self.accelerator.gather(torch.stack([numbers for _, numbers in self.micro_steps]))
+            numbers = self.accelerator.gather(torch.stack(verdict.row_numbers))
             rows = ", ".join(map(str, numbers[culprits.to(numbers.device)].flatten().tolist()))
-        shown = ", ".join(f"{loss:.4g}" for loss in losses.tolist())
+        shown = ", ".join(f"{loss:.4g}" for loss in losses)
         what = f"{what} (loss {shown}; norm of the gradient {norm:.4g}). Rows of its batch: {rows}."
         skipped = (self.last("skipped_steps") or 0) + 1
         if skipped > self.max_skipped:
@@ -302,11 +337,23 @@ class PretrainingTrainer(Trainer):
             raise TrainingError(f"{what} {self._last_good()}. {advice}")
         if self.is_world_process_zero():
             warnings.warn(f"{what} It is left out, the {skipped}. of at most {self.max_skipped}", stacklevel=2)
-        self.model.zero_grad(set_to_none=True)  # optimizers pass over parameters without a gradient
-        for buffer, before in zip(self.model.buffers(), self.kept_buffers, strict=True):
-            buffer.copy_(before)
-        self.step_left_out = True
+        model = self.accelerator.unwrap_model(self.model)
+        if hasattr(model, "after_undone_step"):
+            model.after_undone_step()
         self.log({"skipped_steps": skipped})
+
+    def after_step(self) -> None:
+        """Tells the model of an optimizer step; not of one that is left out."""
+        model, left_out = self.accelerator.unwrap_model(self.model), self.step_left_out
+        if left_out is True:
+            return
+        changed = list(model.buffers()) + [p for p in model.parameters() if not p.requires_grad]
+        keeping = isinstance(left_out, Tensor) and self.max_skipped > 0
+        before = [*self.kept_buffers, *(x.clone() for x in changed[len(self.kept_buffers) :])] if keeping else []
+        if hasattr(model, "after_step"):
+            model.after_step(self.progress())
+        if keeping:
+            unchanged_where(left_out, changed, before)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds seconds and tokens (of all parts of a resumed run), the speed, and the spread of the last batch."""
@@ -351,6 +398,10 @@ class PretrainingTrainer(Trainer):
 
         return mean
 
+    def _share_spent(self) -> float:
+        """Of the time budget, by the clock of this process."""
+        return 0.0 if self.max_minutes is None else self.seconds_trained() / (60 * self.max_minutes)
+
     def progress(self) -> float:
         """The share of the run that is done, from 0 to 1."""
         return self.spent if self.max_minutes is not None else self.state.global_step / self.state.max_steps
@@ -394,14 +445,9 @@ class LastStep(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.agree()
-        if self.trainer.max_minutes is not None:
-            spent = torch.tensor(self.trainer.seconds_trained() / (60 * self.trainer.max_minutes), device=args.device)
-            self.trainer.spent = min(float(broadcast(spent)), 1.0)
 
     def on_optimizer_step(self, args, state, control, **kwargs):
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
-        if hasattr(model, "after_step") and not self.trainer.step_left_out:
-            model.after_step(self.trainer.progress())
+        self.trainer.after_step()
 
     def on_step_end(self, args, state, control, **kwargs):
         if self.trainer.spent >= 1:

@@ -35,7 +35,8 @@ def batch_of(rows: int, *, padded: int = 0) -> dict[str, torch.Tensor]:
     tokens[:, 0], tokens[:, -1] = CLS, SEP
     if padded:
         tokens[0, -padded:] = PAD
-    return {"input_ids": tokens, "length": (tokens != PAD).sum(1)}
+    lengths = (tokens != PAD).sum(1)
+    return collator()([{"input_ids": row, "length": length} for row, length in zip(tokens, lengths, strict=True)])
 
 
 def collator(**settings) -> DataCollatorForMaskedLM:

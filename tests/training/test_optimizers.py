@@ -13,11 +13,12 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+from torch.utils._pytree import tree_leaves
 
 from hf_replearn.errors import InputError
 from hf_replearn.recipes.simclr import SimCLRSettings
 from hf_replearn.training import optimizers
-from hf_replearn.training.optimizers import adamw, lars, muon, parameter_groups
+from hf_replearn.training.optimizers import adamw, lars, leave_out, muon, parameter_groups
 
 
 def test_both_rules_agree_at_4096_as_the_paper_says():
@@ -209,6 +210,14 @@ def trained_in_parts(rank: int) -> list[torch.Tensor]:
         step(model, optimizer, rows=slice(2 * rank, 2 * rank + 2))
     momentum = optimizer.state_dict()["state"][0]["momentum_buffer"]
     assert momentum.to_local().shape == (8, 8)  # of (16, 8): it stays a part
+    before = copy.deepcopy([model.state_dict(), optimizer.state_dict()["state"]])
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    leave_out(optimizer, torch.ones(()))
+    optimizer.step()
+    after = [model.state_dict(), optimizer.state_dict()["state"]]
+    local = [[getattr(x, "_local_tensor", x) for x in tree_leaves(found)] for found in (before, after)]
+    assert len(local[0]) > 10 and all(torch.equal(one, other) for one, other in zip(*local, strict=True))
     return [parameter.detach().full_tensor() for parameter in model.parameters()]
 
 

@@ -40,6 +40,10 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     return plain and causal
 
 
+def _know(*_) -> None:
+    """That padding is at the end, where it does no harm."""
+
+
 @dataclass
 class CausalLMOutput(ModelOutput):
     """loss: (), the cross entropy of the next tokens."""
@@ -64,6 +68,7 @@ class CausalLMForPreTraining(PreTrainedModel):
     def __init__(self, config: CausalLMConfig):
         super().__init__(config)
         self.model = AutoModelForCausalLM.from_config(config.decoder)
+        self.model.base_model.warn_if_padding_and_no_attention_mask = _know  # in each step the host would wait for it
         self.post_init()
 
     @torch.no_grad()

@@ -94,6 +94,8 @@ class MaskedLMForPreTraining(PreTrainedModel):
         """
         if documents is not None:
             attention_mask, kwargs["position_ids"] = self._apart(documents)
+        elif attention_mask is not None:
+            attention_mask = self._masks(lambda row, head, query, key: key >= 0, input_ids, attention_mask)
         hidden = self.model.base_model(
             input_ids, attention_mask=attention_mask, **kwargs
         ).last_hidden_state  # (B, T, D)
@@ -118,13 +120,20 @@ class MaskedLMForPreTraining(PreTrainedModel):
         def same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return documents[row, query] == documents[row, key]
 
-        shape = self.model.get_input_embeddings().weight.new_empty(*documents.shape, 0)
-        arguments = {"config": config, "inputs_embeds": shape, "attention_mask": None, "and_mask_function": same}
-        mask = create_bidirectional_mask(**arguments)
+        return self._masks(same, documents), positions
+
+    def _masks(
+        self, seen: Callable[..., Tensor], tokens: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor | dict[str, Tensor]:
+        """The attention masks of tokens (B, T) that see those that `seen` says and `attention_mask` (B, T) has. Where
+        it is asked for a mask alone, transformers looks whether it hides anything, and the host waits for a GPU."""
+        config, shape = self.model.config, self.model.get_input_embeddings().weight.new_empty(*tokens.shape, 0)
+        arguments = {"config": config, "inputs_embeds": shape, "attention_mask": attention_mask}
+        mask = create_bidirectional_mask(**arguments, and_mask_function=seen)
         if "sliding_attention" in (getattr(config, "layer_types", None) or ()):  # one mask would be for all layers
-            local = create_bidirectional_sliding_window_mask(**arguments)
+            local = create_bidirectional_sliding_window_mask(**arguments, and_mask_function=seen)
             mask = {"full_attention": mask, "sliding_attention": local}
-        return mask, positions
+        return mask
 
 
 __all__ = ["MaskedLMForPreTraining"]

@@ -66,6 +66,8 @@ class SIGRegForPreTraining(TwoViewsForPreTraining):
     def __init__(self, config: SIGRegConfig):
         super().__init__(config)
         self.register_buffer("slices_seed", torch.randint(2**31, ()))
+        self.known_seed: int | None = None  # the same as the host knows it: to ask a GPU for it is to wait for it
+        self.register_load_state_dict_post_hook(lambda model, _: model.after_undone_step())
 
     def make_projection(self, features: int) -> nn.Module:
         """Two hidden layers, as in the authors' minimal example."""
@@ -73,10 +75,17 @@ class SIGRegForPreTraining(TwoViewsForPreTraining):
 
     def objective(self, projections: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss () of a whole batch from its projections (B, V, P), with new slices each time."""
-        slices = draw_slices(projections.shape[-1], self.config.slices, seed=int(self.slices_seed))
+        seed = int(self.slices_seed) if self.known_seed is None else self.known_seed
+        slices = draw_slices(projections.shape[-1], self.config.slices, seed=seed)
         if self.training:
-            self.slices_seed += 1
-        return lejepa(projections, slices.to(projections.device), self.config.weight)
+            self.known_seed = seed + 1
+            self.slices_seed.fill_(self.known_seed)
+        slices = slices.pin_memory() if projections.device.type == "cuda" else slices
+        return lejepa(projections, slices.to(projections.device, non_blocking=True), self.config.weight)
+
+    def after_undone_step(self) -> None:
+        """The buffers are as before a step, or those of a checkpoint."""
+        self.known_seed = None
 
 
 __all__ = ["SIGRegForPreTraining", "SIGRegModel", "draw_slices", "lejepa", "sigreg"]

@@ -59,7 +59,7 @@ class _NTXent(torch.autograd.Function):
 def _similarities(rows: Tensor, everyone: Tensor, temperature: float, chunk: int):
     """Yields (slice of rows, e = exp((cosine - 1) / temperature) of these rows with all), zero with themselves."""
     first = first_row(rows)
-    shift = rows.new_tensor(-1 / temperature)
+    shift = rows.new_full((), -1 / temperature)
     for start in range(0, len(rows), chunk):
         part = slice(start, min(start + chunk, len(rows)))
         e = torch.addmm(shift, rows[part], everyone.T, alpha=1 / temperature).exp_()  # (chunk, 2N)
