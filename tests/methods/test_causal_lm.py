@@ -3,7 +3,15 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, Qwen3Config, RobertaConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen3Config,
+    RobertaConfig,
+)
 
 from hf_replearn.methods.causal_lm import (
     CausalLMConfig,
@@ -19,6 +27,7 @@ CONFIGS = {
     "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, n_positions=64),
     "llama": LlamaConfig(**SMALL),
     "qwen3": Qwen3Config(**SMALL, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SMALL, sliding_window=8),
 }
 
 
@@ -45,6 +54,22 @@ def test_loss_and_gradients_are_those_of_the_native_model(architecture):
     expected.backward()
     for (name, ours), plain in zip(model.model.named_parameters(), native.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_a_cache_that_keeps_nothing_changes_no_bit(architecture):
+    torch.manual_seed(0)
+    model = CausalLMForPreTraining(CausalLMConfig(decoder=CONFIGS[architecture])).eval()
+    assert model.cache_argument in ("cache", "past_key_values")
+    views = DataCollatorForCausalLM()(rows())
+    found = []
+    for argument in (model.cache_argument, None):
+        model.cache_argument = argument
+        model.zero_grad()
+        loss = model(views["input_ids"], views["input_ids"]).loss
+        loss.backward()
+        found.append([loss, *(parameter.grad for parameter in model.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)

@@ -3,11 +3,12 @@
 B rows, T tokens a row, D features, V tokens of the vocabulary
 """
 
+import inspect
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from hf_replearn.losses import chunked_cross_entropy
@@ -15,6 +16,7 @@ from hf_replearn.losses import chunked_cross_entropy
 from .configuration_causal_lm import CausalLMConfig
 
 LARGE = 1000.0  # the largest logit of a trial
+ATTENTION_ALONE = {"gpt2", "llama", "mistral", "qwen2", "qwen3"}  # whose cache holds keys and values, and nothing else
 
 
 @torch.no_grad()
@@ -38,6 +40,14 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     causal = torch.allclose(before, logits[:, :2], rtol=1e-3, atol=1e-4 * LARGE)
     model.train(was_training)
     return plain and causal
+
+
+class KeepsNothing(DynamicCache):
+    """Without a cache transformers looks in each step whether a row holds several documents, and the host waits for a
+    GPU to know."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
+        return key_states, value_states
 
 
 def _know(*_) -> None:
@@ -69,7 +79,15 @@ class CausalLMForPreTraining(PreTrainedModel):
         super().__init__(config)
         self.model = AutoModelForCausalLM.from_config(config.decoder)
         self.model.base_model.warn_if_padding_and_no_attention_mask = _know  # in each step the host would wait for it
+        self.cache_argument = None
+        if config.decoder.model_type in ATTENTION_ALONE:
+            arguments = inspect.signature(self.model.base_model.forward).parameters
+            self.cache_argument = "cache" if "cache" in arguments else "past_key_values"  # its earlier name
         self.post_init()
+
+    def _recomputes(self) -> bool:
+        """Whether gradient checkpointing is on, which takes no cache."""
+        return any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules())
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -91,6 +109,8 @@ class CausalLMForPreTraining(PreTrainedModel):
         """
         # No attention mask: padding is at the end, where no token sees it, and without one transformers keeps documents
         # apart whose positions restart. With a cache it would not.
+        if position_ids is None and self.cache_argument and not self._recomputes():
+            kwargs[self.cache_argument] = KeepsNothing()
         hidden = self.model.base_model(input_ids, position_ids=position_ids, use_cache=False, **kwargs)[0]  # (B, T, D)
         head, labels = self.model.get_output_embeddings(), labels[:, 1:].flatten()
         loss = chunked_cross_entropy(hidden[:, :-1].flatten(0, 1), head.weight, labels, bias=head.bias)
