@@ -19,7 +19,7 @@ FILES = [
 def test_the_host_waits_for_nothing(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     done = subprocess.run(
-        [*command, str(Path(__file__).with_name(file))],
+        [*command, str(Path(__file__).parent / file)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "OWN_PROCESS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
