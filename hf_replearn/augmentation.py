@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hf_replearn.errors import InputError
+from hf_replearn.randomness import upload
 
 # ------------------------------------------------------------------------------------------------ crop, resize, flip
 
@@ -422,7 +423,7 @@ def simclr_imagenet(  # noqa: PLR0913 (each is a setting of its own)
 
 def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """(x − mean) / std a channel, in place (a batch of views is large and new); returns the images."""
-    mean, std = _upload(torch.tensor([mean, std], dtype=images.dtype), images.device)[:, :, None, None]
+    mean, std = upload(torch.tensor([mean, std], dtype=images.dtype), images.device)[:, :, None, None]
     for tile in images.split(_tile(images[0].numel())) if images.device.type == "cpu" else [images]:
         tile.sub_(mean).div_(std)
     return images
@@ -461,7 +462,7 @@ def _draw_views(
     drawn = [crops, mirrored, factors, order, colourless, draw_blur(n, p=blur, generator=generator)]
     if images.device.type != "cpu":
         drawn = _upload_together(drawn, images.device)
-    aspect = None if aspect is None else _upload(aspect, images.device).repeat(views)
+    aspect = None if aspect is None else upload(aspect, images.device).repeat(views)
     return _Draws(_boxes(drawn[0], images.shape[2:], RATIO, aspect), *drawn[1:])
 
 
@@ -469,15 +470,8 @@ def _upload_together(drawn: list[Tensor], device: torch.device) -> list[Tensor]:
     """Tensors of which the last, or only, axis is the image, but for (n, 4); each comes back as it was."""
     crops, mirrored, factors, order, colourless, sigma = drawn
     rows = [crops, mirrored[None], factors.T, order.T, colourless[None], sigma[None]]
-    crops, mirrored, factors, order, colourless, sigma = _upload(torch.cat(rows), device).split([*map(len, rows)])
+    crops, mirrored, factors, order, colourless, sigma = upload(torch.cat(rows), device).split([*map(len, rows)])
     return [crops, mirrored[0] > 0, factors.T, order.T.long(), colourless[0] > 0, sigma[0]]
-
-
-def _upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """Nobody waits: from pinned memory a GPU fetches the tensor when it has done what it was told to do before."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
 
 
 def _make_views(images: Tensor, draws: _Draws, size: int, *, blurred: bool, compiled: bool) -> Tensor:

@@ -476,6 +476,44 @@ class RunSettings:
 
 
 @dataclass(kw_only=True)
+class ExampleSettings:
+    """What every command has that reads images or texts, with or without labels, for an encoder."""
+
+    dataset: str = setting(
+        ...,
+        "file or folder of parquet, arrow, json, csv or tsv, or of images in class folders; a Hub id, or toy (digits)",
+        section="data",
+    )
+    files: tuple[str, ...] = setting(
+        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
+    )
+    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
+    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
+    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
+    label_type: Literal["classes", "numbers"] | None = setting(
+        None, "what the labels are, classes or numbers to regress on; none: by their type", section="data"
+    )
+    max_undecodable: float = setting(
+        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
+    )
+    value_range: tuple[float, ...] | None = setting(
+        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
+    )
+    channels: int | None = setting(
+        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
+        at_most=1000,
+    )  # fmt: skip
+    max_length: int | None = setting(
+        None,
+        "tokens kept of a text; none: 128, or what the model can take",
+        section="data",
+        at_least=2,
+        at_most=1_000_000,
+    )
+
+
+@dataclass(kw_only=True)
 class CardSettings:
     """What only the owner of a model can say on its card."""
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_replearn.pretraining.recipe import ImageMethod, ViewSettings
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
+from hf_replearn.pretraining.recipe import ImageMethod, Method, ViewSettings, run, setting
 
 
 @dataclass(kw_only=True)

@@ -13,9 +13,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import ImageMethod, ViewSettings
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
+from hf_replearn.pretraining.recipe import ImageMethod, Method, ViewSettings, run, setting
 
 SHARE = {"section": "model", "at_least": 0, "at_most": 1}
 TEMPERATURE = {"section": "model", "at_least": 0.005, "at_most": 1000}

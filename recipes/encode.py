@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import MOST_WORKERS, run, setting
+from hf_replearn.settings import MOST_WORKERS, ExampleSettings, run, setting
 
 
 @dataclass(kw_only=True)
-class EncodeSettings:
+class EncodeSettings(ExampleSettings):
     model: str = setting(
         ..., "folder or Hub id of an encoder: transformers, timm or sentence-transformers", section="model"
     )
@@ -31,39 +31,10 @@ class EncodeSettings:
         section="model",
     )
     layer: str = setting("last", "last, or the number or name of a layer (0: before the first block)", section="model")
-    dataset: str = setting(
-        ...,
-        "file or folder of parquet, arrow, json, csv or tsv, or of images; a Hub id, or toy (digits)",
-        section="data",
-    )
-    files: tuple[str, ...] = setting(
-        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
-    )
-    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
-    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
-    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
-    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
     label_type: Literal["classes", "numbers", "ignored"] | None = setting(
         None,
         "what the labels are, classes or numbers to regress on, or not to be looked at; none: by their type",
         section="data",
-    )
-    max_undecodable: float = setting(
-        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
-    )
-    value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
-    )
-    channels: int | None = setting(
-        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
-        at_most=1000,
-    )  # fmt: skip
-    max_length: int | None = setting(
-        None,
-        "tokens kept of a text; none: 128, or what the model can take",
-        section="data",
-        at_least=2,
-        at_most=1_000_000,
     )
     output: str = setting(..., "new file for the arrays, such as features.npz", section="run")
     batch_size: int = setting(64, "examples at a time", section="run", at_least=1, at_most=1_000_000)

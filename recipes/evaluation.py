@@ -26,14 +26,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_replearn.settings import MOST_WORKERS, run, setting
+from hf_replearn.settings import MOST_WORKERS, ExampleSettings, run, setting
 
 if TYPE_CHECKING:
     from hf_replearn.sharing.report import Evaluation
 
 
 @dataclass(kw_only=True)
-class EvaluateSettings:
+class EvaluateSettings(ExampleSettings):
     model: tuple[str, ...] = setting(
         (),
         "folder or Hub id of an encoder, transformers, timm or sentence-transformers; may be given several times",
@@ -61,31 +61,6 @@ class EvaluateSettings:
         section="model",
     )
     baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
-    dataset: str = setting(
-        ...,
-        "file or folder of parquet, arrow, json, csv or tsv, or of images in class folders; a Hub id, or toy (digits)",
-        section="data",
-    )
-    files: tuple[str, ...] = setting(
-        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
-    )
-    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
-    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
-    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
-    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
-    label_type: Literal["classes", "numbers"] | None = setting(
-        None, "what the labels are, classes or numbers to regress on; none: by their type", section="data"
-    )
-    max_undecodable: float = setting(
-        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
-    )
-    value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
-    )
-    channels: int | None = setting(
-        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
-        at_most=1000,
-    )  # fmt: skip
     train_examples: int | None = setting(
         None,
         "at random, each class by its share and at least once; none: 5,000 (quick) or all (full)",
@@ -94,13 +69,6 @@ class EvaluateSettings:
     )
     test_examples: int | None = setting(
         None, "at random, each class by its share; none: 2,000 (quick) or all (full)", section="data", at_least=2
-    )
-    max_length: int | None = setting(
-        None,
-        "tokens kept of a text; none: 128, or what the model can take",
-        section="data",
-        at_least=2,
-        at_most=1_000_000,
     )
     suite: Literal["quick", "full"] = setting("quick", "how much is measured", section="evaluation")
     shots: tuple[int, ...] | None = setting(

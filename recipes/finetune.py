@@ -20,11 +20,11 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, run, setting
+from hf_replearn.settings import MOST_WORKERS, ExampleSettings, SharedRunSettings, run, setting
 
 
 @dataclass(kw_only=True)
-class FinetuneSettings(SharedRunSettings):
+class FinetuneSettings(ExampleSettings, SharedRunSettings):
     model: str = setting(..., "folder or Hub id of an encoder: transformers or timm format", section="model")
     mode: Literal["full", "linear"] = setting(
         "full", "full: all weights are trained; linear: a probe on frozen features", section="model"
@@ -46,40 +46,8 @@ class FinetuneSettings(SharedRunSettings):
     baseline: bool = setting(
         True, "the same network from random weights beside it, and TF-IDF or raw pixels", section="model"
     )
-    dataset: str = setting(
-        ...,
-        "file or folder of parquet, arrow, json, csv or tsv, or of images in class folders; a Hub id, or toy (digits)",
-        section="data",
-    )
-    files: tuple[str, ...] = setting(
-        (), "files of the folder that are the data, such as '*.csv'; none: all of the one kind there is", section="data"
-    )
-    dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
-    text_columns: str | None = setting(None, "a column of texts, or a pair A,B; none: by name or type", section="data")
-    image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
-    label_column: str | None = setting(None, "column of the labels; none: by name or type", section="data")
-    label_type: Literal["classes", "numbers"] | None = setting(
-        None, "what the labels are, classes or numbers to regress on; none: by their type", section="data"
-    )
-    max_undecodable: float = setting(
-        0.01, "share of images that may fail to decode before the run stops", section="data", at_least=0, at_most=1
-    )
-    value_range: tuple[float, ...] | None = setting(
-        None, "LOW,HIGH: levels of more than 8 bits that become black and white; none: 0,65535", section="data"
-    )
-    channels: int | None = setting(
-        None, "that every image has; none: as many as the encoders read, RGB for 3", section="data", at_least=1,
-        at_most=1000,
-    )  # fmt: skip
     label_fraction: tuple[float, ...] = setting(
         (1.0,), "share of the labels, balanced over classes, or several", section="data", above=0, at_most=1
-    )
-    max_length: int | None = setting(
-        None,
-        "tokens kept of a text; none: 128, or what the model can take",
-        section="data",
-        at_least=2,
-        at_most=1_000_000,
     )
     metrics: str | None = setting(
         None, "with commas; none: GLUE's for its tasks, else accuracy, or pearson,spearman", section="data"

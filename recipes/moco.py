@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hf_replearn.pretraining.recipe import ImageMethod, ViewSettings
-from hf_replearn.settings import run, setting
-from hf_replearn.sharing.report import Method
+from hf_replearn.pretraining.recipe import ImageMethod, Method, ViewSettings, run, setting
 
 WIDTH = {"section": "model", "at_least": 1, "at_most": 65_536}
 

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "strict_yaml": set(),
     "settings": set(),
     "data": {"data", "files"},
-    "augmentation": set(),
+    "augmentation": {"randomness"},
     "metrics": {"metrics"},
     "randomness": set(),
     "losses": set(),
