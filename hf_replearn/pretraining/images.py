@@ -4,6 +4,7 @@ in timm's format, what it is worth beside its baselines, report, card, upload.""
 from __future__ import annotations
 
 import copy
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -45,6 +46,7 @@ from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import Estimate, JSONLines
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.memory import check_memory
+from hf_replearn.training.on_device import HeldRows, held_on_device
 from hf_replearn.training.settings import ENDLESS
 from hf_replearn.training.trainer import PretrainingTrainer
 
@@ -88,6 +90,7 @@ def pretrain_images(
 
     # 2. Views, and how many images at a time
     collator = make_collator(settings, method, backbone, data, augment)
+    held, place = hold(settings, args, rows, collator)
     settings = fit_to_memory(
         settings,
         args,
@@ -113,19 +116,17 @@ def pretrain_images(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
 
     # 4. Train
-    trainer = make_trainer(settings, args, model, collator, rows, batch=batch, given=given)
+    trainer = make_trainer(settings, args, model, collator, rows if held is None else held, batch=batch, given=given)
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
     labelled = some_labelled(data) if judging and data.single_label else None
     watch(settings, trainer, collator, rows=rows, labelled=labelled, preprocess=preprocess)
     if trainer.is_world_process_zero():
         claim_folder(settings)
         write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
+        rate = settings.peak_learning_rate(batch * args.world_size)
         print(data.taken, *data.notes, sep="\n")
         print(what_was_chosen(settings, data, chosen), channels_in_words(settings, backbone), sep="", end="")
-        rate = f"{settings.peak_learning_rate(batch * args.world_size):.4g}"
-        print(
-            f"{len(rows):,} images, {len(data.skipped)} skipped; learning rate {rate}; log: {out}/log.jsonl", flush=True
-        )
+        print(f"{place}\n{how_many(data, rows)}; learning rate {rate:.4g}; log: {out}/log.jsonl", flush=True)
         try_to_show(SAMPLE, partial(collator.draw, rows, out / SAMPLE))
     trainer.train(resume_from_checkpoint=checkpoint)
     if not trainer.is_world_process_zero():
@@ -209,6 +210,21 @@ def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augme
     return DataCollatorForViews(policy, backbone.mean, backbone.std, canvas=data.canvas(settings.image_size))
 
 
+def how_many(data: ImageData, rows) -> str:
+    """The images to train on, in words."""
+    return f"{len(rows):,} images, {len(data.skipped)} skipped"
+
+
+def hold(settings: ImageSettings, args: TrainingArguments, rows, collator) -> tuple[HeldRows | None, str]:
+    """The images on the device that trains, or None where they do not stay there; and in words why."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size))
+    asked = settings.data_on_device
+    held, place = held_on_device(rows, collator, asked=asked, device=args.device, processes=local)
+    if held is not None:
+        held.fill(workers=settings.dataloader_num_workers, progress=args.process_index == 0)
+    return held, place
+
+
 def batch_of(settings: ImageSettings, processes: int, *, images: int) -> int:
     """The images of one process in one loss. Raises InputError for a size that cannot be had."""
     together = settings.images_per_step(processes)
@@ -285,17 +301,23 @@ def training_arguments(settings: ImageSettings) -> TrainingArguments:
 def make_trainer(
     settings: ImageSettings, args: TrainingArguments, model, collator, rows, *, batch: int, given: dict[str, Any]
 ) -> PretrainingTrainer:
-    """The trainer of this run. batch: images of this process in one loss; given: what the weights depend on."""
+    """The trainer of this run. rows: to train on, or these on the device; batch: images of this process in one loss;
+    given: what the weights depend on."""
     at_once, timed = settings.per_device_train_batch_size, settings.max_minutes is not None
     compiled = settings.torch_compile and isinstance(collator, DataCollatorForViews)
+    collate, make_views = collator, (replace(collator, compiled=True) if compiled else collator).views
+    views = make_views
     args.per_device_train_batch_size = batch
+    if isinstance(rows, HeldRows):  # there is nothing to load
+        args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
+        collate, views = rows.numbers, lambda batch, place: make_views(rows.batch(batch), place)
     rate = settings.peak_learning_rate(batch * args.world_size)
     return PretrainingTrainer(
         model=model,
         args=args,
         train_dataset=rows,
-        data_collator=collator,
-        views=(replace(collator, compiled=True) if compiled else collator).views,
+        data_collator=collate,
+        views=views,
         micro_batch=at_once if batch > at_once else None,
         make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=rate, weight_decay=settings.weight_decay),
         circumstances=given,

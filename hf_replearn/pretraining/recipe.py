@@ -61,6 +61,12 @@ class ImageSettings(PretrainingSettings):
         at_least=8,
         at_most=4096,
     )
+    data_on_device: Literal["auto", "on", "off"] = setting(
+        "auto",
+        "all images stay decoded where the training is, and nothing is loaded; auto: on a GPU, if they take up to a "
+        "quarter of its memory; the result is the same",
+        section="data",
+    )
     crop_pct: float = setting(
         1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
     )

@@ -84,6 +84,7 @@ class PretrainingSettings(SharedRunSettings):
             bf16=self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda"),
             torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
+            dataloader_persistent_workers=self.dataloader_num_workers > 0,  # they take seconds to start
             dataloader_drop_last=True,  # the same number of examples in every process and step
             remove_unused_columns=False,  # the collator needs the raw columns
             accelerator_config={"non_blocking": not use_cpu},  # nobody waits for a batch that goes to a GPU

@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
 from hf_replearn.training.numbered import NUMBERS, CollateNumbered, NumberedRows
+from hf_replearn.training.on_device import Ahead
 from hf_replearn.training.optimizers import leave_out, unchanged_where
 from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
@@ -96,6 +97,7 @@ class PretrainingTrainer(Trainer):
         self.micro_steps: list[tuple[Tensor, Tensor | None]] = []  # loss and row numbers of those of this step
         self.signals, self.told_to_stop = StopSignals(), False
         self.sealing: tuple[Path, Future] | None = None  # of the last checkpoint, in a thread
+        self.batches: Ahead | None = None  # of this epoch
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
         """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more.
@@ -119,6 +121,7 @@ class PretrainingTrainer(Trainer):
                 output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
                 self._meet_verdict()
                 self._finish_sealing()
+            self._end_workers()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise TrainingError(f"out of memory. {self._last_good()}. {LESS_MEMORY}") from error
@@ -133,15 +136,31 @@ class PretrainingTrainer(Trainer):
             )
         return output
 
+    def _end_workers(self) -> None:
+        """Of the loader: they outlive its epochs, and what comes after the training needs the memory."""
+        self.batches = self.callback_handler.train_dataloader = None
+        self.accelerator.free_memory()
+
     def _steps_to_do(self) -> int:
         """Of the whole run, as it is asked for now."""
         return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
 
     def get_train_dataloader(self) -> DataLoader:
         loader = super().get_train_dataloader()
+        loader.base_dataloader.generator = loader.generator = torch.Generator()  # see `get_batch_samples`
         if loader.num_workers:
-            loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
+            loader.base_dataloader.worker_init_fn = loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
+        if self.args.device.type == "cuda":
+            loader.device = None  # `Ahead` sends the batches
         return loader
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device):
+        if self.batches is None or self.batches.source is not epoch_iterator:
+            # A loader draws a number at the beginning of each epoch, from torch's own generator if it has none. Of
+            # workers that outlive an epoch it does so once: a run that goes on later would draw another number.
+            torch.empty((), dtype=torch.int64).random_()
+            self.batches = Ahead(epoch_iterator, device)
+        return super().get_batch_samples(self.batches, num_batches, device)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The weights and their configuration; Trainer's would add a pickle of its arguments too."""

@@ -1,6 +1,7 @@
 """PretrainingTrainer: step-keyed randomness, exact resume through the stock mechanism, the log, the warnings."""
 
 import json
+import multiprocessing
 from functools import partial
 
 import pytest
@@ -157,3 +158,43 @@ def test_out_of_memory_says_what_to_lower(tmp_path):
 
     with pytest.raises(TrainingError, match=r"checkpoint-5 is the last good.*--per_device_train_batch_size"):
         trainer(tmp_path, callbacks=[Greedy()]).train()
+
+
+class Dropping(Model):
+    """It takes random numbers from torch's own generator, as dropout does."""
+
+    def forward(self, x, return_loss=True):
+        return super().forward(nn.functional.dropout(x), return_loss)
+
+
+@pytest.mark.parametrize("stop", [None, 11, 16])
+def test_workers_outlive_epochs_and_change_no_bit(stop, tmp_path, monkeypatch):
+    """Three epochs of eight steps: killed in the middle of the second, and just at its end."""
+    monkeypatch.setitem(globals(), "Model", Dropping)
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            control.should_training_stop = state.global_step == stop
+
+    class Workers(TrainerCallback):
+        def __init__(self):
+            self.found = []
+
+        def on_step_end(self, args, state, control, **kwargs):
+            self.found.append({process.pid for process in multiprocessing.active_children()})
+
+    more = {"dataloader_num_workers": 2, "dataloader_persistent_workers": True}
+    plain = trainer(tmp_path / "plain", steps=24)
+    plain.train()
+    trainer(tmp_path / "run", steps=24, save_steps=1, callbacks=[Stop()], **more).train()
+    last = plain
+    if stop is not None:
+        last = trainer(tmp_path / "run", steps=24, callbacks=[workers := Workers()], **more)
+        last.train(resume_from_checkpoint=str(tmp_path / "run" / f"checkpoint-{stop}"))
+        assert len({frozenset(found) for found in workers.found}) == (2 if stop % 8 else 1)
+    else:
+        last = trainer(tmp_path / "again", steps=24, callbacks=[workers := Workers()], **more)
+        last.train()
+        assert len({frozenset(found) for found in workers.found}) == 1 and len(workers.found[0]) == 2
+    assert torch.equal(weights(last), weights(plain))
+    assert not multiprocessing.active_children()  # none is left when the training has ended
