@@ -24,6 +24,7 @@ from hf_replearn import architectures
 from hf_replearn.data.rows import pack_rows
 from hf_replearn.data.text import load_corpus
 from hf_replearn.data.tokenization import find_tokenizer, special_tokens, vocabulary_size
+from hf_replearn.pretraining.compiling import compile_blocks
 from hf_replearn.pretraining.recipe import TextSettings
 from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.trainer import PretrainingTrainer
@@ -109,6 +110,8 @@ def our_trainer(
     args = settings.text_arguments()
     args.disable_tqdm = True
     wrapped = model(architectures.attention_implementation(args.device, bf16=args.bf16))
+    if settings.torch_compile is True:
+        compile_blocks(wrapped.model)
     if settings.zero_init:
         architectures.zero_output_projections(wrapped)
     for_muon = {

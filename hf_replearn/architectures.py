@@ -60,6 +60,9 @@ TOKENIZERS: dict[str, Literal["bert", "roberta", "gpt"]] = {
     "gpt2": "gpt",
     "qwen3": "gpt",
 }
+FLEX = ("bert", "roberta", "xlm-roberta", "camembert", "modernbert", "llama", "mistral", "qwen2", "qwen3")
+FLEX_LENGTH = 512  # tokens of a row, from which FlexAttention is taken
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 # The linear maps that write into the residual stream, by the ends of their names in all these architectures.
 OUTPUT_PROJECTIONS = ("attention.output.dense", "output.dense", "c_proj", ".Wo", "o_proj", "down_proj")
 
@@ -199,8 +202,18 @@ def check_memory(
         )
 
 
-def attention_implementation(device: torch.device, *, bf16: bool) -> str:
-    """PyTorch's fused attention but on a CPU in bfloat16, where its backward takes twice the time of the plain one."""
+def attention_implementation(
+    device: torch.device, *, bf16: bool, apart: PreTrainedConfig | None = None, length: int = 0
+) -> str:
+    """PyTorch's fused attention but on a CPU in bfloat16, where its backward takes twice the time of the plain one; and
+    FlexAttention on a GPU where the documents of a row do not see each other, which passes over the blocks of 128 x 128
+    tokens that are of two documents. Rows of few blocks gain nothing, and it has no dropout.
+
+    apart: configuration of a model whose rows of `length` tokens hold such documents; None: they do not.
+    """
+    if device.type == "cuda" and apart is not None and length >= FLEX_LENGTH and apart.model_type in FLEX:
+        dropout = [getattr(apart, name, 0.0) for name in ATTENTION_DROPOUT]
+        return "sdpa" if any(dropout) else "flex_attention"
     return "eager" if device.type == "cpu" and bf16 else "sdpa"
 
 

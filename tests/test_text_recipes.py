@@ -153,11 +153,14 @@ def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path, capfd):
     assert logs(tmp_path)[-1]["step"] == steps
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_an_interrupted_run_goes_on_to_the_same_bits(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "weights"), [("masked_lm", "float32"), ("causal_lm", "float32"), ("causal_lm", "bfloat16")]
+)
+def test_an_interrupted_run_goes_on_to_the_same_bits(name, weights, tmp_path):
     from hf_replearn.training.trainer import PretrainingTrainer
 
-    more = ["--max_steps", "6", "--save_steps", "2", "--dropout", "0.1"]
+    more = ["--max_steps", "6", "--save_steps", "2", "--dropout", "0.1", "--weights", weights]
+    more += ["--bf16", str(weights == "bfloat16").lower()]
     assert recipe(name, "--output_dir", str(tmp_path / "whole"), *more) == 0
     step = PretrainingTrainer.training_step
 
@@ -170,8 +173,30 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(name, tmp_path):
         patch.setattr(PretrainingTrainer, "training_step", interrupted)
         recipe(name, "--output_dir", str(tmp_path / "parts"), *more)
     assert recipe(name, "--output_dir", str(tmp_path / "parts"), *more) == 0
-    whole, parts = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", "parts"))
+    files = {folder: tmp_path / folder / "model.safetensors" for folder in ("whole", "parts")}
+    whole, parts = map(load_file, files.values())
     assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert {str(value.dtype) for value in whole.values()} == {f"torch.{weights}"}
+    if weights == "bfloat16":
+        state = [torch.load(tmp_path / folder / "checkpoint-6" / "optimizer.pt")["state"] for folder in files]
+        assert len(state[0]) == len(state[1]) > 10
+        masters = [[kept["master"] for kept in some.values()] for some in state]
+        assert all(map(torch.equal, *masters)) and {master.dtype for master in masters[0]} == {torch.float32}
+        files["whole"].unlink()
+        assert recipe(name, "--output_dir", str(tmp_path / "whole"), *more) == 0  # finished: only saved again
+        assert files["whole"].read_bytes() == files["parts"].read_bytes()
+        config = json.loads((tmp_path / "whole" / "config.json").read_text())
+        assert config["dtype"] == "bfloat16"
+
+
+def test_bfloat16_weights_that_cannot_be(tmp_path, capsys, monkeypatch):
+    asked = ["--weights", "bfloat16", "--output_dir", str(tmp_path / "out")]
+    assert recipe("masked_lm", *asked, "--bf16", "false") == 2
+    assert "--bf16 false forbids it: leave one out" in capsys.readouterr().err
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert recipe("masked_lm", *asked, "--bf16", "true") == 2
+    assert "--weights bfloat16 is not for FSDP" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -401,35 +426,6 @@ def test_settings_that_decide_nothing_are_named(trained, tmp_path, capsys):
     [unused] = re.findall("not used: (.*), as the checkpoint of --init has its own", said)
     assert set(unused.split(", ")) == {"--size", "--dropout", "--vocab_size", "--lowercase"}
     assert re.search(r"train: [\d,]+ rows of 32 tokens, .* of [\d,]+ documents; held out: 16 rows", said)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
-def test_the_objective_compiles_as_one_graph(architecture):
-    """So that `--torch_compile` has no breaks; the same loss."""
-    from transformers import BertConfig, GPT2Config
-
-    from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining
-    from hf_replearn.methods.masked_lm import MaskedLMConfig, MaskedLMForPreTraining
-
-    tokens = torch.randint(4, 128, (4, 32))
-    if architecture == "bert":
-        config = BertConfig(
-            vocab_size=128, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-            hidden_dropout_prob=0, attention_probs_dropout_prob=0,
-        )  # fmt: skip
-        model = MaskedLMForPreTraining(MaskedLMConfig(encoder=config))
-        batch = {"positions": torch.randint(32, (4, 5)), "labels": torch.randint(4, 128, (4, 5))}
-    else:
-        config = GPT2Config(
-            vocab_size=128, n_embd=32, n_layer=2, n_head=2, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
-        )
-        model = CausalLMForPreTraining(CausalLMConfig(decoder=config))
-        batch = {"labels": tokens}
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    loss = compiled(input_ids=tokens, **batch).loss
-    loss.backward()
-    assert loss.item() == pytest.approx(model(input_ids=tokens, **batch).loss.item(), rel=1e-6)
 
 
 def test_exported_tokenizers_say_what_their_models_read(trained):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -223,6 +224,17 @@ class TextSettings(PretrainingSettings):
     gradient_checkpointing: bool = setting(
         False, "keep fewer activations, compute them again: less memory, a third slower", section="training"
     )
+    torch_compile: bool | Literal["auto"] = setting(
+        "auto",
+        "compile the blocks of the model: a minute to start, then faster; auto: on a GPU, where the run is long enough",
+        section="training",
+    )
+    weights: Literal["float32", "bfloat16"] = setting(
+        "float32",
+        "of the model; bfloat16: these, their gradients and the result take half the memory, and the optimizer keeps "
+        "its own in float32",
+        section="training",
+    )
     optimizer: Literal["muon", "adamw"] = setting(
         "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all", section="training"
     )
@@ -259,17 +271,32 @@ class TextSettings(PretrainingSettings):
     )
 
     def text_arguments(self) -> TrainingArguments:
-        """training_arguments, and what text adds. Raises InputError where the length of the run is not known."""
+        """training_arguments, and what text adds. Raises InputError where the length of the run is not known, or the
+        weights cannot be of the type asked for."""
+        self._check_weights()
         if self.streaming and self.max_steps < 1 and self.max_minutes is None:
             raise InputError("--streaming needs --max_steps or --max_minutes: a stream has no known length")
         args = self.training_arguments(
             gradient_accumulation_steps=self.gradient_accumulation_steps,
             max_grad_norm=self.max_grad_norm,
             learning_rate=self.learning_rate,
+            torch_compile=False,  # of the whole model: its blocks are, see `pretraining.compiling`
+            **({"bf16": True} if self.weights == "bfloat16" else {}),
         )
         if self.max_minutes is not None:
             args.max_steps = self.max_steps if self.max_steps > 0 else ENDLESS
         return args
+
+    def _check_weights(self) -> None:
+        if self.weights == "float32":
+            return
+        if self.bf16 is False:
+            raise InputError("--weights bfloat16 computes in bfloat16, and --bf16 false forbids it: leave one out")
+        if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+            raise InputError(
+                "--weights bfloat16 is not for FSDP, which computes with bfloat16 copies of its float32 weights by "
+                "itself: leave it out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import transformers
@@ -30,6 +31,7 @@ from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.held_out import frequency_loss, held_out_loss
 from hf_replearn.evaluation.samples import as_text
+from hf_replearn.pretraining.compiling import compile_blocks, settle_compile, uncompiled
 from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import TextMethod, TextSettings
 from hf_replearn.pretraining.run import Run
@@ -44,10 +46,12 @@ from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+from hf_replearn.training.masters import Masters, to_bfloat16
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAVED = "tokenizer_config.json"  # what every tokenizer that was saved has
 LOOKED_AT = 500  # documents of the corpus, to see whether the tokenizer can read them
+T = TypeVar("T")
 UNLIMITED = 10**9  # a tokenizer with a larger model_max_length says that it does not know one
 
 
@@ -113,6 +117,7 @@ def pretrain_texts(
     whole = partial(build, method=method, tokenizer=tokenizer, args=args)
     settings = fit_to_memory(settings, args, whole, objective.collator, rows, least=1)
     args.per_device_train_batch_size = settings.per_device_train_batch_size
+    settings = settle_compile(settings, args, method, find_config(settings, method, tokenizer), rows)
     data = rows_fingerprint(rows, workers=settings.dataloader_num_workers)
     given = circumstances(settings, data=data, processes=args.world_size)
     checkpoint = find_checkpoint(settings, given, args=args)
@@ -125,13 +130,16 @@ def pretrain_texts(
     # 3. Train
     trainer = make_trainer(settings, args, model, objective, rows, given=given)
     judge = objective.judge
-    measure = partial(held_out_loss, model, texts.test, collate=judge, views=judge.views, targets=judge.targets)
+    loss = partial(held_out_loss, model, texts.test, collate=judge, views=judge.views, targets=judge.targets)
+    measure = partial(as_written, settings, args, model, loss)
     trainer.add_callback(HeldOutLoss(trainer.over_processes(measure), steps=settings.eval_steps, log=trainer.log))
     if trainer.is_world_process_zero():
         claim_folder(settings)
         keep_tokenizer(tokenizer, out)
         say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
+    if settings.weights == "bfloat16":
+        to_bfloat16(model.parameters())  # where there was nothing left to do, they are not yet
     if not trainer.is_world_process_zero():
         return Run(out)
 
@@ -142,8 +150,33 @@ def pretrain_texts(
     report.save(out)
     if method.finish is not None:
         try_to_show("the files of other libraries", partial(method.finish, out, length))
-    show(settings, method, report, texts, objective, trainer, model.model)
+    as_written(settings, args, model, partial(show, settings, method, report, texts, objective, trainer, model.model))
     return Run(out)
+
+
+def as_written(
+    settings: TextSettings, args: TrainingArguments, model: PreTrainedModel, call: Callable[..., T], **arguments
+) -> T:
+    """What `call(**arguments)` gives while the model is not compiled, and has no attention that is slow unless it is:
+    shapes come once then."""
+    flexible = _attention(settings, args, model.model.config) == "flex_attention"
+    with uncompiled():
+        if flexible:
+            model.model.set_attn_implementation("sdpa")
+        found = call(**arguments)
+        if flexible:
+            model.model.set_attn_implementation("flex_attention")
+    return found
+
+
+def _attention(settings: TextSettings, args: TrainingArguments, config: PreTrainedConfig) -> str:
+    """How the model of this configuration attends."""
+    return architectures.attention_implementation(
+        args.device,
+        bf16=args.bf16,
+        apart=config if settings.packing == "documents" else None,
+        length=settings.sequence_length,
+    )
 
 
 def open_texts(
@@ -156,7 +189,7 @@ def open_texts(
         if settings.init is not None:
             refuse_checkpoint(settings.init, "--init")
         if args.process_index == 0:
-            check_folder(settings, free=left)
+            check_folder(settings, free=[*left, *(["torch_compile"] if settings.torch_compile == "auto" else [])])
             repo_id = check_sharing(settings)
         corpus = load_corpora(
             settings.dataset if source is None else (source,),
@@ -335,8 +368,8 @@ def build(
         if reason := method.refuses(native):
             raise InputError(f"--init {settings.init}: {reason}")
     config = find_config(settings, method, tokenizer) if native is None else native.config
-    attention = architectures.attention_implementation(args.device, bf16=args.bf16)
-    config = method.model_class.config_class(**{method.part: config}, attn_implementation=attention)
+    attention = {"attn_implementation": _attention(settings, args, config)}
+    config = method.model_class.config_class(**{method.part: config}, **attention)
     model = method.model_class(config)
     if native is not None:
         model.model.load_state_dict(native.state_dict())
@@ -364,6 +397,9 @@ def make_trainer(
 
     matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
     optimizer = {"muon": partial(optimizers.muon, **matrices), "adamw": optimizers.adamw}[settings.optimizer]
+    optimizer = partial(optimizer, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    if settings.torch_compile:
+        compile_blocks(model.model)
     trainer = PretrainingTrainer(
         model=model,
         args=args,
@@ -371,7 +407,7 @@ def make_trainer(
         data_collator=collator,
         views=lambda batch, place: collator.views(whole_or_short(batch), place),
         targets=(lambda batch: collator.targets(whole_or_short(batch))) if objective.counted else None,
-        make_optimizer=partial(optimizer, lr=settings.learning_rate, weight_decay=settings.weight_decay),
+        make_optimizer=(lambda model: Masters(optimizer(model))) if settings.weights == "bfloat16" else optimizer,
         schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
         max_minutes=settings.max_minutes,
         flops=architectures.flops_per_token(

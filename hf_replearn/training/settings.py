@@ -76,13 +76,13 @@ class PretrainingSettings(SharedRunSettings):
 
         check_trackers(self.report_to)
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        bf16 = self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda")
+        more = {"bf16": bf16, "torch_compile": self.torch_compile} | more
         args = TrainingArguments(
             output_dir=self.output_dir,
             num_train_epochs=self.num_train_epochs,
             max_steps=self.max_steps,
             per_device_train_batch_size=1 if self.left_to_memory else self.per_device_train_batch_size,
-            bf16=self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda"),
-            torch_compile=self.torch_compile,
             dataloader_num_workers=self.dataloader_num_workers,
             dataloader_persistent_workers=self.dataloader_num_workers > 0,  # they take seconds to start
             dataloader_drop_last=True,  # the same number of examples in every process and step

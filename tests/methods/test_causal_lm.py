@@ -95,6 +95,18 @@ def test_documents_of_a_row_are_as_if_alone(architecture, attention):
     assert total.item() == pytest.approx(alone.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_masks_of_documents_are_those_that_transformers_finds_for_itself(architecture):
+    """To the bit; it would ask on the host whether there are several documents."""
+    torch.manual_seed(0)
+    model = CausalLMForPreTraining(CausalLMConfig(decoder=CONFIGS[architecture])).eval()
+    collate = DataCollatorForCausalLM()
+    views = collate.views(collate(rows(length=21, documents=[0] * 9 + [1] * 12 + [-1] * 3)))
+    ours = model(**views).loss
+    model.cache_argument = None
+    assert torch.equal(ours, model(**views).loss)
+
+
 def test_which_models_have_a_plain_head():
     capped = Gemma2Config(**SMALL, final_logit_softcapping=30.0)  # far above the logits of random weights
     blind = LlamaConfig(**SMALL, initializer_range=0.5)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from hf_replearn.losses import chunked_cross_entropy
@@ -44,10 +46,17 @@ def has_plain_head(model: PreTrainedModel) -> bool:
 
 class KeepsNothing(DynamicCache):
     """Without a cache transformers looks in each step whether a row holds several documents, and the host waits for a
-    GPU to know."""
+    GPU to know. With this one it does not, and blocks are called without it (`_without_cache`)."""
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_, **__) -> tuple[Tensor, Tensor]:
-        return key_states, value_states
+
+def _without_cache(block: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """What a block is called with, but for a cache that keeps nothing: blocks that are compiled would else be one graph
+    each, as each has another number in the cache."""
+
+    def known(value):
+        return None if isinstance(value, KeepsNothing) else value
+
+    return tuple(map(known, args)), {name: known(value) for name, value in kwargs.items()}
 
 
 def _know(*_) -> None:
@@ -73,7 +82,7 @@ class CausalLMForPreTraining(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_ids"
     accepts_loss_kwargs = True
-    _supports_sdpa = _supports_flash_attn = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
     def __init__(self, config: CausalLMConfig):
         super().__init__(config)
@@ -83,6 +92,9 @@ class CausalLMForPreTraining(PreTrainedModel):
         if config.decoder.model_type in ATTENTION_ALONE:
             arguments = inspect.signature(self.model.base_model.forward).parameters
             self.cache_argument = "cache" if "cache" in arguments else "past_key_values"  # its earlier name
+            for module in self.model.modules():
+                if isinstance(module, GradientCheckpointingLayer):
+                    module.register_forward_pre_hook(_without_cache, with_kwargs=True)
         self.post_init()
 
     def _recomputes(self) -> bool:
@@ -108,14 +120,33 @@ class CausalLMForPreTraining(PreTrainedModel):
         num_items_in_batch: what the sum of the losses is divided by; by default the number of labels.
         """
         # No attention mask: padding is at the end, where no token sees it, and without one transformers keeps documents
-        # apart whose positions restart. With a cache it would not.
-        if position_ids is None and self.cache_argument and not self._recomputes():
+        # apart whose positions restart. With a cache it would not; of these models we do it, and no host waits.
+        if self.cache_argument and position_ids is not None:
+            kwargs["attention_mask"] = self._apart(position_ids)
+        elif self.cache_argument and not self._recomputes():
             kwargs[self.cache_argument] = KeepsNothing()
         hidden = self.model.base_model(input_ids, position_ids=position_ids, use_cache=False, **kwargs)[0]  # (B, T, D)
         head, labels = self.model.get_output_embeddings(), labels[:, 1:].flatten()
         loss = chunked_cross_entropy(hidden[:, :-1].flatten(0, 1), head.weight, labels, bias=head.bias)
         items = (labels >= 0).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutput(loss=loss / items)
+
+    def _apart(self, positions: Tensor) -> Tensor | dict[str, Tensor]:
+        """The attention masks of rows whose `positions` (B, T) restart where a document begins, by kind of layer where
+        there are several. No token sees a later one, or one of another document."""
+        config, documents = self.model.config, (positions == 0).cumsum(1)
+        shape = self.model.get_input_embeddings().weight.new_empty(*positions.shape, 0)
+
+        def same(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return documents[row, query] == documents[row, key]
+
+        def mask(kind: str) -> Tensor:
+            make = create_sliding_window_causal_mask if kind == "sliding_attention" else create_causal_mask
+            return make(config, shape, None, None, and_mask_function=same)
+
+        if kinds := set(getattr(config, "layer_types", None) or ()):
+            return {kind: mask(kind) for kind in kinds}
+        return mask("sliding_attention" if getattr(config, "sliding_window", None) else "full_attention")
 
 
 __all__ = ["CausalLMForPreTraining"]

@@ -60,7 +60,7 @@ class MaskedLMForPreTraining(PreTrainedModel):
     base_model_prefix = "model"
     main_input_name = "input_ids"
     accepts_loss_kwargs = True
-    _supports_sdpa = _supports_flash_attn = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
 
     def __init__(self, config: MaskedLMConfig):
         super().__init__(config)
