@@ -362,6 +362,35 @@ def sobel(images: Tensor) -> Tensor:
 # ------------------------------------------------------------------------------------------------ the policies
 
 
+def crop_and_flip(  # noqa: PLR0913 (each is a setting of its own)
+    images: Tensor,
+    *,
+    generator: torch.Generator,
+    size: int,
+    min_scale: float = 0.08,
+    max_scale: float = 1.0,
+    flip: float = 0.5,
+    views: int = 1,
+    aspect: Tensor | None = None,
+    compiled: bool = False,
+) -> Tensor:
+    """Random crops, mirrored or not, whose colours are as they were. Arguments, result and errors are those of
+    `simclr_cifar`."""
+    _check_images(images)
+    if not (0 < min_scale <= max_scale <= 1 and 0 <= flip <= 1):
+        raise InputError(
+            f"min_scale {min_scale}, max_scale {max_scale}, flip {flip}: needs 0 < min_scale <= max_scale <= 1 and "
+            "flip in [0, 1]"
+        )
+    n = views * len(images)
+    crops, mirrored = _draw_crops(n, (min_scale, max_scale), RATIO, generator), draw_coin(n, flip, generator=generator)
+    drawn = upload(torch.cat([crops, mirrored[None]]), images.device)
+    aspect = None if aspect is None else upload(aspect, images.device).repeat(views)
+    boxes = _boxes(drawn[:-1], images.shape[2:], RATIO, aspect)
+    with torch.autocast(images.device.type, enabled=False):  # bfloat16 products would cost half of the 8 bits
+        return crop_resize(images.repeat(views, 1, 1, 1), boxes, size, mirrored=drawn[-1] > 0).clamp_(0, 1)
+
+
 def simclr_cifar(  # noqa: PLR0913 (each is a setting of its own)
     images: Tensor,
     *,
@@ -445,10 +474,7 @@ def _draw_views(
 ) -> _Draws:
     """Draws on the CPU. For a GPU, all that was drawn goes there as one tensor, for which nobody waits."""
     strength, min_scale, max_scale, mirror, blur = settings
-    if images.ndim != 4:
-        raise InputError(f"a SimCLR policy takes images (B, C, H, W), got shape {tuple(images.shape)}")
-    if images.dtype != torch.uint8:
-        raise InputError(f"a SimCLR policy takes uint8 images, got {images.dtype}: pass them as decoded, 0…255")
+    _check_images(images)
     if not (0 <= strength <= 2.5 and 0 < min_scale <= max_scale <= 1 and 0 <= mirror <= 1):
         raise InputError(
             f"strength {strength}, min_scale {min_scale}, max_scale {max_scale}, flip {mirror}: needs strength in "
@@ -464,6 +490,13 @@ def _draw_views(
         drawn = _upload_together(drawn, images.device)
     aspect = None if aspect is None else upload(aspect, images.device).repeat(views)
     return _Draws(_boxes(drawn[0], images.shape[2:], RATIO, aspect), *drawn[1:])
+
+
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4:
+        raise InputError(f"a policy takes images (B, C, H, W), got shape {tuple(images.shape)}")
+    if images.dtype != torch.uint8:
+        raise InputError(f"a policy takes uint8 images, got {images.dtype}: pass them as decoded, 0…255")
 
 
 def _upload_together(drawn: list[Tensor], device: torch.device) -> list[Tensor]:

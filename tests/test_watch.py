@@ -96,7 +96,7 @@ def test_data_without_labels_are_watched_too_and_a_picture_that_fails_costs_no_r
     flat.mkdir()
     for path in digits.rglob("*.png"):
         (flat / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr("hf_replearn.pretraining.images.draw_neighbours", lambda *given: 1 / 0)
+    monkeypatch.setattr("hf_replearn.pretraining.worth.draw_neighbours", lambda *given: 1 / 0)
     scores = start("simclr", out, "--dataset", str(flat), "--max_steps", "2", "--knn_steps", "1")
     assert [line["step"] for line in scores if "rankme" in line] == [0, 1, 2]
     assert not any("knn@20" in line for line in scores)

@@ -113,6 +113,29 @@ def _check_adapted(network: nn.Module, name: str, channels: int) -> None:
             )
 
 
+def has_stages(network: nn.Module) -> bool:
+    """Whether a timm network tells its stages."""
+    return hasattr(network, "forward_intermediates") and hasattr(network, "feature_info")
+
+
+class Stages(nn.Module):
+    """The stages of a timm network beside one another, each the mean over its positions: (B, C, H, W) -> (B, D0 + D1 +
+    …). Of networks of tokens these are the blocks, the mean over patches.
+
+    widths, names: of each stage; the names are timm's, such as "layer4". Only of a network that `has_stages`.
+    """
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+        self.widths = [stage["num_chs"] for stage in network.feature_info]
+        self.names = [stage["module"] for stage in network.feature_info]
+
+    def forward(self, images: Tensor) -> Tensor:
+        stages = self.network.forward_intermediates(images, intermediates_only=True)
+        return torch.cat([stage.mean(dim=(2, 3)) for stage in stages], dim=1)
+
+
 def count_features(network: nn.Module) -> int:
     """D of a timm network without a classifier: some have a layer after their last features."""
     return getattr(network, "head_hidden_size", network.num_features)

@@ -33,7 +33,8 @@ def spread(representations: Tensor) -> float:
 
 
 def view_scores(features: Tensor, projections: Tensor | None = None) -> dict[str, float]:
-    """What two views of each image tell, from features (N, 2, D) and their projections (N, 2, P):
+    """What two views of each image tell, from features (N, 2, D) and their projections (N, 2, P); of a method that
+    makes one of each, (N, 1, D), that which needs no second:
 
     "rankme":             of the first views, see `rankme`.
     "alignment":          mean squared distance of the two views of an image, at unit length; see `alignment`.
@@ -47,14 +48,12 @@ def view_scores(features: Tensor, projections: Tensor | None = None) -> dict[str
     """
     if len(features) < 2 or not features.isfinite().all():
         raise InputError("scores of a sample need at least two images with finite features")
-    first, second = features[:, 0].float(), features[:, 1].float()
-    found = {
-        "rankme": rankme(first),
-        "alignment": alignment(first, second),
-        "relative_alignment": alignment(first, second) / max(_apart(first, second), 1e-12),
-        "uniformity": uniformity(first),
-        "sample_spread": spread(features),
-    }
+    first = features[:, 0].float()
+    found = {"rankme": rankme(first), "uniformity": uniformity(first), "sample_spread": spread(features)}
+    if features.shape[1] > 1:
+        second = features[:, 1].float()
+        found["alignment"] = alignment(first, second)
+        found["relative_alignment"] = found["alignment"] / max(_apart(first, second), 1e-12)
     return found | ({} if projections is None else {"projection_spread": spread(projections)})
 
 
@@ -132,8 +131,8 @@ def _is_flat(history: Sequence[dict], scores: list[dict]) -> bool:
     earlier = [rate for step, rate in rates if step <= scores[-2]["step"]]
     if earlier and rates[-1][1] > earlier[-1]:
         return False
-    start, *later = (line["relative_alignment"] for line in scores)
-    if min(later) < CLOSER * start:
+    start, *later = (line.get("relative_alignment", 0.0) for line in scores)
+    if min(later) < CLOSER * start or not start:
         return False
     knn = _accuracies(scores)
     return len(knn) < 2 or max(knn[1:]) < knn[0] + min(MORE_RIGHT, (1 - knn[0]) / 2)

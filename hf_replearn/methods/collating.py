@@ -20,6 +20,7 @@ from hf_replearn.randomness import Place
 
 OVERSHOOT = 0.5  # of floats beyond 0 and 1, as sharp resizing makes it; more are of another scale, or normalised
 POLICIES = {"imagenet": augmentation.simclr_imagenet, "cifar": augmentation.simclr_cifar}
+CROPS = augmentation.crop_and_flip
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What methods on images share: a timm encoder f, a projection head g, two views in one pass, rows of all processes.
+"""What methods on images share: a timm encoder f and its feature maps, a head g, two views in one pass, rows of all
+processes.
 
 It travels with the weights: saving a model copies this file beside the files of its method (`save_pretrained`).
 
@@ -102,6 +103,19 @@ class ImageEncoder(ImagePreTrainedModel):
         """pixel_values: (B, C, H, W), normalised. Returns pooler_output: (B, D)."""
         return BaseModelOutputWithPooling(pooler_output=self.encoder(pixel_values))
 
+    @property
+    def map_features(self) -> int:
+        """D of `maps`. Raises ValueError for a network that has none."""
+        if not hasattr(self.encoder, "forward_intermediates"):
+            raise ValueError("it gives no feature maps")
+        return self.encoder.feature_info[-1]["num_chs"]
+
+    def maps(self, pixel_values: Tensor) -> Tensor:
+        """The last feature maps, (B, D, h, w), of images (B, C, H, W): of a network of tokens its patches, without what
+        other tokens it has."""
+        last = self.encoder.forward_intermediates(pixel_values, indices=1, norm=True, intermediates_only=True)
+        return last[-1]
+
 
 class Projector(nn.Sequential):
     """g: linear layers without bias, batch normalisation and ReLU after each but the last. (B, D) -> (B, P)
@@ -128,13 +142,15 @@ class TwoViewsOutput(ModelOutput):
     pooler_output: Tensor | None = None
 
 
-class TwoViewsForPreTraining(ImagePreTrainedModel):
-    """Encoder f and head g under a loss of the projections of two views; g is thrown away after pretraining.
+class ImageForPreTraining(ImagePreTrainedModel):
+    """Encoder f, which is `model`, and a head g, which is thrown away after pretraining.
 
-    A method makes `self.projection` and defines `objective`. Its state, if it has any, is submodules and buffers. What
-    has to happen once after each optimizer step is `after_step(progress)`, called by the trainer with the share of the
-    run that is done, from 0 to 1; and where it remembers anything else, `after_undone_step()` is called after a step
-    that was left out, whose buffers are as before it.
+    A method makes its head, then calls `post_init`, and defines `forward(**views, return_loss=True)`, which gives a
+    `loss` () and a `pooler_output`, (B, D) or (B, V, D); with `return_loss=False` it gives what it can without the loss
+    and changes no state. Its state, if it has any, is submodules and buffers. What has to happen once after each
+    optimizer step is `after_step(progress)`, called by the trainer with the share of the run that is done, from 0 to 1;
+    and where it remembers anything else, `after_undone_step()` is called after a step that was left out, whose buffers
+    are as before it.
     """
 
     accepts_loss_kwargs = False  # the loss is a mean over this batch: Trainer has no item count to pass
@@ -142,16 +158,24 @@ class TwoViewsForPreTraining(ImagePreTrainedModel):
     def __init__(self, config: ImageMethodConfig):
         super().__init__(config)
         self.model = ImageEncoder(config)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Gives f the weights of a timm network, where a run starts from a checkpoint."""
+        self.model.encoder.load_state_dict(weights)
+
+
+class TwoViewsForPreTraining(ImageForPreTraining):
+    """Encoder f and head g under a loss of the projections of two views. A method defines `make_projection` and
+    `objective`."""
+
+    def __init__(self, config: ImageMethodConfig):
+        super().__init__(config)
         self.projection = self.make_projection(self.model.features)
         self.post_init()
 
     def make_projection(self, features: int) -> nn.Module:
         """g for an encoder of D features."""
         raise NotImplementedError
-
-    def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Gives f the weights of a timm network, where a run starts from a checkpoint."""
-        self.model.encoder.load_state_dict(weights)
 
     def objective(self, projections: Tensor, labels: Tensor | None = None) -> Tensor:
         """The loss () of a whole batch from its projections (B, V, P); labels: (B,), where the method uses them."""
@@ -305,6 +329,7 @@ def register(config: type, encoder: type, model: type) -> None:
 
 
 __all__ = [
-    "ImageEncoder", "ImageMethodConfig", "ImagePreTrainedModel", "Projector", "TeacherForPreTraining",
-    "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached", "project", "register",
+    "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
+    "TeacherForPreTraining", "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached",
+    "project", "register",
 ]  # fmt: skip

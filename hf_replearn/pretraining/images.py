@@ -23,20 +23,19 @@ from hf_replearn.encoders.backbones import Backbone, count_features, count_param
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.k_shot import feasible_shots
-from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, shown
-from hf_replearn.evaluation.suite import protocols, suite
-from hf_replearn.methods.collating import POLICIES, DataCollatorForViews, own_policy
+from hf_replearn.evaluation.suite import protocols
+from hf_replearn.methods.collating import CROPS, POLICIES, DataCollatorForViews, own_policy
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
 from hf_replearn.pretraining.memory import fit_to_memory
-from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, ViewSettings
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
-from hf_replearn.pretraining.watch import fixed_sample, watch
+from hf_replearn.pretraining.watch import watch
+from hf_replearn.pretraining.worth import Judged, judge, show_neighbours, show_own_task
 from hf_replearn.randomness import Place
-from hf_replearn.representation import Features, ImagePreprocessor, extract, labels_of, pca
+from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.settings import as_dict, changed, command_line
 from hf_replearn.sharing import report as facts
-from hf_replearn.sharing.drawn import draw_neighbours
 from hf_replearn.sharing.export import export_timm, save_native
 from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
@@ -51,9 +50,6 @@ from hf_replearn.training.settings import ENDLESS
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAMPLE, NEAREST = "augmentations.png", "neighbours.png"
-SHOWN = 64  # pixels of a picture of the page, at most
-PCA_WIDTHS = (16, 64)  # and that of the encoder
-Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> scores, and why others are missing
 
 
 def pretrain_images(
@@ -136,12 +132,13 @@ def pretrain_images(
 
     # 5. Judge the encoder, and what it must beat
     networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
-    judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
+    judged = judge(settings, networks, data, preprocess=preprocess, stages=method.stages) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
     report.command = command or report.command
     report.save(out)
+    show_own_task(report, settings, method, model, collator, rows=rows, test=data.test)
     if (out / SAMPLE).exists():
         report.figures[SAMPLE] = "Images of the data, and views of each as this run drew them."
     try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
@@ -195,6 +192,12 @@ def make_collator(settings: ImageSettings, method: ImageMethod, backbone: Backbo
     """The method's own collator, or two views; with labels where the loss is of them."""
     collator = (method.collator or two_views)(settings, backbone, data, augment)
     return replace(collator, labels=True) if method.needs_labels else collator
+
+
+def one_crop(settings: CropSettings, augment) -> Callable[..., Tensor]:
+    """The policy of a method that takes crops of an image as they are: those of the settings, or the user's own."""
+    cropped = partial(CROPS, size=settings.image_size, min_scale=settings.min_scale, flip=settings.flip)
+    return cropped if augment is None else own_policy(augment)
 
 
 def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augment) -> DataCollatorForViews:
@@ -345,35 +348,6 @@ def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_si
     )
 
 
-def judge(
-    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
-) -> Judged:
-    """The scores of the first network, of raw pixels, of their principal components, and of the other networks."""
-    parts, (name, *others) = (data.labelled, data.test), networks
-    small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
-    judged: Judged = {}
-
-    def add(row: str, features: list[Features]) -> None:
-        judged[row] = suite(*features, shots=settings.shots, draws=settings.draws, seed=settings.seed, name=row)
-
-    def represent(row: str) -> list[Features]:
-        workers = settings.dataloader_num_workers
-        return [
-            extract(networks[row], part, preprocess=preprocess, num_workers=workers, progress=row) for part in parts
-        ]
-
-    learnt = represent(name)
-    add(name, learnt)
-    pixels = [extract(nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
-    add("raw pixels", pixels)
-    width, most = learnt[0].x.shape[1], min(pixels[0].x.shape)
-    for components in dict.fromkeys(min(count, width, most) for count in (*PCA_WIDTHS, width)):
-        add(f"PCA of pixels ({components})", pca(pixels[0], *pixels, components=components))
-    for row in others:
-        add(row, represent(row))
-    return judged
-
-
 def describe(
     settings: ImageSettings,
     method: ImageMethod,
@@ -415,23 +389,6 @@ def describe(
         missing={name: missing for name, (_, missing) in judged.items()},
         protocols=protocols([metric for scores, _ in judged.values() for metric in scores]),
     )
-
-
-def show_neighbours(
-    report: facts.Report, networks: dict[str, nn.Module], data: ImageData, path: Path, *, preprocess: ImagePreprocessor
-) -> None:
-    """The nearest neighbours of some images by each network, in the report and as a picture: of those held out, or of
-    those trained on where there are none."""
-    rows = fixed_sample(data.test if data.test is not None and len(data.test) else data.train)
-    names = data.label_names if data.single_label and "label" in rows.column_names else None
-    queries = drawn_queries(len(rows), seed=0)
-    found = {"queries": [shown(rows[row], names, side=SHOWN) for row in queries]}
-    for name, network in networks.items():
-        features = extract(network, rows, preprocess=preprocess)
-        found[name] = nearest_examples(features, rows, queries, names, side=SHOWN)
-    report.neighbours = found
-    draw_neighbours(found, next(iter(networks)), path)
-    report.figures[path.name] = f"Images, and those nearest to them by {next(iter(networks))}, nearest first."
 
 
 def how_to_go_on(out: Path) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 __all__ = [
-    "ContrastiveSettings", "ImageMethod", "ImageSettings", "Method", "TextMethod", "TextSettings", "ViewSettings",
-    "run", "setting",
+    "ContrastiveSettings", "CropSettings", "ImageMethod", "ImageSettings", "Method", "TextMethod", "TextSettings",
+    "ViewSettings", "run", "setting",
 ]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
@@ -130,7 +130,19 @@ class ImageSettings(PretrainingSettings):
 
 
 @dataclass(kw_only=True)
-class ViewSettings(ImageSettings):
+class CropSettings(ImageSettings):
+    """What recipes have whose method takes random crops of an image."""
+
+    min_scale: float = setting(
+        0.08, "smallest crop, as a share of the image's area", section="data", at_least=0.01, at_most=1
+    )
+    flip: float = setting(
+        0.5, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
+    )
+
+
+@dataclass(kw_only=True)
+class ViewSettings(CropSettings):
     """What recipes have whose method compares augmented views of an image."""
 
     augmentation: Literal["imagenet", "cifar"] | None = setting(
@@ -142,12 +154,6 @@ class ViewSettings(ImageSettings):
         section="data",
         at_least=0,
         at_most=2.5,
-    )
-    min_scale: float = setting(
-        0.08, "smallest crop, as a share of the image's area", section="data", at_least=0.01, at_most=1
-    )
-    flip: float = setting(
-        0.5, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
     )
 
     BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {"augmentation": ("cifar", "imagenet"), "strength": (0.5, 1.0)}
@@ -326,10 +332,18 @@ class ImageMethod(_Trained):
 
     collator:     (settings, backbone, data, augment) -> the method's own collator; None: two views of each image.
     needs_labels: the classes of the images are part of the loss.
+    own_task:     (model, batches) -> OwnTask: how well f and g do what they are trained for, beside who does not learn.
+                  batches: an iterable, which can be gone through again, of the views of images held out, see
+                  `FixedBatches`. None: that would say nothing.
+    pictures:     (model, batches, folder) -> {file written there: what it shows}, of the same images; None: none.
+    stages:       whether kNN and linear probe judge each stage of f, since many a task is told best before the last.
     """
 
     collator: Callable | None = None
     needs_labels: bool = False
+    own_task: Callable | None = None
+    pictures: Callable | None = None
+    stages: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

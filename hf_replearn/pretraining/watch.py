@@ -9,19 +9,18 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
-from hf_replearn.evaluation.health import SAMPLE, view_scores
+from hf_replearn.evaluation.health import view_scores
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.evaluation.steps import alone
+from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
 from hf_replearn.pretraining.recipe import ImageSettings
-from hf_replearn.randomness import Place, undisturbed
+from hf_replearn.randomness import undisturbed
 from hf_replearn.representation import extract
 from hf_replearn.training.callbacks import HealthWarning, SampleScores
 from hf_replearn.training.trainer import PretrainingTrainer
 
-TOGETHER = 128  # images in one pass, at most
 WIDEST = 4096  # projected features that are looked at: prototypes may be many more
 
 
@@ -47,14 +46,6 @@ def watch(
     trainer.add_callback(HealthWarning(min(len(sample), model.model.features)))
 
 
-def fixed_sample(rows):
-    """Always the same images of the data, in their order."""
-    if len(rows) <= SAMPLE:
-        return rows
-    drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SAMPLE]
-    return rows.select(drawn.sort().values.tolist())
-
-
 def scores_now(
     model: PreTrainedModel, sample, collator, *, batch: int, workers: int, neighbours: Callable[[], dict] | None = None
 ) -> dict[str, float]:
@@ -63,7 +54,7 @@ def scores_now(
     Two views of each image are always the same: their place in the run is fixed. The random numbers of the training,
     its running statistics and its mode are as they were before.
 
-    collator:   of the method; its `views` are (B, V, C, H, W), of which the first two are taken.
+    collator:   of the method; where it makes several views of an image, the first two are taken.
     neighbours: () -> {"knn@20": accuracy}; None without labels.
     """
     steps = {"rankme": partial(_of_views, model, sample, collator, batch=batch, workers=workers), "knn@20": neighbours}
@@ -80,18 +71,18 @@ def scores_now(
 @torch.no_grad()
 def _of_views(model: PreTrainedModel, sample, collator, *, batch: int, workers: int) -> dict[str, float]:
     device, was_training = next(model.parameters()).device, model.training
-    loader = DataLoader(sample, min(batch, TOGETHER), num_workers=workers, collate_fn=collator)
     features, projections = [], []
     model.eval()
     try:
-        for place, images in enumerate(loader):
-            images = {name: value.to(device) for name, value in images.items()}
-            found = model(**collator.views(images, Place(0, 0, place)), return_loss=False)
-            features.append(found.pooler_output[:, :2].float().cpu())
-            projections.append(found.projections[:, :2, :WIDEST].float().cpu())
+        for views in FixedBatches(sample, collator, device, batch, workers):
+            found = model(**views, return_loss=False)
+            pooled = found.pooler_output if found.pooler_output.ndim == 3 else found.pooler_output.unsqueeze(1)
+            features.append(pooled[:, :2].float().cpu())
+            if "projections" in found:
+                projections.append(found.projections[:, :2, :WIDEST].float().cpu())
     finally:
         model.train(was_training)
-    return view_scores(torch.cat(features), torch.cat(projections))
+    return view_scores(torch.cat(features), torch.cat(projections) if projections else None)
 
 
 def accuracy_now(encoder: nn.Module, parts: Sequence, preprocess: Callable[..., Tensor], *, workers: int) -> dict:

@@ -14,7 +14,7 @@ from hf_replearn.errors import InputError
 from hf_replearn.sharing.metadata import chosen
 from hf_replearn.sharing.names import family_and_task, hub_type, in_words
 from hf_replearn.sharing.readme import Readme, read_readme, write_readme
-from hf_replearn.sharing.report import FILE, INTERVAL, Report, finite
+from hf_replearn.sharing.report import FILE, INTERVAL, OwnTask, Report, finite
 
 LOCAL_DATA = {"image": "imagefolder"}  # the Hub's type of data that is not there, by the unit; else "text"
 OF_TRAINING = ("augmentations.png", "curves.png")  # pictures above all else; others stand with the scores
@@ -56,6 +56,16 @@ def score_tables(report: Report) -> list[tuple[str | None, Markdown, list[tuple[
         sentences = [(in_words(name, report.protocols[name]), report.protocols[name]) for name in protocols]
         tables.append((task, Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines)), sentences))
     return tables
+
+
+def own_task_table(own: OwnTask) -> Markdown:
+    """A line for each row, a column for each measure, the best in bold."""
+    heads = [f"{measure}, less is better" if measure in own.smaller else measure for measure in own.measures]
+    lines = [["", *map(escape, heads)], ["---"] * (1 + len(heads))]
+    for row in own.rows:
+        cells = (f"**{own.cell(row, m)}**" if row in own.best(m) else own.cell(row, m) for m in own.measures)
+        lines.append([escape(row), *cells])
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def metadata(report: Report, name: str) -> dict[str, Any]:
@@ -173,6 +183,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
             report=report,
             title=report.repo_id.split("/")[-1] if report.repo_id else None,
             tables=score_tables(report),
+            own_task=own_task_table(report.own_task) if report.own_task else None,
             compared=len(report.compared()),
             misses=misses if len(misses) <= MOST else [],
             above=len(report.compared()) - len(misses),

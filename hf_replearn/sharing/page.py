@@ -21,7 +21,7 @@ from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.sharing import figures
 from hf_replearn.sharing.measured import Measured, load_any
 from hf_replearn.sharing.names import family_and_task, in_words
-from hf_replearn.sharing.report import INTERVAL, Evaluation, Report, Scores, finite
+from hf_replearn.sharing.report import INTERVAL, Evaluation, OwnTask, Report, Scores, finite
 
 FILE = "report.html"
 DRAWN_HERE = ("curves.png", "neighbours.png")
@@ -129,7 +129,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
         "and the number of examples are the same. Intervals are those of each report: for paired tests, evaluate the "
         "encoders together.",
         facts=[(name, summary(report)) for name, report in reports.items()],
-        tables=[*held_out_tables(reports), *joint_tables(reports)],
+        tables=[*own_task_tables(reports), *held_out_tables(reports), *joint_tables(reports)],
         charts=[
             ("Do they learn?", training_charts({name: log for name, log in logs.items() if log}, OF_THE_SAMPLE)),
             ("Training", training_charts({name: log for name, log in logs.items() if log})),
@@ -181,7 +181,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
         facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
     facts += [("Does it learn?", line) for line in learning(report, log)]
     facts += [("Not measured", line) for line in report.reasons()]
-    tables = score_tables(report)
+    tables = own_task_tables({"": report}) + score_tables(report)
     tables += held_out_tables({"": report})
     return Page(
         title=f"{report.method.name[0].upper()}{report.method.name[1:]} on {data.name}",
@@ -395,6 +395,30 @@ def joint_tables(reports: dict[str, Report | Evaluation]) -> list[Table]:
         ]
         tables.append(Table(f"{family}: {data}", columns, lines, note=NOTE))
     return tables
+
+
+def own_task_tables(reports: dict[str, Report | Evaluation | Measured]) -> list[Table]:
+    """What each run was trained for: a table for each task and text that defines it."""
+    tasks: dict = {}
+    for name, report in reports.items():
+        own = report.own_task if isinstance(report, Report) else None
+        if own is not None:
+            tasks.setdefault((report.method.name, data_key(report), own.told), []).append((name, own))
+    found = []
+    for (method, _, told), runs in tasks.items():
+        measures = list(dict.fromkeys(measure for _, own in runs for measure in own.measures))
+        rows = {}
+        for name, own in runs:
+            for number, row in enumerate(own.rows):
+                rows[name if name and number == 0 else row] = own.rows[row]
+        whole = OwnTask(told=told, rows=rows, smaller=runs[0][1].smaller)
+        lines = [
+            (row, [Cell(whole.cell(row, m), finite(rows[row].get(m)), row in whole.best(m)) for m in measures])
+            for row in rows
+        ]
+        heads = [f"{measure} (less is better)" if measure in whole.smaller else measure for measure in measures]
+        found.append(Table(f"Its own task: {method}", heads, lines, note=told))
+    return found
 
 
 def held_out_tables(reports: dict[str, Report | Evaluation | Measured]) -> list[Table]:

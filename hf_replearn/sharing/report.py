@@ -105,6 +105,45 @@ class Training:
     collapsed: bool = False
 
 
+@dataclass(kw_only=True)
+class OwnTask:
+    """How well encoder and head do what they were trained for, beside who does not learn, such as chance.
+
+    told:     one sentence: what was measured, on which images.
+    rows:     name, "this run" first -> {measure: value}. A measure is named with its unit: "loss (nats)", "accuracy".
+    smaller:  the measures of which less is better.
+    """
+
+    told: str
+    rows: dict[str, dict[str, float | None]]
+    smaller: list[str] = field(default_factory=list)
+
+    @property
+    def measures(self) -> list[str]:
+        return list(dict.fromkeys(measure for found in self.rows.values() for measure in found))
+
+    def best(self, measure: str) -> set[str]:
+        """The rows whose value, as printed, no other row exceeds."""
+        values = {row: finite(found.get(measure)) for row, found in self.rows.items()}
+        printed = {row: round(value, 3) for row, value in values.items() if value is not None}
+        wanted = (min if measure in self.smaller else max)(printed.values(), default=None)
+        return {row for row, value in printed.items() if value == wanted and len(printed) > 1}
+
+    def cell(self, row: str, measure: str) -> str:
+        value = finite(self.rows[row].get(measure))
+        return "–" if value is None else f"{value:.3f}"
+
+    def table(self) -> str:
+        """As plain text: a line for each row, a column for each measure."""
+        lines = [["", *self.measures]]
+        for row in self.rows:
+            marks = ("*" * (row in self.best(measure)) for measure in self.measures)
+            lines.append([row, *(self.cell(row, m) + mark for m, mark in zip(self.measures, marks, strict=True))])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return f"{self.told}\n{text}"
+
+
 def software_versions() -> dict[str, str]:
     """Package -> installed version, for those that a result may depend on."""
     return {"hf_replearn": __version__} | {package: version(package) for package in PACKAGES}
@@ -224,6 +263,7 @@ class Report(Scores):
     """Everything the card says about a run that trained an encoder, and nothing that was not measured.
 
     settings: every resolved setting; changed: the names of those that differ from the defaults.
+    own_task: how well it does what it was trained for; None: not measured.
     samples: what a language model says, as plain text; said: the same in parts, for a page.
     neighbours: of some held-out images, as in Evaluation.
     figures: file name of a picture beside the card -> what it shows, in words.
@@ -237,6 +277,7 @@ class Report(Scores):
     command: str
     settings: dict[str, Any]
     changed: list[str]
+    own_task: OwnTask | None = None
     samples: str = ""
     said: list["Said"] = field(default_factory=list)
     neighbours: dict[str, Any] = field(default_factory=dict)
@@ -247,8 +288,8 @@ class Report(Scores):
         """The same, each path of this machine by its last part."""
         known = local_paths(self.settings) | local_paths([self.encoder.initialized_from])
         facts = without_paths(asdict(self), known)
-        parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training}
-        return Report(**facts | {name: part(**facts[name]) for name, part in parts.items()})
+        parts = {"method": Method, "encoder": Encoder, "data": Data, "training": Training, "own_task": OwnTask}
+        return Report(**facts | {name: part(**facts[name]) for name, part in parts.items() if facts[name] is not None})
 
     def held_out_table(self) -> str:
         """The losses on held-out text as plain text."""

@@ -81,7 +81,7 @@ def test_one_of_two_processes_is_told_and_both_stop(whole, data, tmp_path):
     ("number", "code", "name", "place"),
     [
         (signal.SIGTERM, 75, "SIGTERM", "hf_replearn.pretraining.images.load_images"),
-        (signal.SIGINT, 130, "Ctrl-C", "hf_replearn.pretraining.images.suite"),
+        (signal.SIGINT, 130, "Ctrl-C", "hf_replearn.pretraining.worth.suite"),
     ],
 )
 def test_outside_training_it_is_one_line(number, code, name, place, data, tmp_path):

@@ -53,7 +53,7 @@ def _no_pictures(monkeypatch):
     """They are half of the time of a run so small, and other tests look at them."""
     monkeypatch.setattr(hf_replearn.augmentation, "draw_views", lambda images, views, path, aspect=None: None)
     monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
-    monkeypatch.setattr("hf_replearn.pretraining.images.draw_neighbours", lambda neighbours, row, path: None)
+    monkeypatch.setattr("hf_replearn.pretraining.worth.draw_neighbours", lambda neighbours, row, path: None)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,124 @@
+"""What the encoder of a run on images is worth: beside what it must beat, stage by stage, at its own task, by its
+neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hf_replearn.data.images import ImageData
+from hf_replearn.encoders.backbones import Stages, has_stages
+from hf_replearn.evaluation.knn import knn
+from hf_replearn.evaluation.linear_probe import linear_probe
+from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, shown
+from hf_replearn.evaluation.steps import alone
+from hf_replearn.evaluation.suite import suite
+from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
+from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings
+from hf_replearn.randomness import undisturbed
+from hf_replearn.representation import Features, ImagePreprocessor, extract, pca, split_layers
+from hf_replearn.sharing.drawn import draw_neighbours
+from hf_replearn.sharing.report import Report
+from hf_replearn.sharing.show import try_to_show
+
+SHOWN = 64  # pixels of a picture of the page, at most
+PCA_WIDTHS = (16, 64)  # and that of the encoder
+Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> scores, and why others are missing
+
+
+def judge(
+    settings: ImageSettings,
+    networks: dict[str, nn.Module],
+    data: ImageData,
+    *,
+    preprocess: ImagePreprocessor,
+    stages: bool = False,
+) -> Judged:
+    """The scores of the first network, of raw pixels, of their principal components, and of the other networks.
+
+    stages: whether the stages of the networks are judged too, by kNN and linear probe, numbered as by
+            `evaluate --layers all`.
+    """
+    parts, (name, *others) = (data.labelled, data.test), networks
+    small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
+    judged: Judged = {}
+
+    def represent(encode: nn.Module, told: str) -> list[Features]:
+        workers = settings.dataloader_num_workers
+        return [extract(encode, part, preprocess=preprocess, num_workers=workers, progress=told) for part in parts]
+
+    def add(row: str, features: list[Features]) -> None:
+        judged[row] = suite(*features, shots=settings.shots, draws=settings.draws, seed=settings.seed, name=row)
+
+    learnt = represent(networks[name], name)
+    add(name, learnt)
+    pixels = [extract(nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
+    add("raw pixels", pixels)
+    width, most = learnt[0].x.shape[1], min(pixels[0].x.shape)
+    for components in dict.fromkeys(min(count, width, most) for count in (*PCA_WIDTHS, width)):
+        add(f"PCA of pixels ({components})", pca(pixels[0], *pixels, components=components))
+    for row in others:
+        add(row, represent(networks[row], row))
+    if stages and data.single_label and has_stages(networks[name]):
+        for row, network in networks.items():
+            split = Stages(network)
+            found = (split_layers(part, split.widths) for part in represent(split, f"stages of {row}"))
+            for number, layer in enumerate(zip(*found, strict=True)):
+                judge_stage(judged[row], number, layer, seed=settings.seed, told=f"stage {number} of {row}")
+    return judged
+
+
+def judge_stage(
+    judged: tuple[dict, dict], number: int, features: tuple[Features, Features], *, seed: int, told: str
+) -> None:
+    """Adds kNN and linear probe of one stage to the scores of its network."""
+    scores, missing = judged
+    steps = {
+        f"knn@{min(20, len(features[0]))}": partial(knn, *features, k=20),
+        "linear": partial(linear_probe, *features, seed=seed),
+    }
+    for metric, step in steps.items():
+        found, reasons = alone(step, metrics=[metric], what=told)
+        scores[f"{metric} layer {number}"] = found.get(metric)
+        missing |= {f"{metric} layer {number}": reason for reason in reasons.values()}
+
+
+def show_own_task(report: Report, settings: ImageSettings, method: ImageMethod, model, collator, *, rows, test) -> None:
+    """How well f and g do what they were trained for, and pictures of it, into the report: of images held out (`test`),
+    or of those trained on (`rows`) where there are none. Each may fail by itself, with a word."""
+    held_out = test is not None and len(test) > 0
+    sample = fixed_sample(test if held_out else rows)
+    batch, workers = settings.per_device_train_batch_size, settings.dataloader_num_workers
+    batches = FixedBatches(sample, collator, model.device, batch, workers)
+    model.eval()
+    with torch.no_grad(), undisturbed():
+        if method.own_task is not None:
+            own, _ = try_to_show("how well it does its own task", partial(method.own_task, model, batches))
+            if own is not None:
+                own.told += f" On {len(sample):,} images {'held out' if held_out else 'that it was trained on'}."
+                report.own_task = own
+                print(f"\n{own.table()}")
+        if method.pictures is not None:
+            drawn, _ = try_to_show("pictures", partial(method.pictures, model, batches, Path(settings.output_dir)))
+            report.figures |= drawn or {}
+
+
+def show_neighbours(
+    report: Report, networks: dict[str, nn.Module], data: ImageData, path: Path, *, preprocess: ImagePreprocessor
+) -> None:
+    """The nearest neighbours of some images by each network, in the report and as a picture: of those held out, or of
+    those trained on where there are none."""
+    rows = fixed_sample(data.test if data.test is not None and len(data.test) else data.train)
+    names = data.label_names if data.single_label and "label" in rows.column_names else None
+    queries = drawn_queries(len(rows), seed=0)
+    found = {"queries": [shown(rows[row], names, side=SHOWN) for row in queries]}
+    for name, network in networks.items():
+        features = extract(network, rows, preprocess=preprocess)
+        found[name] = nearest_examples(features, rows, queries, names, side=SHOWN)
+    report.neighbours = found
+    draw_neighbours(found, next(iter(networks)), path)
+    report.figures[path.name] = f"Images, and those nearest to them by {next(iter(networks))}, nearest first."
