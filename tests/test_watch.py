@@ -34,7 +34,7 @@ NET = "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16], 'drop_path_rate': 0.
 @pytest.fixture(autouse=True)
 def _little(monkeypatch):
     """Small samples and no pictures."""
-    monkeypatch.setattr("hf_replearn.pretraining.watch.SAMPLE", 50)
+    monkeypatch.setattr("hf_replearn.pretraining.fixed.SAMPLE", 50)
     monkeypatch.setattr(hf_replearn.augmentation, "draw_views", lambda images, views, path, aspect=None: None)
     monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
 

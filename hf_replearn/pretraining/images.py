@@ -31,7 +31,7 @@ from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, ImageSetti
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
 from hf_replearn.pretraining.watch import watch
-from hf_replearn.pretraining.worth import Judged, judge, show_neighbours, show_own_task
+from hf_replearn.pretraining.worth import Judged, judge, judge_stages, show_neighbours, show_own_task
 from hf_replearn.randomness import Place
 from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.settings import as_dict, changed, command_line
@@ -132,15 +132,15 @@ def pretrain_images(
 
     # 5. Judge the encoder, and what it must beat
     networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
-    judged = judge(settings, networks, data, preprocess=preprocess, stages=method.stages) if judging else {}
+    judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
     report.command = command or report.command
     report.save(out)
+    if method.stages and judging and data.single_label:
+        report.layers = judge_stages(settings, networks, data, preprocess=preprocess)
     show_own_task(report, settings, method, model, collator, rows=rows, test=data.test)
-    if (out / SAMPLE).exists():
-        report.figures[SAMPLE] = "Images of the data, and views of each as this run drew them."
     try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
     tell_trackers(write_results(report, out, repo_id=repo_id), out, trainer)
     print(f"\n{report.table()}\n\nencoder and card: {out}\n{how_to_go_on(out)}")
@@ -194,10 +194,12 @@ def make_collator(settings: ImageSettings, method: ImageMethod, backbone: Backbo
     return replace(collator, labels=True) if method.needs_labels else collator
 
 
-def one_crop(settings: CropSettings, augment) -> Callable[..., Tensor]:
-    """The policy of a method that takes crops of an image as they are: those of the settings, or the user's own."""
+def one_crop(collator: type, settings: CropSettings, backbone: Backbone, data: ImageData, augment, **given):
+    """The collator of a method that starts from a crop of each image in its own colours: that of the settings, or the
+    user's own. given: what else the collator takes."""
     cropped = partial(CROPS, size=settings.image_size, min_scale=settings.min_scale, flip=settings.flip)
-    return cropped if augment is None else own_policy(augment)
+    policy = cropped if augment is None else own_policy(augment)
+    return collator(policy, backbone.mean, backbone.std, canvas=data.canvas(settings.image_size), **given)
 
 
 def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augment) -> DataCollatorForViews:
@@ -359,6 +361,7 @@ def describe(
     judged: Judged,
 ) -> facts.Report:
     """The facts of this run for its report and card."""
+    drawn = Path(settings.output_dir, SAMPLE).exists()
     return facts.Report(
         method=method.facts,
         encoder=facts.Encoder(
@@ -385,6 +388,7 @@ def describe(
         command=shlex.join(["hf-replearn", method.command, *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
+        figures={SAMPLE: "Images of the data, and views of each as this run drew them."} if drawn else {},
         rows={name: scores for name, (scores, _) in judged.items()},
         missing={name: missing for name, (_, missing) in judged.items()},
         protocols=protocols([metric for scores, _ in judged.values() for metric in scores]),

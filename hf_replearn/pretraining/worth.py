@@ -31,30 +31,17 @@ Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> sco
 
 
 def judge(
-    settings: ImageSettings,
-    networks: dict[str, nn.Module],
-    data: ImageData,
-    *,
-    preprocess: ImagePreprocessor,
-    stages: bool = False,
+    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
 ) -> Judged:
-    """The scores of the first network, of raw pixels, of their principal components, and of the other networks.
-
-    stages: whether the stages of the networks are judged too, by kNN and linear probe, numbered as by
-            `evaluate --layers all`.
-    """
+    """The scores of the first network, of raw pixels, of their principal components, and of the other networks."""
     parts, (name, *others) = (data.labelled, data.test), networks
     small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
     judged: Judged = {}
 
-    def represent(encode: nn.Module, told: str) -> list[Features]:
-        workers = settings.dataloader_num_workers
-        return [extract(encode, part, preprocess=preprocess, num_workers=workers, progress=told) for part in parts]
-
     def add(row: str, features: list[Features]) -> None:
         judged[row] = suite(*features, shots=settings.shots, draws=settings.draws, seed=settings.seed, name=row)
 
-    learnt = represent(networks[name], name)
+    learnt = represent(settings, networks[name], data, preprocess=preprocess, told=name)
     add(name, learnt)
     pixels = [extract(nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
     add("raw pixels", pixels)
@@ -62,29 +49,41 @@ def judge(
     for components in dict.fromkeys(min(count, width, most) for count in (*PCA_WIDTHS, width)):
         add(f"PCA of pixels ({components})", pca(pixels[0], *pixels, components=components))
     for row in others:
-        add(row, represent(networks[row], row))
-    if stages and data.single_label and has_stages(networks[name]):
-        for row, network in networks.items():
-            split = Stages(network)
-            found = (split_layers(part, split.widths) for part in represent(split, f"stages of {row}"))
-            for number, layer in enumerate(zip(*found, strict=True)):
-                judge_stage(judged[row], number, layer, seed=settings.seed, told=f"stage {number} of {row}")
+        add(row, represent(settings, networks[row], data, preprocess=preprocess, told=row))
     return judged
 
 
-def judge_stage(
-    judged: tuple[dict, dict], number: int, features: tuple[Features, Features], *, seed: int, told: str
-) -> None:
-    """Adds kNN and linear probe of one stage to the scores of its network."""
-    scores, missing = judged
-    steps = {
-        f"knn@{min(20, len(features[0]))}": partial(knn, *features, k=20),
-        "linear": partial(linear_probe, *features, seed=seed),
-    }
-    for metric, step in steps.items():
-        found, reasons = alone(step, metrics=[metric], what=told)
-        scores[f"{metric} layer {number}"] = found.get(metric)
-        missing |= {f"{metric} layer {number}": reason for reason in reasons.values()}
+def represent(
+    settings: ImageSettings, encode: nn.Module, data: ImageData, *, preprocess: ImagePreprocessor, told: str
+) -> list[Features]:
+    """The features of the labelled images, and of those to test on."""
+    workers = settings.dataloader_num_workers
+    parts = data.labelled, data.test
+    return [extract(encode, part, preprocess=preprocess, num_workers=workers, progress=told) for part in parts]
+
+
+def judge_stages(
+    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
+) -> dict[str, dict[str, list[float]]]:
+    """Row -> {metric: [value of stage 0, 1, …]} of kNN and linear probe, numbered as by `evaluate --layers all`; a
+    metric that one stage does not have is left out, with a word."""
+    found = {}
+    for row, network in networks.items():
+        if not has_stages(network):
+            continue
+        split = Stages(network)
+        parts = represent(settings, split, data, preprocess=preprocess, told=f"stages of {row}")
+        curves: dict[str, list[float]] = {}
+        for number, layer in enumerate(zip(*(split_layers(part, split.widths) for part in parts), strict=True)):
+            steps = {
+                f"knn@{min(20, len(layer[0]))}": partial(knn, *layer, k=20),
+                "linear": partial(linear_probe, *layer, seed=settings.seed),
+            }
+            for metric, step in steps.items():
+                scores, _ = alone(step, metrics=[metric], what=f"stage {number} of {row}")
+                curves.setdefault(metric, []).append(scores.get(metric))
+        found[row] = {metric: values for metric, values in curves.items() if None not in values}
+    return found
 
 
 def show_own_task(report: Report, settings: ImageSettings, method: ImageMethod, model, collator, *, rows, test) -> None:

@@ -68,6 +68,21 @@ def own_task_table(own: OwnTask) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
+def layer_tables(report: Report) -> list[tuple[str, Markdown]]:
+    """(metric in words, a line for each network, a column for each layer, the best of a line in bold)."""
+    tables = []
+    for metric in dict.fromkeys(metric for found in report.layers.values() for metric in found):
+        rows = {row: found[metric] for row, found in report.layers.items() if metric in found}
+        lines = [["layer", *map(str, range(max(map(len, rows.values()))))]]
+        lines.append(["---"] * len(lines[0]))
+        for row, values in rows.items():
+            printed = [f"{value:.3f}" for value in values]
+            lines.append([escape(row), *(f"**{cell}**" if cell == max(printed) else cell for cell in printed)])
+        text = Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+        tables.append((in_words(metric, report.protocols.get(metric.split("@")[0], "")), text))
+    return tables
+
+
 def metadata(report: Report, name: str) -> dict[str, Any]:
     """The front matter; `model-index` holds the scores of the first row, the encoder itself."""
     from huggingface_hub import EvalResult, ModelCardData
@@ -183,6 +198,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
             report=report,
             title=report.repo_id.split("/")[-1] if report.repo_id else None,
             tables=score_tables(report),
+            layers=layer_tables(report),
             own_task=own_task_table(report.own_task) if report.own_task else None,
             compared=len(report.compared()),
             misses=misses if len(misses) <= MOST else [],

@@ -191,6 +191,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
         charts=[
             ("Does it learn?", training_charts({report.method.name: log}, OF_THE_SAMPLE)),
             ("Scores by labels", score_charts(report)),
+            ("Layers", layer_charts(report)),
             ("Training", training_charts({report.method.name: log})),
         ],
         neighbours=report.neighbours,
@@ -544,7 +545,7 @@ def score_charts(report: Scores) -> list:
     return charts
 
 
-def layer_charts(report: Evaluation | Measured) -> list:
+def layer_charts(report: Report | Evaluation | Measured) -> list:
     """Scores over the layers of each network."""
     curves: dict[str, dict[str, list]] = {}
     for row, found in getattr(report, "layers", {}).items():

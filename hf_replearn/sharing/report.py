@@ -264,6 +264,7 @@ class Report(Scores):
 
     settings: every resolved setting; changed: the names of those that differ from the defaults.
     own_task: how well it does what it was trained for; None: not measured.
+    layers: row -> {metric: [value of layer 0, 1, …]}.
     samples: what a language model says, as plain text; said: the same in parts, for a page.
     neighbours: of some held-out images, as in Evaluation.
     figures: file name of a picture beside the card -> what it shows, in words.
@@ -278,6 +279,7 @@ class Report(Scores):
     settings: dict[str, Any]
     changed: list[str]
     own_task: OwnTask | None = None
+    layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     samples: str = ""
     said: list["Said"] = field(default_factory=list)
     neighbours: dict[str, Any] = field(default_factory=dict)
