@@ -215,6 +215,10 @@ PRIVATE = {
     "_prepare_inputs": "of Trainer, where its subclass adds to it",
     "_save_checkpoint": "of Trainer, where its subclass adds to it",
     "_get_num_items_in_batch": "of Trainer, where its subclass adds to it",
+    "_wrap_model": "of Trainer, where its subclass adds to it",
+    "_load_from_checkpoint": "of Trainer, where its subclass adds to it",
+    "_load_optimizer_and_scheduler": "of Trainer, where its subclass adds to it",
+    "_save_optimizer_and_scheduler": "of Trainer, where its subclass adds to it",
     "_fingerprint": "the identity of a datasets.Dataset, which has no other name",
     "_resolve_features": "the types of the columns of a stream, which datasets tells in no other way",
 }

@@ -21,6 +21,7 @@ from PIL import Image
 from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import parse, run
 from hf_replearn.training.checkpoints import read_manifest
+from hf_replearn.training.sharding import asked_layout
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
@@ -68,8 +69,16 @@ def test_every_documented_command_is_valid(recipe, monkeypatch):
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_accelerate_config_is_understood(config):
-    assert load_config_from_file(str(config)).num_processes >= 1
+def test_every_accelerate_config_is_understood(config, monkeypatch):
+    """What the launcher makes of it asks for what its name says, and of nothing that we do not have."""
+    told = load_config_from_file(str(config))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(told.distributed_type == "FSDP").lower())
+    for name, value in {**told.fsdp_config, **told.parallelism_config}.items():
+        monkeypatch.setenv(name.upper(), str(value).lower() if isinstance(value, bool) else str(value))
+    if told.parallelism_config:
+        monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
+    shared = {"fsdp2": "8 shards", "hsdp": "2 x 8 shards"}
+    assert str(asked_layout(told.num_processes)) == shared.get(config.stem, "None")
 
 
 def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, capsys):

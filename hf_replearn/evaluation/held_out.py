@@ -25,17 +25,22 @@ def held_out_loss(
 
     model: called with what `views` makes of a batch and `num_items_in_batch=1`, which gives the sum of the losses.
     views: must be deterministic, so that two evaluations see the same.
+    All processes call the model equally often, since each may hold a part of it; one that has no rows left does it for
+    nothing.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     total = torch.zeros(2, dtype=torch.float64)
-    for start in range(rank * batch_size, len(rows), world_size * batch_size):
+    for first in range(0, len(rows), world_size * batch_size):
+        start = first + rank * batch_size
         chosen = [rows[row] for row in range(start, min(start + batch_size, len(rows)))]
-        batch = collate(chosen)
+        batch = collate(chosen or [rows[0]])
         count = targets(batch)
         batch = views({name: column.to(device) for name, column in batch.items()})
-        total += torch.stack([model(**batch, num_items_in_batch=1).loss.double().cpu(), count.double().cpu()])
+        loss = model(**batch, num_items_in_batch=1).loss
+        if chosen:
+            total += torch.stack([loss.double().cpu(), count.double().cpu()])
     model.train(was_training)
     return total
 

@@ -47,6 +47,7 @@ from hf_replearn.training.folder import check_folder, circumstances, claim_folde
 from hf_replearn.training.memory import check_memory
 from hf_replearn.training.on_device import HeldRows, held_on_device
 from hf_replearn.training.settings import ENDLESS
+from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAMPLE, NEAREST = "augmentations.png", "neighbours.png"
@@ -104,7 +105,7 @@ def pretrain_images(
     # 3. Encoder f, head g, objective
     set_seed(settings.seed)
     model = build(settings, method, backbone, batch=batch, device=args.device)
-    encoder, untrained = model.model.encoder, copy.deepcopy(model.model.encoder)
+    untrained = copy.deepcopy(model.model.encoder)
     if backbone.weights is not None:
         model.start_from(backbone.weights)
     try_once(model, collator, rows, named=f"--backbone {settings.backbone} with {backbone.arguments}")
@@ -125,13 +126,16 @@ def pretrain_images(
         print(f"{place}\n{how_many(data, rows)}; learning rate {rate:.4g}; log: {out}/log.jsonl", flush=True)
         try_to_show(SAMPLE, partial(collator.draw, rows, out / SAMPLE))
     trainer.train(resume_from_checkpoint=checkpoint)
+    model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return Run(out)
-    exported = write_encoder(encoder, out, backbone, image_size=settings.image_size, crop_pct=settings.crop_pct)
+    exported = write_encoder(
+        model.model.encoder, out, backbone, image_size=settings.image_size, crop_pct=settings.crop_pct
+    )
     save_native(model, out / "pretraining")  # both before anything is judged or drawn, which may fail
 
     # 5. Judge the encoder, and what it must beat
-    networks = {method.facts.name: encoder, "random weights": untrained.to(args.device)}
+    networks = {method.facts.name: model.model.encoder.to(args.device), "random weights": untrained.to(args.device)}
     judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
@@ -409,5 +413,5 @@ def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Pa
     then["channels"] = given.get("channels")  # which earlier versions had not
     settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
     backbone, _ = find_start(settings, image_size=given["image_size"])
-    encoder = method.model_class.from_pretrained(checkpoint, trust_remote_code=False).model.encoder
+    encoder = model_of(checkpoint, method.model_class).model.encoder
     write_encoder(encoder, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])

@@ -47,6 +47,7 @@ from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.masters import Masters, to_bfloat16
+from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAVED = "tokenizer_config.json"  # what every tokenizer that was saved has
@@ -138,6 +139,7 @@ def pretrain_texts(
         keep_tokenizer(tokenizer, out)
         say_what_is_read(texts, out)
     trainer.train(resume_from_checkpoint=checkpoint)
+    model = trainer.whole_model()
     if settings.weights == "bfloat16":
         to_bfloat16(model.parameters())  # where there was nothing left to do, they are not yet
     if not trainer.is_world_process_zero():
@@ -331,7 +333,7 @@ def show(
 def export(method: TextMethod, checkpoint: Path, given: dict, out: Path) -> None:
     """Writes the native model of a checkpoint, and its tokenizer. given: what the run depended on."""
     tokenizer_of(checkpoint).save_pretrained(out)
-    save_native(method.model_class.from_pretrained(checkpoint, trust_remote_code=False).model, out)
+    save_native(model_of(checkpoint, method.model_class).model, out)
     if method.finish is not None:
         method.finish(out, given["sequence_length"])
 
@@ -395,8 +397,11 @@ def make_trainer(
     def whole_or_short(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return cut_rows(batch, 4, **objective.around) if trainer.progress() < settings.short_rows else batch
 
-    matrices = {"matrices": architectures.hidden_matrices(model.model), "muon_lr": settings.muon_learning_rate}
-    optimizer = {"muon": partial(optimizers.muon, **matrices), "adamw": optimizers.adamw}[settings.optimizer]
+    def muon(model: PreTrainedModel, lr: float, **more):
+        matrices = architectures.hidden_matrices(model.model)  # of the model as it is trained, maybe in parts
+        return optimizers.muon(model, lr, matrices=matrices, muon_lr=settings.muon_learning_rate, **more)
+
+    optimizer = {"muon": muon, "adamw": optimizers.adamw}[settings.optimizer]
     optimizer = partial(optimizer, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     if settings.torch_compile:
         compile_blocks(model.model)

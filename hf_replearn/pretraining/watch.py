@@ -42,7 +42,11 @@ def watch(
         encoder, batch = model.model.encoder, settings.per_device_train_batch_size
         knn = labelled and partial(accuracy_now, encoder, labelled, preprocess, workers=workers)
         measure = partial(scores_now, model, sample, collator, batch=batch, workers=workers, neighbours=knn)
-        trainer.add_callback(SampleScores(measure, steps=settings.knn_steps, log=trainer.log))
+        trainer.add_callback(
+            SampleScores(
+                trainer.together(measure), steps=settings.knn_steps, log=trainer.log, everywhere=trainer.is_sharded
+            )
+        )
     trainer.add_callback(HealthWarning(min(len(sample), model.model.features)))
 
 

@@ -86,11 +86,19 @@ def _duration(seconds: float) -> str:
 class SampleScores(TrainerCallback):
     """Scores of a fixed sample before training, every `steps` steps, and at the end. It only watches.
 
-    measure: () -> {name: value} of the model as it is; called in the first process alone.
+    measure:    () -> {name: value} of the model as it is; called in the first process alone, or
+    everywhere: in every process, of which each holds a part of the model.
     """
 
-    def __init__(self, measure: Callable[[], dict[str, float]], *, steps: int, log: Callable[[dict], None]):
-        self.measure, self.steps, self.log = measure, steps, log
+    def __init__(
+        self,
+        measure: Callable[[], dict[str, float]],
+        *,
+        steps: int,
+        log: Callable[[dict], None],
+        everywhere: bool = False,
+    ):
+        self.measure, self.steps, self.log, self.everywhere = measure, steps, log, everywhere
 
     def on_train_begin(self, args, state, control, **kwargs):
         if state.global_step == 0:
@@ -101,10 +109,10 @@ class SampleScores(TrainerCallback):
             self._tell(state, control)
 
     def _tell(self, state, control) -> None:
-        if state.is_world_process_zero:
+        if state.is_world_process_zero or self.everywhere:
             logs_too = control.should_log  # which an event of its own would take for done
             found = self.measure()
-            if found:
+            if found and state.is_world_process_zero:
                 self.log(found)
             control.should_log = logs_too
 

@@ -104,8 +104,10 @@ def claim_folder(settings: RunSettings) -> None:
 
 def circumstances(settings: PretrainingSettings, *, data: str, processes: int) -> dict[str, Any]:
     """What the weights of a run depend on, as JSON values. data: fingerprint of the data to train on."""
+    from hf_replearn.training.sharding import asked_layout
+
     chosen = {name: value for name, value in as_dict(settings).items() if name not in INCIDENTAL}
-    return chosen | {"data": data, "processes": processes}
+    return chosen | {"data": data, "processes": processes, "sharding": str(asked_layout(processes) or "none")}
 
 
 def find_checkpoint(

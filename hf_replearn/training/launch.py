@@ -8,6 +8,7 @@ import psutil
 from transformers import TrainingArguments
 
 from hf_replearn.errors import InputError
+from hf_replearn.training.sharding import asked_layout
 
 
 def check_launch(args: TrainingArguments) -> None:
@@ -18,8 +19,7 @@ def check_launch(args: TrainingArguments) -> None:
             f"{asked} processes were asked for, but {args.world_size} would train together: on the CPU use "
             "`accelerate launch --config_file recipes/accelerate/cpu.yaml` with --use_cpu, or torchrun"
         )
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and args.device.type == "cpu":
-        raise InputError("FSDP was asked for, and accelerate has none on the CPU: use recipes/accelerate/cpu.yaml")
+    asked_layout(args.world_size)
 
 
 def processes_asked() -> int:

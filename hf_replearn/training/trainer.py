@@ -16,12 +16,13 @@ import datasets
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
-from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
-from hf_replearn.errors import Preempted, TrainingError
+from hf_replearn.errors import InputError, Preempted, TrainingError
 from hf_replearn.evaluation.health import COLLAPSED, spread
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
@@ -29,11 +30,19 @@ from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, 
 from hf_replearn.training.numbered import NUMBERS, CollateNumbered, NumberedRows
 from hf_replearn.training.on_device import Ahead
 from hf_replearn.training.optimizers import leave_out, unchanged_where
+from hf_replearn.training.sharded_checkpoints import (
+    is_sharded,
+    load_sharded_optimizer,
+    load_sharded_weights,
+    save_sharded,
+)
+from hf_replearn.training.sharding import Sharded, asked_layout, shard, unseen_by_accelerate, whole, without_weights
 from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
 from hf_replearn.training.verdict import Sent, Verdict
 
 Batch = dict[str, Tensor]
+SCHEDULER = "scheduler.pt"  # as Trainer's
 LESS_MEMORY = (
     "Lower --per_device_train_batch_size: --gradient_accumulation_steps for text and --negatives for SimCLR keep the "
     "effective batch; --gradient_checkpointing takes time for memory"
@@ -57,6 +66,8 @@ class PretrainingTrainer(Trainer):
     max_skipped:    steps of the run that may be left out because their loss or gradients are not finite.
 
     A model that has `after_step(progress)`, such as one with a teacher, is told of each optimizer step taken.
+    Where the profile of `accelerate launch` asks for it, each process holds a part of the model (sharding.py): then
+    `whole_model` is what can be saved or judged after training.
     Its checkpoints are sealed (checkpoints.py) and hold no pickle of arguments. A step whose loss or gradients are not
     finite never reaches the weights, and raises TrainingError; SIGTERM and SIGINT save and raise Preempted. On a GPU
     all that is decided there, and the host learns of it a step later: in a step it never waits for the GPU.
@@ -77,7 +88,9 @@ class PretrainingTrainer(Trainer):
         max_skipped: int = 0,
         **kwargs,
     ):
-        super().__init__(*args, **kwargs)
+        self.empty = self._share_out(kwargs["model"], kwargs["args"])
+        with unseen_by_accelerate():
+            super().__init__(*args, **kwargs)
         if not isinstance(self.train_dataset, IterableDataset | datasets.IterableDataset):
             self.train_dataset = NumberedRows(self.train_dataset)
             self.data_collator = CollateNumbered(self.data_collator)
@@ -98,6 +111,34 @@ class PretrainingTrainer(Trainer):
         self.signals, self.told_to_stop = StopSignals(), False
         self.sealing: tuple[Path, Future] | None = None  # of the last checkpoint, in a thread
         self.batches: Ahead | None = None  # of this epoch
+
+    @staticmethod
+    def _share_out(model: nn.Module, args: TrainingArguments) -> nn.Module | None:
+        """Leaves this process its part of the model, if that is asked for, and returns the model without weights."""
+        layout = asked_layout(args.world_size)
+        if layout is None:
+            return None
+        empty = without_weights(model)
+        on_gpu = args.device.type != "cpu"  # whose autocast takes norms with weights of another type
+        shard(model, layout, device=args.device, travels=torch.bfloat16 if args.bf16 and on_gpu else None)
+        return empty
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a part of the model."""
+        return self.empty is not None
+
+    def whole_model(self) -> nn.Module | None:
+        """The model as it was before it was trained by several; of a sharded one None but in the first process. All
+        processes call it."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return whole(model, self.empty) if self.is_sharded else model
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, **kwargs) -> nn.Module:
+        """As Trainer's, for which accelerate wraps what is not sharded."""
+        if self.is_sharded and training and not isinstance(model, Sharded):
+            return Sharded(model, self.accelerator.autocast)
+        return super()._wrap_model(model, training, **kwargs)
 
     def train(self, resume_from_checkpoint: str | None = None, **kwargs):
         """As Trainer's, but the checkpoint of a finished run is only loaded: Trainer would train one step more.
@@ -165,8 +206,38 @@ class PretrainingTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """The weights and their configuration; Trainer's would add a pickle of its arguments too."""
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        if self.args.should_save:
+        if self.is_sharded and self.args.should_save:
+            model.config.save_pretrained(output_dir or self.args.output_dir)
+        elif self.args.should_save:
             model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """As Trainer's, or weights and optimizer of a sharded model, of which each process saves its part."""
+        if not self.is_sharded:
+            return super()._save_optimizer_and_scheduler(output_dir)
+        self.accelerator.wait_for_everyone()  # the folder is there
+        save_sharded(output_dir, self.model, self.plain_optimizer)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir, SCHEDULER))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """As Trainer's, or of a run whose model was sharded, in however many parts, or is."""
+        if is_sharded(resume_from_checkpoint):
+            load_sharded_weights(resume_from_checkpoint, self.model)
+        elif self.is_sharded:
+            raise InputError(
+                f"{resume_from_checkpoint} is of a run whose weights were not in parts: go on without FSDP"
+            )
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not is_sharded(checkpoint):
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        load_sharded_optimizer(checkpoint, self.model, self.plain_optimizer)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))
+        for group, rate in zip(self.plain_optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
 
     def _save_checkpoint(self, model: nn.Module, trial) -> None:
         """Saved, then sealed, then older ones are removed. Trainer would remove the last good one first.
@@ -183,7 +254,7 @@ class PretrainingTrainer(Trainer):
             if self.args.should_save:
                 (folder / MANIFEST).unlink(missing_ok=True)
             super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
             raise self._unwritten(folder, error) from error
         finally:
             self.args.save_total_limit = keep
@@ -209,7 +280,7 @@ class PretrainingTrainer(Trainer):
             except OSError as error:
                 raise self._unwritten(folder, error) from error
 
-    def _unwritten(self, folder: Path, error: Exception) -> TrainingError:
+    def _unwritten(self, folder: Path, error: BaseException) -> TrainingError:
         return TrainingError(f"{folder} could not be written: {error}. {self._last_good()}")
 
     def _refuse_weights_that_are_not_finite(self, model: nn.Module) -> None:
@@ -288,7 +359,7 @@ class PretrainingTrainer(Trainer):
 
         return cached_gradient_step(
             project,
-            self.accelerator.unwrap_model(model).objective,
+            self.accelerator.unwrap_model(self.model).objective,
             batches=self.args.per_device_train_batch_size // self.micro_batch,
             model=model,
             backward=self.accelerator.backward,
@@ -416,6 +487,18 @@ class PretrainingTrainer(Trainer):
             return total / count
 
         return mean
+
+    def together(self, measure: Callable[[], Any]) -> Callable[[], Any]:
+        """What is measured of a model by all processes at once, because each holds a part of it, or else as it is."""
+
+        def measured() -> Any:
+            self.model.unshard()  # parts of the model may be called by themselves
+            try:
+                return measure()
+            finally:
+                self.model.reshard()
+
+        return measured if self.is_sharded else measure
 
     def _share_spent(self) -> float:
         """Of the time budget, by the clock of this process."""

@@ -17,12 +17,13 @@ def whole(data, tmp_path_factory):
     """The folder of an undisturbed run, made once for each recipe, number of processes and further arguments."""
     made = {}
 
-    def run(recipe: str, *more: str, processes: int = 1) -> Path:
-        key = (recipe, processes, *more)
+    def run(recipe: str, *more: str, processes: int = 1, sharded: bool = False) -> Path:
+        key = (recipe, processes, sharded, *more)
         if key not in made:
             folder = tmp_path_factory.mktemp(f"whole_{recipe}")
             given = trials.arguments(recipe, data, folder / "out", *more)
-            started = trials.start(recipe, given, folder / "log", processes=processes)
+            blow = trials.shards() if sharded else None
+            started = trials.start(recipe, given, folder / "log", processes=processes, blow=blow)
             assert started.wait() == [0] * processes, started.printed()[-3000:]
             made[key] = folder / "out"
         return made[key]

@@ -106,11 +106,3 @@ def test_fewer_processes_than_asked_for_are_refused(data, tmp_path):
     assert "error: 2 processes were asked for, but 1 would train together" in launched.stderr
     assert "exit status 2" in launched.stderr  # of the recipe; accelerate itself ends with 1
     assert not (tmp_path / "out" / "log.jsonl").exists()
-
-
-def test_fsdp_without_a_gpu_is_refused(data, tmp_path):
-    """accelerate would silently take DistributedDataParallel."""
-    given = arguments("masked_lm", data, tmp_path / "out")
-    refused = start("masked_lm", given, tmp_path / "log", blow=lambda: os.environ.update(ACCELERATE_USE_FSDP="true"))
-    assert refused.wait() == [2]
-    assert "FSDP was asked for" in refused.printed()

@@ -119,6 +119,21 @@ def start(recipe: str, given: list[str], log: Path, *, processes: int = 1, blow:
     return Processes(ids, log)
 
 
+def shards(*blows: Callable[[], None], **sizes: int) -> Callable[[], None]:
+    """What the launcher tells a process by the profile fsdp2.yaml, or with sizes (dp_replicate=2, dp_shard=2) by
+    hsdp.yaml; then other blows."""
+
+    def blow() -> None:
+        told = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+        told |= {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+        told |= {"ACCELERATE_USE_PARALLELISM_CONFIG": "true"} if sizes else {}
+        os.environ.update(told | {f"PARALLELISM_CONFIG_{name}_SIZE".upper(): str(n) for name, n in sizes.items()})
+        for another in blows:
+            another()
+
+    return blow
+
+
 def digest(out: Path) -> str:
     """Of all weights that a run leaves, bit by bit."""
     files = sorted(path for path in out.rglob("*.safetensors") if "checkpoint-" not in str(path.relative_to(out)))

@@ -1,0 +1,101 @@
+"""Checkpoints of which each process writes its part: safetensors files with the place of each part in the whole, so
+that any number of processes can go on with them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+
+WEIGHTS, OPTIMIZER = "weights", "optimizer"  # folders of a checkpoint
+NUMBER = "()"  # ends the names of tensors without a dimension, which the files cannot tell in parts
+
+
+def is_sharded(checkpoint: str | Path) -> bool:
+    return Path(checkpoint, WEIGHTS).is_dir()
+
+
+def save_sharded(checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Writes the weights and the optimizer's state. All processes call it; the folder is one that they share.
+
+    Raises torch's CheckpointException where a process cannot write.
+    """
+    for folder, tensors in ((WEIGHTS, _weights(model)), (OPTIMIZER, _state(model, optimizer))):
+        path = Path(checkpoint, folder)
+        path.mkdir(parents=True, exist_ok=True)
+        own = {name: x for name, x in tensors.items() if isinstance(x, DTensor) or _is_first()}
+        dcp.save(own, storage_writer=dcp.HuggingFaceStorageWriter(str(path), save_distributed=True))
+
+
+def load_sharded_weights(checkpoint: str | Path, model: nn.Module) -> None:
+    """Gives `model`, sharded in whatever way or whole, the weights and buffers of a checkpoint."""
+    reader = dcp.HuggingFaceStorageReader(str(Path(checkpoint, WEIGHTS)))
+    _load(_weights(model), reader)
+
+
+def load_sharded_optimizer(checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Gives the optimizer of `model` the state of a checkpoint. What its groups say, such as rates, stays."""
+    reader = dcp.HuggingFaceStorageReader(str(Path(checkpoint, OPTIMIZER)))
+    about = reader.read_metadata().state_dict_metadata
+    found, state = {}, {}
+    for number, (name, weight) in enumerate(_named(model, optimizer)):
+        for key in (key for key in about if key.startswith(f"{name}/")):
+            dtype, size = about[key].properties.dtype, about[key].size
+            same = size == weight.shape and not key.endswith(NUMBER)
+            found[key] = (
+                torch.zeros_like(weight, dtype=dtype) if same else torch.zeros(size, dtype=dtype, device=weight.device)
+            )
+            kept = found[key] if not key.endswith(NUMBER) else found[key].view(())
+            state.setdefault(number, {})[key.rpartition("/")[2].removesuffix(NUMBER)] = kept
+    _load(found, reader)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def model_of(checkpoint: str | Path, kind: type[PreTrainedModel]) -> PreTrainedModel:
+    """The model of a checkpoint, whole, whether it was saved in parts or not."""
+    if not is_sharded(checkpoint):
+        return kind.from_pretrained(checkpoint, trust_remote_code=False)
+    model = kind(kind.config_class.from_pretrained(checkpoint, trust_remote_code=False))
+    load_sharded_weights(checkpoint, model)
+    return model.eval()  # as from_pretrained
+
+
+def _load(tensors: dict[str, Tensor], reader: dcp.StorageReader) -> None:
+    """Fills the tensors, or this process's parts of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process needs none
+        dcp.load(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Each once, where several modules share it, and the buffers that are saved."""
+    saved = model.state_dict()
+    names = [name for name, _ in (*model.named_parameters(), *model.named_buffers()) if name in saved]
+    return dict(_with_dimensions(name, saved[name]) for name in names)
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    named = enumerate(_named(model, optimizer))
+    each = ((name, state[number]) for number, (name, _) in named if number in state)
+    return dict(_with_dimensions(f"{name}/{key}", value) for name, kept in each for key, value in kept.items())
+
+
+def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of an optimizer, in the order in which its state numbers them, and their names in the model."""
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    return [(names[id(weight)], weight) for group in optimizer.param_groups for weight in group["params"]]
+
+
+def _with_dimensions(name: str, tensor: Tensor) -> tuple[str, Tensor]:
+    return (name, tensor.detach()) if tensor.ndim else (f"{name}{NUMBER}", tensor.detach().view(1))
+
+
+def _is_first() -> bool:
+    return not dist.is_initialized() or dist.get_rank() == 0

@@ -1,0 +1,281 @@
+"""Every method with its weights in parts (FSDP2), in two gloo processes, beside one process that has them whole.
+
+Both processes are forked once, and all is looked at in them.
+"""
+
+import importlib
+import multiprocessing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import BertConfig, GPT2Config, LlamaConfig
+
+from hf_replearn.architectures import hidden_matrices
+from hf_replearn.errors import InputError
+from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining
+from hf_replearn.methods.masked_lm import MaskedLMConfig, MaskedLMForPreTraining
+from hf_replearn.methods.trunk import ImageMethodConfig
+from hf_replearn.training.optimizers import lars, leave_out, muon, sgd
+from hf_replearn.training.sharded_checkpoints import load_sharded_optimizer, load_sharded_weights, save_sharded
+from hf_replearn.training.sharding import Layout, Sharded, asked_layout, blocks, shard, whole, without_weights
+
+ROWS = 8  # of one batch; each process has half of them
+VIT = {"backbone": "vit_tiny_patch16_224", "backbone_args": {"img_size": 16, "patch_size": 8, "embed_dim": 24}}
+VIT["backbone_args"] |= {"depth": 2, "num_heads": 2}
+NARROW = {"projection_dim": 8, "projection_hidden": 16, "predictor_hidden": 8, "prototypes": 12}
+ENCODER = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+ENCODER |= {"intermediate_size": 24, "max_position_embeddings": 16}
+TOKENS = torch.randint(5, 40, (ROWS, 12), generator=torch.Generator().manual_seed(0))
+
+
+def image_methods() -> dict:
+    """name -> model class, of all methods on images."""
+    found = {}
+    for folder in sorted(Path(importlib.import_module("hf_replearn.methods").__path__[0]).iterdir()):
+        if (folder / "__init__.py").exists():
+            package = importlib.import_module(f"hf_replearn.methods.{folder.name}")
+            classes = [vars(package)[name] for name in package.__all__ if name.endswith("ForPreTraining")]
+            found.update((folder.name, kind) for kind in classes if issubclass(kind.config_class, ImageMethodConfig))
+    return found
+
+
+IMAGES = image_methods()
+TEXTS = {
+    "bert": partial(MaskedLMForPreTraining, MaskedLMConfig(encoder=BertConfig(**ENCODER))),
+    "gpt2": partial(
+        CausalLMForPreTraining, CausalLMConfig(decoder=GPT2Config(vocab_size=40, n_layer=2, n_embd=16, n_head=2))
+    ),
+    "gpt2 recomputed": partial(
+        CausalLMForPreTraining,
+        CausalLMConfig(
+            decoder=GPT2Config(
+                vocab_size=40, n_layer=2, n_embd=16, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
+            )
+        ),
+    ),
+    "llama": partial(CausalLMForPreTraining, CausalLMConfig(decoder=LlamaConfig(**ENCODER, tie_word_embeddings=False))),
+}
+
+
+def build(name: str) -> nn.Module:
+    """The model in evaluation mode, in which no row depends on another but through the loss."""
+    torch.manual_seed(1)
+    if name in TEXTS:
+        model = TEXTS[name]().eval()
+        if name == "gpt2 recomputed":
+            model.train().model.gradient_checkpointing_enable()
+        return model
+    kind = IMAGES[name]
+    fields = kind.config_class.__dataclass_fields__
+    model = kind(kind.config_class(**VIT, **{key: value for key, value in NARROW.items() if key in fields}))
+    return model.to(memory_format=torch.channels_last).eval()
+
+
+def batch(name: str, rows: slice) -> dict[str, Tensor]:
+    if name in IMAGES:
+        images = torch.randn(
+            ROWS, 4 if name == "rotation" else 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)
+        )
+        labels = {"labels": (torch.arange(ROWS) // 3)[rows]} if name == "supcon" else {}
+        return {"pixel_values": images[rows], **labels}
+    if name == "bert":
+        return {
+            "input_ids": TOKENS[rows],
+            "positions": torch.arange(4).repeat(ROWS, 1)[rows],
+            "labels": TOKENS[rows, :4],
+        }
+    return {"input_ids": TOKENS[rows], "labels": TOKENS[rows]}
+
+
+def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
+    """Muon with AdamW for texts, LARS and SGD for images."""
+    if name in TEXTS:
+        return muon(model, 1e-2, matrices=hidden_matrices(model.model), muon_lr=1e-2, weight_decay=0.1)
+    return (lars if name == "simclr" else sgd)(model, 1e-2, weight_decay=0.1)
+
+
+def numbers(model: nn.Module) -> list[Tensor]:
+    """All weights of a model that may be in parts."""
+    with torch.no_grad():
+        return [p.full_tensor() if isinstance(p, DTensor) else p.detach().clone() for p in model.parameters()]
+
+
+def study(name: str, rows: slice, folder: Path, parts: int = 1) -> dict:
+    """Loss and gradients of a batch, and the weights after two steps; how a checkpoint of it is read again."""
+    model = build(name)
+    empty = without_weights(model)
+    if parts > 1:
+        shard(model, Layout(shards=parts), device=torch.device("cpu"))
+        assert all(isinstance(p, DTensor) for p in model.parameters())
+    called = Sharded(model) if parts > 1 else model
+    optimizer, found = optimizer_of(name, model), {}
+    for step in range(2):
+        loss = called(**batch(name, rows)).loss
+        loss.backward()
+        if step == 0:
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            found["gradients"] = [g.full_tensor() if isinstance(g, DTensor) else g.clone() for g in gradients]
+            norm = nn.utils.get_total_norm(gradients)
+            found["norm"] = [norm.full_tensor() if isinstance(norm, DTensor) else norm]
+            found["loss"] = [loss.detach().clone()]
+        optimizer.step()
+        optimizer.zero_grad()
+        if hasattr(model, "after_step"):
+            model.after_step(0.5)
+    found["weights"] = numbers(model)
+    if parts > 1:
+        found["whole"], found["read"] = look_at_checkpoints(name, model, empty, optimizer, folder / name)
+        found["left out"] = left_out(name, called, rows, optimizer)
+        found["bfloat16"] = [in_bfloat16(name, rows)] if name == "llama" else found["loss"]
+    return found
+
+
+def look_at_checkpoints(name: str, model, empty, optimizer, folder: Path) -> tuple[list[Tensor], list[bool]]:
+    """The weights of the whole model; and whether a checkpoint is read again with the same bits, in parts and whole."""
+    save_sharded(folder, model, optimizer)
+    dist.barrier()
+    together = whole(model, empty)
+    again = build(name)
+    shard(again, Layout(shards=2), device=torch.device("cpu"))
+    for parameter in again.parameters():
+        parameter.detach().zero_()
+    resumed = optimizer_of(name, again)
+    load_sharded_weights(folder, again)
+    load_sharded_optimizer(folder, again, resumed)
+    same = [torch.equal(a, b) for a, b in zip(numbers(again), numbers(model), strict=True)]
+    same += [torch.equal(a, b) for a, b in zip(again.buffers(), model.buffers(), strict=True)]
+    kept, read = (o.state_dict()["state"] for o in (optimizer, resumed))
+    assert kept.keys() == read.keys()
+    for number in kept:
+        for key, value in kept[number].items():
+            value, other = (x.to_local() if isinstance(x, DTensor) else x for x in (value, read[number][key]))
+            same.append(torch.equal(value, other))
+    return [] if together is None else list(together.state_dict().values()), same
+
+
+def left_out(name: str, called: nn.Module, rows: slice, optimizer: torch.optim.Optimizer) -> list[bool]:
+    """Whether weights stay the same bits in a step that must change nothing, as it is told to a GPU."""
+    model = called.module
+    before = numbers(model)
+    called(**batch(name, rows)).loss.backward()
+    leave_out(optimizer, torch.ones(()))
+    optimizer.step()
+    return [torch.equal(a, b) for a, b in zip(numbers(model), before, strict=True)]
+
+
+def in_bfloat16(name: str, rows: slice) -> Tensor:
+    """The loss under autocast, the weights of blocks gathered in bfloat16."""
+    model, cpu = build(name), torch.device("cpu")
+    shard(model, Layout(shards=2), device=cpu, travels=torch.bfloat16)
+    loss = Sharded(model, partial(torch.autocast, "cpu", torch.bfloat16))(**batch(name, rows)).loss
+    loss.backward()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
+    return loss.detach().float()
+
+
+def one_of_two(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    rows = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
+    found = {name: study(name, rows, folder, parts=2) for name in (*TEXTS, *IMAGES)}
+    torch.save(found, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def in_parts(tmp_path_factory) -> list[dict]:
+    """What each of two processes found, by model."""
+    folder, fork = tmp_path_factory.mktemp("parts"), multiprocessing.get_context("fork")
+    processes = [fork.Process(target=one_of_two, args=(rank, folder), daemon=True) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def differ(some: list[Tensor], others: list[Tensor]) -> float:
+    """The largest difference, as a share of the largest number."""
+    some, others = (torch.cat([x.flatten() for x in tensors]) for tensors in (some, others))
+    return float((some - others).abs().max() / others.abs().max())
+
+
+@pytest.mark.parametrize("name", [*TEXTS, *IMAGES])
+def test_parts_train_as_the_whole_does(name, in_parts, tmp_path):
+    alone = study(name, slice(None), tmp_path)
+    mean = torch.stack([found[name]["loss"][0] for found in in_parts]).mean()
+    assert differ([mean], alone["loss"]) < 1e-5
+    for found in in_parts:
+        for what, most in {"gradients": 1e-5, "norm": 1e-5, "weights": 1e-3 if name in TEXTS else 1e-5}.items():
+            assert differ(found[name][what], alone[what]) < most, what
+        assert len(found[name]["read"]) > 10 and all(found[name]["read"])
+        assert all(found[name]["left out"])
+        assert differ(found[name]["bfloat16"], found[name]["loss"]) < 2e-2
+    state = build(name).state_dict()
+    together = dict(zip(state, in_parts[0][name]["whole"], strict=True))
+    model = build(name)
+    model.load_state_dict(together)
+    assert all(torch.equal(a, b) for a, b in zip(numbers(model), in_parts[0][name]["weights"], strict=True))
+    assert in_parts[1][name]["whole"] == []
+
+
+def profile(monkeypatch, **told: str) -> None:
+    """As the launcher tells a process what fsdp2.yaml says, and what differs from it."""
+    names = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}
+    for name, value in (names | told).items():
+        monkeypatch.setenv(name, value)
+
+
+def sizes(replicate: int, parts: int, **more: int) -> dict[str, str]:
+    told = {"DP_REPLICATE": replicate, "DP_SHARD": parts, **more}
+    told = {f"PARALLELISM_CONFIG_{name}_SIZE": str(size) for name, size in told.items()}
+    return {"ACCELERATE_USE_PARALLELISM_CONFIG": "true", **told}
+
+
+def test_what_a_profile_asks_for(monkeypatch):
+    assert asked_layout(2) is None
+    profile(monkeypatch, FSDP_RESHARD_AFTER_FORWARD="false")
+    assert asked_layout(8) == Layout(1, 8, reshard=False)
+    assert asked_layout(1) is None  # nobody to share with
+    profile(monkeypatch, FSDP_RESHARD_AFTER_FORWARD="true", **sizes(2, 8))
+    assert asked_layout(16) == Layout(2, 8)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        (sizes(2, 4), "shares the weights among 2 x 4 processes, and 4 were started"),
+        (sizes(3, 0), "dp_shard_size must be at least 1"),
+        (sizes(1, 2, CP=2), "sequences are not split"),
+        ({"FSDP_VERSION": "1"}, "fsdp_version: 1"),
+        ({"FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params: true"),
+        ({"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading: true"),
+        ({"FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing: true"),
+        ({"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"}, "fsdp_auto_wrap_policy: SIZE_BASED_WRAP"),
+        ({"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}, "fsdp_state_dict_type: FULL_STATE_DICT"),
+        ({"ACCELERATE_USE_FSDP": "false", **sizes(2, 2)}, "needs distributed_type FSDP"),
+    ],
+)
+def test_what_a_profile_may_not_ask_for(told, message, monkeypatch):
+    profile(monkeypatch, **told)
+    with pytest.raises(InputError, match=message):
+        asked_layout(4)
+
+
+def test_blocks_of_networks():
+    names = {"bert": "BertLayer", "gpt2": "GPT2Block", "llama": "LlamaDecoderLayer", "simclr": "Block"}
+    for name, kind in names.items():
+        assert [type(block).__name__ for block in blocks(build(name))] == [kind] * 2
+    assert len(blocks(build("byol"))) == 4  # the teacher's too
+
+
+def test_a_network_without_blocks_is_refused():
+    flat = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with pytest.raises(InputError, match="0 blocks, so that sharding .* ddp.yaml"):
+        shard(flat, Layout(shards=2), device=torch.device("cpu"))
