@@ -19,6 +19,8 @@ def pytest_configure(config):
     """Tests are of the CPU, and some fork, which a process that has used a GPU must not. Those of a GPU run alone."""
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # --full_determinism in a process that has used it
 
 
 @pytest.fixture(autouse=True, scope="session")
