@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -24,9 +25,8 @@ from hf_replearn import architectures
 from hf_replearn.data.rows import pack_rows
 from hf_replearn.data.text import load_corpus
 from hf_replearn.data.tokenization import find_tokenizer, special_tokens, vocabulary_size
-from hf_replearn.pretraining.compiling import compile_blocks
 from hf_replearn.pretraining.recipe import TextSettings
-from hf_replearn.training import optimizers, schedules
+from hf_replearn.pretraining.texts import Objective, make_trainer
 from hf_replearn.training.trainer import PretrainingTrainer
 
 Point = dict[str, float]  # step, seconds, loss
@@ -104,35 +104,20 @@ def our_trainer(
     collator: Callable,
     *,
     settings: TextSettings,
+    attention: str | None = None,
 ) -> PretrainingTrainer:
-    """What the recipe makes of `settings`; model: attention implementation -> <Method>ForPreTraining."""
+    """What the recipe makes of `settings`; model: attention implementation -> <Method>ForPreTraining. attention: None:
+    that of the recipe."""
     set_seed(settings.seed)
     args = settings.text_arguments()
-    args.disable_tqdm = True
-    wrapped = model(architectures.attention_implementation(args.device, bf16=args.bf16))
-    if settings.torch_compile is True:
-        compile_blocks(wrapped.model)
+    args.disable_tqdm, args.save_strategy = True, "no"
+    wrapped = model(attention or architectures.attention_implementation(args.device, bf16=args.bf16))
     if settings.zero_init:
         architectures.zero_output_projections(wrapped)
-    for_muon = {
-        "matrices": architectures.hidden_matrices(wrapped.model),
-        "muon_lr": settings.muon_learning_rate,
-    }
-    return PretrainingTrainer(
-        model=wrapped,
-        args=args,
-        train_dataset=rows,
-        data_collator=collator,
-        views=collator.views,
-        targets=collator.targets,
-        make_optimizer=partial(
-            optimizers.adamw if settings.optimizer == "adamw" else partial(optimizers.muon, **for_muon),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        ),
-        schedule=schedules.by_name(settings.schedule, warmup=settings.warmup, decay=settings.decay),
-        max_minutes=settings.max_minutes,
-    )
+    settings = replace(settings, torch_compile=settings.torch_compile is True)  # auto: a benchmark is short
+    special = torch.zeros(0, dtype=torch.bool)
+    objective = Objective(collator, judge=collator, special=special, around={})
+    return make_trainer(settings, args, wrapped, objective, rows, given={})
 
 
 def our_settings(**changed) -> TextSettings:

@@ -54,9 +54,8 @@ class Sides:
         def model(attention: str) -> CausalLMForPreTraining:
             return CausalLMForPreTraining(CausalLMConfig(decoder=self.config(0.0), attn_implementation=attention))
 
-        return _text.our_trainer(
-            model, self.text.train, DataCollatorForCausalLM(), settings=_text.our_settings(**settings)
-        )
+        settings = _text.our_settings(sequence_length=self.length, **settings)
+        return _text.our_trainer(model, self.text.train, DataCollatorForCausalLM(), settings=settings)
 
     def evaluate(self, model: GPT2LMHeadModel) -> float:
         return _text.mean_loss(model, self.held_out, next_token_loss)

@@ -57,13 +57,14 @@ class Sides:
         model = partial(BertForMaskedLM, self.config(0.1))
         return _text.reference_trainer(model, self.reference_rows, self.reference_collator, **settings)
 
-    def ours(self, rate: float = RATE, **settings):
+    def ours(self, rate: float = RATE, attention: str | None = None, **settings):
         collator = DataCollatorForMaskedLM(self.text.tokenizer.mask_token_id, self.text.special, rate)
 
         def model(attention: str) -> MaskedLMForPreTraining:
             return MaskedLMForPreTraining(MaskedLMConfig(encoder=self.config(0.0), attn_implementation=attention))
 
-        return _text.our_trainer(model, self.text.train, collator, settings=_text.our_settings(**settings))
+        settings = _text.our_settings(sequence_length=self.length, **settings)
+        return _text.our_trainer(model, self.text.train, collator, settings=settings, attention=attention)
 
     def evaluate(self, model: BertForMaskedLM) -> float:
         return _text.mean_loss(model, self.held_out, masked_loss)
