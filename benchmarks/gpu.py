@@ -256,8 +256,10 @@ def documents(bench: Bench) -> dict:
         sizes = replace(bench.sizes, length=length, rows={"masked_lm": rows})
         text, rng = random_text("masked_lm", sizes), np.random.default_rng(0)
         numbers = (rng.random((len(text.train), length)) < 3 / length).cumsum(1)
-        text = text._replace(train=text.train.add_column("documents", list(numbers)))
-        sides = masked_lm.Sides(text, sizes.size, length)
+        train = text.train.add_column("documents", list(numbers))
+        sides = masked_lm.Sides(
+            _text.Text(text.name, text.tokenizer, train, text.test, text.special), sizes.size, length
+        )
         _, ours = makers("masked_lm", sides, replace(bench, sizes=sizes))
         for way in ways:
             trainer, pace = ours(packing="documents", attention=way), _text.Pace(bench.clock)
