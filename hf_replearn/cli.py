@@ -26,6 +26,11 @@ COMMANDS = {
     "moco": ("moco", "MoCoSettings", "MoCo v3 or v2: a query finds its teacher's key of another view of the image"),
     "dino": ("dino", "DINOSettings", "DINO: a student tells how its teacher sorts other crops of the image"),
     "rotation": ("rotation", "RotationSettings", "rotation: by how many quarter turns was an image turned?"),
+    "context-prediction": (
+        "context_prediction",
+        "ContextPredictionSettings",
+        "context prediction: at which of eight places beside a patch was another cut?",
+    ),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

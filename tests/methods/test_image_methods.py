@@ -29,7 +29,8 @@ STATES = [  # methods that keep something else then
     ("dino", "--local_crops", "2", "--centring", "sinkhorn"),
 ]
 RUNS = [(command,) for command in METHODS] + [run for run in STATES if run[0] in METHODS]
-WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "slices")
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
+OWN = {"context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0")}  # that they cannot do without
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar", "--per_device_train_batch_size", "16"]
 SMALL += ["--knn_steps", "0", "--learning_rate", "1e-3", "--use_cpu", "--draws", "2"]
@@ -41,7 +42,8 @@ def start(command: str, *arguments: str) -> int:
     settings = vars(MODULES[command])[COMMANDS[command][1]]
     narrow = [name for name in WIDTHS if name in settings.__dataclass_fields__]
     own = ["--augmentation", "cifar"] if "augmentation" in settings.__dataclass_fields__ else []
-    arguments = [*SMALL, *own, *(part for name in narrow for part in (f"--{name}", "16")), *arguments]
+    own += [part for name in narrow for part in (f"--{name}", "16")]
+    arguments = [*SMALL, *own, *OWN.get(command, ()), *arguments]
     try:
         run(MODULES[command].main, settings, arguments)
     except SystemExit as end:
