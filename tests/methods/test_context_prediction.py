@@ -148,26 +148,29 @@ def fringed(count: int, generator) -> torch.Tensor:
     return images.to(torch.uint8)
 
 
-@pytest.mark.parametrize(("defended", "least", "most"), [(False, 0.35, 1.0), (True, 0.0, 0.2)])
-def test_a_drift_of_colours_is_told_unless_it_is_taken_away(model, generator, defended, least, most):
+def told_by_colours(collate) -> float:
+    """Accuracy of a linear classifier of the places on new images, from the mean and deviation of each channel."""
+    features, places = [], torch.arange(8).repeat(400)
+    for part in range(2):
+        images = fringed(400, torch.Generator().manual_seed(part))
+        patches = collate.views({"pixel_values": images}, Place(0, part))["pixel_values"]
+        summary = torch.cat([patches.mean((3, 4)), patches.std((3, 4))], 2)  # (400, 9, 6)
+        pairs = torch.cat([summary[:, :1].expand(-1, 8, -1), summary[:, 1:]], 2).flatten(0, 1)
+        features.append(torch.cat([pairs, torch.ones(len(pairs), 1)], 1))
+    weights = torch.linalg.pinv(features[0]) @ torch.eye(8)[places]
+    return (features[1] @ weights).argmax(1).eq(places).float().mean().item()
+
+
+def test_a_drift_of_colours_tells_the_place_unless_it_is_taken_away():
     grid = PatchGrid(side=8, gap=6, jitter=2)
-    collate = collator(grid, colours="drop" if defended else "keep", standardize=defended)
-
-    def views(step):
-        images = fringed(16, torch.Generator().manual_seed(step))
-        return collate.views({"pixel_values": images}, Place(0, step))["pixel_values"]
-
-    train(model, views, steps=40, lr=3e-3)
-    model.eval()
-    with torch.no_grad():
-        accuracy = own_task(model, [{"pixel_values": views(500 + n)} for n in range(4)]).rows["this run"]["accuracy"]
-    assert least <= accuracy <= most
+    assert told_by_colours(collator(grid)) > 0.45
+    assert told_by_colours(collator(grid, colours="drop", standardize=True)) == pytest.approx(1 / 8, abs=0.03)
 
 
 def test_eight_images_are_learnt_by_heart(model):
     images = torch.randint(256, (8, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     views = collator().views({"pixel_values": images}, Place(0, 0))["pixel_values"]
-    assert train(model, lambda step: views, steps=50, lr=3e-3) < 0.1
+    assert train(model, lambda step: views, steps=70, lr=3e-3) < 0.1
 
 
 def test_views_are_a_function_of_the_place():
