@@ -11,6 +11,8 @@ import timm
 import torch
 from transformers import AutoModel
 
+from hf_replearn import architectures
+from hf_replearn.architectures import FLEX
 from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import run
 
@@ -64,16 +66,32 @@ def test_images(command, tmp_path):
     assert all(0 <= rows[row]["knn@20"] <= 1 for row in rows)
 
 
+@pytest.mark.parametrize("form", [(), ("--torch_compile", "true"), ("--weights", "bfloat16")], ids=" ".join)
 @pytest.mark.parametrize("command", of_kind("TextMethod"))
-def test_texts(command, tmp_path):
+def test_texts(command, form, tmp_path):
     out = tmp_path / "run"
-    twice(command, out, *TEXTS)
-    on_cpu = AutoModel.from_pretrained(out).eval()
+    twice(command, out, *TEXTS, *form)
+    on_cpu = AutoModel.from_pretrained(out, dtype=torch.float32).eval()
     tokens = torch.randint(5, 900, (2, 16))
     with torch.no_grad():
         before = on_cpu(tokens).last_hidden_state
         after = on_cpu.cuda()(tokens.cuda()).last_hidden_state.cpu()
     assert torch.allclose(before, after, atol=1e-2)
+
+
+@pytest.mark.parametrize("compiled", ["true", "false"])
+@pytest.mark.parametrize(("command", "architecture"), [("masked-lm", "bert"), ("causal-lm", "qwen3")])
+def test_documents_kept_apart_by_flex_attention(command, architecture, compiled, tmp_path):
+    """Its loss on held-out text, which PyTorch's fused attention tells, is that of a run that knows nothing else."""
+    losses = []
+    for attention in (FLEX, ()):
+        out = tmp_path / f"run{len(losses)}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(architectures, "FLEX", attention)
+            given = [*TEXTS, "--architecture", architecture, "--packing", "documents", "--sequence_length", "512"]
+            start(command, *given, *STEPS, "--torch_compile", compiled, "--output_dir", str(out))
+        losses.append(json.loads((out / "report.json").read_text())["training"]["held_out"]["this model"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
 
 
 def test_an_evaluation_on_the_device_is_that_of_the_cpu(tmp_path):

@@ -93,8 +93,6 @@ def _choose(
 ) -> tuple[bool, str]:
     if missing := _missing():
         return False, f"it needs {missing}"
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        return False, "with FSDP it was not measured"
     with torch.device("meta"):
         model = getattr(transformers, method.auto_class).from_config(config, trust_remote_code=False)
     tokens = settings.per_device_train_batch_size * args.gradient_accumulation_steps * settings.sequence_length

@@ -36,6 +36,26 @@ def test_compiled_blocks():
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-5000:]
 
 
+@pytest.mark.slow
+def test_blocks_whose_weights_two_processes_share(tmp_path):
+    """FSDP2: the losses of blocks that are not compiled, and one graph for all."""
+    file = Path(__file__).parent / "compiled_parts.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(file), str(rank), str(tmp_path / "store")],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    for process in processes:
+        plain, compiled, graphs = process.communicate(timeout=300)[0].split()[-3:]
+        assert process.returncode == 0 and graphs == "1"
+        assert float(compiled) == pytest.approx(float(plain), rel=1e-6)
+
+
 def test_the_rule_by_hand():
     """A step of 89 ms saves 36 ms: 40 s are back after 1,124 steps. What is small takes 1 ms a block all the same."""
     assert BASE.step == pytest.approx(0.0890, abs=1e-4)
