@@ -135,7 +135,7 @@ def pretrain_images(
     save_native(model, out / "pretraining")  # both before anything is judged or drawn, which may fail
 
     # 5. Judge the encoder, and what it must beat
-    networks = {method.facts.name: model.model.encoder.to(args.device), "random weights": untrained.to(args.device)}
+    networks = {method.facts.name: model.to(args.device).model.encoder, "random weights": untrained.to(args.device)}
     judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training

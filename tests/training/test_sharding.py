@@ -3,48 +3,48 @@
 Both processes are forked once, and all is looked at in them.
 """
 
+import copy
 import importlib
 import multiprocessing
 from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import BertConfig, GPT2Config, LlamaConfig
 
 from hf_replearn.architectures import hidden_matrices
+from hf_replearn.cli import COMMANDS
 from hf_replearn.errors import InputError
 from hf_replearn.methods.causal_lm import CausalLMConfig, CausalLMForPreTraining
 from hf_replearn.methods.masked_lm import MaskedLMConfig, MaskedLMForPreTraining
-from hf_replearn.methods.trunk import ImageMethodConfig
+from hf_replearn.pretraining import images
+from hf_replearn.pretraining.recipe import ImageMethod
+from hf_replearn.randomness import Place
+from hf_replearn.settings import parse
 from hf_replearn.training.optimizers import lars, leave_out, muon, sgd
 from hf_replearn.training.sharded_checkpoints import load_sharded_optimizer, load_sharded_weights, save_sharded
 from hf_replearn.training.sharding import Layout, Sharded, asked_layout, blocks, shard, whole, without_weights
 
 ROWS = 8  # of one batch; each process has half of them
-VIT = {"backbone": "vit_tiny_patch16_224", "backbone_args": {"img_size": 16, "patch_size": 8, "embed_dim": 24}}
-VIT["backbone_args"] |= {"depth": 2, "num_heads": 2}
-NARROW = {"projection_dim": 8, "projection_hidden": 16, "predictor_hidden": 8, "prototypes": 12}
+VIT = ["--backbone", "vit_tiny_patch16_224", "--image_size", "16", "--per_device_train_batch_size", "4", "--use_cpu"]
+VIT += ["--backbone_args", "{'img_size': 16, 'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 2}"]
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "prototypes", "slices")
 ENCODER = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
 ENCODER |= {"intermediate_size": 24, "max_position_embeddings": 16}
 TOKENS = torch.randint(5, 40, (ROWS, 12), generator=torch.Generator().manual_seed(0))
-
-
-def image_methods() -> dict:
-    """name -> model class, of all methods on images."""
-    found = {}
-    for folder in sorted(Path(importlib.import_module("hf_replearn.methods").__path__[0]).iterdir()):
-        if (folder / "__init__.py").exists():
-            package = importlib.import_module(f"hf_replearn.methods.{folder.name}")
-            classes = [vars(package)[name] for name in package.__all__ if name.endswith("ForPreTraining")]
-            found.update((folder.name, kind) for kind in classes if issubclass(kind.config_class, ImageMethodConfig))
-    return found
-
-
-IMAGES = image_methods()
+METHODS = {
+    module: getattr(importlib.import_module(f"hf_replearn.recipes.{module}"), "METHOD", None)
+    for module, _, _ in COMMANDS.values()
+    if module
+}
+RUNS: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
+IMAGES = {module: method for module, method in METHODS.items() if isinstance(method, ImageMethod)}
 TEXTS = {
     "bert": partial(MaskedLMForPreTraining, MaskedLMConfig(encoder=BertConfig(**ENCODER))),
     "gpt2": partial(
@@ -62,6 +62,37 @@ TEXTS = {
 }
 
 
+class ReadyToTrain(Exception):
+    """A recipe has come to its training."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(tmp_path_factory) -> None:
+    """What the recipe of each method on images makes of coloured noise: its model, and a batch."""
+    folder = tmp_path_factory.mktemp("images")
+    pixels = torch.randint(0, 256, (2 * ROWS, 20, 20, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for number, image in enumerate(pixels.numpy()):
+        path = folder / "train" / f"class_{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+    def stop(settings, args, model, collator, rows, **more):
+        views = collator.views(collator([rows[row] for row in range(ROWS)]), Place(0, 0, 0, 0, 1))
+        RUNS[settings.output_dir.rpartition("/")[2]] = model.eval(), views
+        raise ReadyToTrain
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(images, "make_trainer", stop)
+        for name in IMAGES:
+            kind = next(settings for module, settings, _ in COMMANDS.values() if module == name)
+            module = importlib.import_module(f"hf_replearn.recipes.{name}")
+            fields = vars(module)[kind].__dataclass_fields__
+            narrow = [part for field in WIDTHS if field in fields for part in (f"--{field}", "16")]
+            given = [*VIT, *narrow, "--dataset", str(folder), "--output_dir", str(folder / name)]
+            with pytest.raises(ReadyToTrain):
+                module.main(parse(vars(module)[kind], given))
+
+
 def build(name: str) -> nn.Module:
     """The model in evaluation mode, in which no row depends on another but through the loss."""
     torch.manual_seed(1)
@@ -70,33 +101,24 @@ def build(name: str) -> nn.Module:
         if name == "gpt2 recomputed":
             model.train().model.gradient_checkpointing_enable()
         return model
-    kind = IMAGES[name]
-    fields = kind.config_class.__dataclass_fields__
-    model = kind(kind.config_class(**VIT, **{key: value for key, value in NARROW.items() if key in fields}))
-    return model.to(memory_format=torch.channels_last).eval()
+    return copy.deepcopy(RUNS[name][0])
 
 
 def batch(name: str, rows: slice) -> dict[str, Tensor]:
-    if name in IMAGES:
-        images = torch.randn(
-            ROWS, 4 if name == "rotation" else 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)
-        )
-        labels = {"labels": (torch.arange(ROWS) // 3)[rows]} if name == "supcon" else {}
-        return {"pixel_values": images[rows], **labels}
-    if name == "bert":
-        return {
-            "input_ids": TOKENS[rows],
-            "positions": torch.arange(4).repeat(ROWS, 1)[rows],
-            "labels": TOKENS[rows, :4],
-        }
-    return {"input_ids": TOKENS[rows], "labels": TOKENS[rows]}
+    """Some rows of what one process has as a batch."""
+    if name in TEXTS:
+        told = {"positions": torch.arange(4).repeat(ROWS, 1), "labels": TOKENS[:, :4]}
+        given = {"input_ids": TOKENS} | (told if name == "bert" else {"labels": TOKENS})
+    else:
+        given = RUNS[name][1]
+    return {key: value[rows] for key, value in given.items()}
 
 
 def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     """Muon with AdamW for texts, LARS and SGD for images."""
     if name in TEXTS:
         return muon(model, 1e-2, matrices=hidden_matrices(model.model), muon_lr=1e-2, weight_decay=0.1)
-    return (lars if name == "simclr" else sgd)(model, 1e-2, weight_decay=0.1)
+    return (lars if name == next(iter(IMAGES)) else sgd)(model, 1e-2, weight_decay=0.1)
 
 
 def numbers(model: nn.Module) -> list[Tensor]:
@@ -269,10 +291,13 @@ def test_what_a_profile_may_not_ask_for(told, message, monkeypatch):
 
 
 def test_blocks_of_networks():
-    names = {"bert": "BertLayer", "gpt2": "GPT2Block", "llama": "LlamaDecoderLayer", "simclr": "Block"}
+    names = {"bert": "BertLayer", "gpt2": "GPT2Block", "llama": "LlamaDecoderLayer"}
     for name, kind in names.items():
         assert [type(block).__name__ for block in blocks(build(name))] == [kind] * 2
-    assert len(blocks(build("byol"))) == 4  # the teacher's too
+    vit = timm.create_model("vit_tiny_patch16_224", depth=3)
+    assert blocks(nn.Sequential(nn.Linear(3, 3), vit)) == list(vit.blocks)
+    resnet = timm.create_model("resnet10t")
+    assert [len(blocks(stage)) for stage in (resnet, resnet.layer1)] == [4, 0]
 
 
 def test_a_network_without_blocks_is_refused():
