@@ -77,7 +77,8 @@ def test_every_accelerate_config_is_understood(config, monkeypatch):
         monkeypatch.setenv(name.upper(), str(value).lower() if isinstance(value, bool) else str(value))
     if told.parallelism_config:
         monkeypatch.setenv("ACCELERATE_USE_PARALLELISM_CONFIG", "true")
-    shared = {"fsdp2": "8 shards", "hsdp": "2 x 8 shards"}
+    shared = {"fsdp2": "8 shards", "hsdp": "2 x 8 shards", "tensor_parallel": "1 shards x 8 tensor parallel"}
+    shared["fsdp2_tensor_parallel"] = "2 shards x 8 tensor parallel"
     assert str(asked_layout(told.num_processes)) == shared.get(config.stem, "None")
 
 

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from timm.optim import Lars
 from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
 from hf_replearn.errors import InputError
@@ -39,7 +40,16 @@ def sgd(model: nn.Module, lr: float, *, weight_decay: float, momentum: float = 0
 
 def adamw(model: nn.Module, lr: float, *, weight_decay: float) -> torch.optim.Optimizer:
     """AdamW; norms and biases get no decay."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, fused=True)
+    groups = parameter_groups(model, weight_decay)
+    return torch.optim.AdamW([g | {"params": p} for g in groups for p in by_mesh(g["params"])], lr=lr, fused=True)
+
+
+def by_mesh(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Lists of those that the same processes share: torch takes a step of one list at once, and no mixture."""
+    found: dict[DeviceMesh | None, list[nn.Parameter]] = {}
+    for parameter in parameters:
+        found.setdefault(getattr(parameter, "device_mesh", None), []).append(parameter)
+    return list(found.values()) or [[]]
 
 
 @torch.no_grad()
@@ -248,9 +258,14 @@ def muon(
 
     lr: of AdamW, which decays no weights. muon_lr: of Muon, its updates scaled to the size of AdamW's, so that one
     rate fits matrices of all shapes (Liu et al. 2025, arXiv:2502.16982).
+    Raises InputError for matrices that are neither whole nor split along one dimension.
     """
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
     about = {"weight_decay": weight_decay, "momentum": momentum, "adjust_lr_fn": "match_rms_adamw"}
-    adam = torch.optim.AdamW(rest, lr=lr, betas=betas, weight_decay=0.0, fused=True)
+    for matrix in matrices:
+        if isinstance(matrix, DTensor):
+            _of_a_stack(matrix)
+    groups = [{"params": alike} for alike in by_mesh(rest)]
+    adam = torch.optim.AdamW(groups, lr=lr, betas=betas, weight_decay=0.0, fused=True)
     return Together([BatchedMuon(matrices, lr=muon_lr, **about), adam])

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate, Shard
 from transformers import PreTrainedModel
 
 WEIGHTS, OPTIMIZER = "weights", "optimizer"  # folders of a checkpoint
@@ -29,31 +29,39 @@ def save_sharded(checkpoint: str | Path, model: nn.Module, optimizer: torch.opti
     for folder, tensors in ((WEIGHTS, _weights(model)), (OPTIMIZER, _state(model, optimizer))):
         path = Path(checkpoint, folder)
         path.mkdir(parents=True, exist_ok=True)
-        own = {name: x for name, x in tensors.items() if isinstance(x, DTensor) or _is_first()}
+        own = {name: _in_one_piece(x) for name, x in tensors.items() if isinstance(x, DTensor) or _is_first()}
         dcp.save(own, storage_writer=dcp.HuggingFaceStorageWriter(str(path), save_distributed=True))
 
 
+@torch.no_grad()
 def load_sharded_weights(checkpoint: str | Path, model: nn.Module) -> None:
     """Gives `model`, sharded in whatever way or whole, the weights and buffers of a checkpoint."""
     reader = dcp.HuggingFaceStorageReader(str(Path(checkpoint, WEIGHTS)))
-    _load(_weights(model), reader)
+    weights = _weights(model)
+    pieces = {name: _in_one_piece(tensor) for name, tensor in weights.items()}
+    _load(pieces, reader)
+    for name, tensor in weights.items():
+        if pieces[name] is not tensor:
+            tensor.copy_(pieces[name].redistribute(placements=tensor.placements))
 
 
 def load_sharded_optimizer(checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Gives the optimizer of `model` the state of a checkpoint. What its groups say, such as rates, stays."""
     reader = dcp.HuggingFaceStorageReader(str(Path(checkpoint, OPTIMIZER)))
     about = reader.read_metadata().state_dict_metadata
-    found, state = {}, {}
-    for number, (name, weight) in enumerate(_named(model, optimizer)):
-        for key in (key for key in about if key.startswith(f"{name}/")):
-            dtype, size = about[key].properties.dtype, about[key].size
-            same = size == weight.shape and not key.endswith(NUMBER)
-            found[key] = (
-                torch.zeros_like(weight, dtype=dtype) if same else torch.zeros(size, dtype=dtype, device=weight.device)
-            )
-            kept = found[key] if not key.endswith(NUMBER) else found[key].view(())
-            state.setdefault(number, {})[key.rpartition("/")[2].removesuffix(NUMBER)] = kept
+    named = _named(model, optimizer)
+    found = {
+        key: _room(tensor, weight, key) for name, weight in named for key, tensor in about.items() if _is_of(key, name)
+    }
     _load(found, reader)
+    state = {}
+    for number, (name, weight) in enumerate(named):
+        of_weight = {key: value for key, value in found.items() if _is_of(key, name)}
+        if of_weight:
+            state[number] = {
+                key.rpartition("/")[2].removesuffix(NUMBER): _as_in_training(value, weight, key)
+                for key, value in of_weight.items()
+            }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
@@ -95,6 +103,34 @@ def _named(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[tuple[str
 
 def _with_dimensions(name: str, tensor: Tensor) -> tuple[str, Tensor]:
     return (name, tensor.detach()) if tensor.ndim else (f"{name}{NUMBER}", tensor.detach().view(1))
+
+
+def _is_of(key: str, name: str) -> bool:
+    """Whether that is the name of a number of an optimizer's state of this weight."""
+    return key.rpartition("/")[0] == name
+
+
+def _room(about: dcp.TensorStorageMetadata, weight: nn.Parameter, key: str) -> Tensor:
+    """What state of a weight is read into: in parts like it where it has its shape."""
+    dtype = about.properties.dtype
+    if about.size == weight.shape and not key.endswith(NUMBER):
+        return _in_one_piece(torch.zeros_like(weight, dtype=dtype, requires_grad=False))
+    return torch.zeros(about.size, dtype=dtype, device=weight.device)
+
+
+def _as_in_training(value: Tensor, weight: nn.Parameter, key: str) -> Tensor:
+    if key.endswith(NUMBER):
+        return value.view(())
+    return value.redistribute(placements=weight.placements) if isinstance(value, DTensor) else value
+
+
+def _in_one_piece(tensor: Tensor) -> Tensor:
+    """The same, where each process has one piece of it. By FSDP and tensor parallelism together a process may have
+    several, of which the files would tell one."""
+    if not isinstance(tensor, DTensor) or all(type(placed) in (Shard, Replicate) for placed in tensor.placements):
+        return tensor
+    placements = [placed if isinstance(placed, Replicate) else Shard(placed.dim) for placed in tensor.placements]
+    return tensor.redistribute(placements=placements)
 
 
 def _is_first() -> bool:

@@ -1,4 +1,5 @@
-"""Weights, gradients and optimizer state of which each process holds a part: FSDP2, and HSDP, replicas of it.
+"""Weights, gradients and optimizer state of which each process holds a part: FSDP2; HSDP, replicas of it; and tensor
+parallelism (tensor_parallel.py), where processes share the work on one batch too.
 
 A profile of `accelerate launch` says what is wanted. accelerate itself would do it on GPUs alone, and gives modules a
 part of their own whose weights our losses use outside of them; here torch does it, alike on every device, so that what
@@ -17,11 +18,12 @@ import torch
 import torch.distributed as dist
 from accelerate.utils import FullyShardedDataParallelPlugin, ParallelismConfig
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
 
 from hf_replearn.errors import InputError
+from hf_replearn.training.tensor_parallel import split_matrices
 
 FSDP, SIZES = "ACCELERATE_USE_FSDP", "ACCELERATE_USE_PARALLELISM_CONFIG"  # what accelerate's launcher tells a process
 POLICY = "FSDP_AUTO_WRAP_POLICY"
@@ -32,16 +34,26 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Layout:
     """What each process holds.
 
-    replicas: how often all weights are there; shards: processes that share one copy of them.
+    replicas: how often all weights are there.
+    shards:   processes that share one copy of them, each with a batch of its own.
+    tensor:   processes that compute one batch together, each with a part of the matrices.
     reshard:  whether a process forgets the parts of others after the forward pass, and asks again in the backward pass.
     """
 
     replicas: int = 1
     shards: int = 1
     reshard: bool = True
+    tensor: int = 1
 
     def __str__(self) -> str:
-        return f"{self.replicas} x {self.shards} shards" if self.replicas > 1 else f"{self.shards} shards"
+        shards = f"{self.replicas} x {self.shards} shards" if self.replicas > 1 else f"{self.shards} shards"
+        return f"{shards} x {self.tensor} tensor parallel" if self.tensor > 1 else shards
+
+    def mesh(self, device: torch.device) -> DeviceMesh:
+        """The processes, by accelerate's names of the dimensions."""
+        sizes = {"dp_replicate": self.replicas, "dp_shard": self.shards, "tp": self.tensor}
+        sizes = {name: size for name, size in sizes.items() if name == "dp_shard" or size > 1}
+        return init_device_mesh(device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
 
 
 def asked_layout(processes: int) -> Layout | None:
@@ -62,9 +74,11 @@ def asked_layout(processes: int) -> Layout | None:
             return None
         raise InputError("parallelism_config of the profile: it needs distributed_type FSDP, see fsdp2.yaml")
     if sizes.total_size != processes:
-        product = f"{sizes.dp_replicate_size} x {sizes.dp_shard_size}"
+        product = f"{sizes.dp_replicate_size} x {sizes.dp_shard_size}" + f" x {sizes.tp_size}" * (sizes.tp_size > 1)
         raise InputError(f"the profile shares the weights among {product} processes, and {processes} were started")
-    layout = Layout(sizes.dp_replicate_size, sizes.dp_shard_size, _reshard())
+    if sizes.tp_size > 1 and sizes.dp_replicate_size > 1:
+        raise InputError("parallelism_config of the profile: with tp_size above 1, dp_replicate_size must be 1")
+    layout = Layout(sizes.dp_replicate_size, sizes.dp_shard_size, _reshard(), sizes.tp_size)
     return layout if processes > 1 else None
 
 
@@ -114,13 +128,13 @@ def blocks(network: nn.Module) -> list[nn.Module]:
     return found
 
 
-def shard(model: nn.Module, layout: Layout, *, device: torch.device, travels: torch.dtype | None = None) -> None:
+def shard(model: nn.Module, layout: Layout, mesh: DeviceMesh, *, travels: torch.dtype | None = None) -> None:
     """Leaves each process its part of the weights of `model`, in place. Those of a block come together while it is at
     work, those outside of blocks during the whole forward and backward pass.
 
     travels: the type in which the weights of blocks are sent, and used: that of autocast, which would make a copy of
     what it casts itself. Not beside batch normalisation, whose statistics are float32. Gradients are summed in float32.
-    Raises InputError for a network that has no blocks to share.
+    Raises InputError for a network that has no blocks to share, or no plan for tensor parallelism.
     """
     units = blocks(model)
     if len(units) < 2:
@@ -129,14 +143,53 @@ def shard(model: nn.Module, layout: Layout, *, device: torch.device, travels: to
         )
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()  # of images they are channels_last, which FSDP does not take
-    sizes = {"replica": layout.replicas, "shard": layout.shards}
-    sizes = {name: size for name, size in sizes.items() if name == "shard" or size > 1}
-    mesh = init_device_mesh(device.type, tuple(sizes.values()), mesh_dim_names=tuple(sizes))
+    if layout.tensor > 1:
+        split_matrices(model, mesh["tp"])
+    over = mesh["dp_replicate", "dp_shard"] if layout.replicas > 1 else mesh["dp_shard"]
     for unit in units:
         plain = any(isinstance(module, BATCH_NORMS) for module in unit.modules())
         policy = _policy(None if plain else travels)
-        fully_shard(unit, mesh=mesh, reshard_after_forward=layout.reshard, mp_policy=policy)
-    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=_policy(None))
+        fully_shard(unit, mesh=over, reshard_after_forward=layout.reshard, mp_policy=policy)
+    fully_shard(model, mesh=over, reshard_after_forward=False, mp_policy=_policy(None))
+    _begin_alike(model, mesh)
+
+
+@torch.no_grad()
+def _begin_alike(model: nn.Module, mesh: DeviceMesh) -> None:
+    """Machines of several kinds may draw first weights that differ in a bit; the first replica's hold."""
+    for name in {"dp_replicate", "tp"} & set(mesh.mesh_dim_names):
+        for parameter in model.parameters():
+            if not _is_split(parameter, name):
+                dist.broadcast(parameter.to_local(), group=mesh.get_group(name), group_src=0)
+
+
+@torch.no_grad()
+def same_gradients(model: nn.Module, mesh: DeviceMesh) -> None:
+    """The processes of one batch compute the gradients of what they do not split alike, and on a GPU may differ in a
+    bit, by which their weights would drift apart: all take the mean."""
+    if "tp" not in mesh.mesh_dim_names:
+        return
+    alike = [p.grad.to_local() for p in model.parameters() if p.grad is not None and not _is_split(p, "tp")]
+    together = torch.cat([gradient.flatten() for gradient in alike])
+    dist.all_reduce(together, group=mesh.get_group("tp"))
+    together /= mesh["tp"].size()
+    for gradient, mean in zip(alike, together.split([gradient.numel() for gradient in alike]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The norm () of all gradients together, whole or in parts, of whatever processes."""
+    by_mesh: dict[DeviceMesh | None, list[Tensor]] = {}
+    for gradient in gradients:
+        by_mesh.setdefault(getattr(gradient, "device_mesh", None), []).append(gradient)
+    norms = [nn.utils.get_total_norm(alike) for alike in by_mesh.values()]
+    return nn.utils.get_total_norm([norm.full_tensor() if isinstance(norm, DTensor) else norm for norm in norms])
+
+
+def _is_split(parameter: DTensor, name: str) -> bool:
+    """Whether each process of that dimension has another part."""
+    placed = dict(zip(parameter.device_mesh.mesh_dim_names, parameter.placements, strict=True))
+    return name in placed and not isinstance(placed[name], Replicate)
 
 
 def _policy(travels: torch.dtype | None) -> MixedPrecisionPolicy:

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
@@ -36,7 +37,16 @@ from hf_replearn.training.sharded_checkpoints import (
     load_sharded_weights,
     save_sharded,
 )
-from hf_replearn.training.sharding import Sharded, asked_layout, shard, unseen_by_accelerate, whole, without_weights
+from hf_replearn.training.sharding import (
+    Sharded,
+    asked_layout,
+    same_gradients,
+    shard,
+    total_norm,
+    unseen_by_accelerate,
+    whole,
+    without_weights,
+)
 from hf_replearn.training.stopping import StopSignals, Undisturbed
 from hf_replearn.training.throughput import peak_flops
 from hf_replearn.training.verdict import Sent, Verdict
@@ -88,9 +98,13 @@ class PretrainingTrainer(Trainer):
         max_skipped: int = 0,
         **kwargs,
     ):
-        self.empty = self._share_out(kwargs["model"], kwargs["args"])
+        self.mesh, self.empty = self._share_out(kwargs["model"], kwargs["args"])
+        self.alike = 1  # processes that compute one batch together, by tensor parallelism
         with unseen_by_accelerate():
             super().__init__(*args, **kwargs)
+        if self.mesh is not None and "tp" in self.mesh.mesh_dim_names:
+            self.alike = self.mesh["tp"].size()
+            self.accelerator.state.device_mesh = self.mesh  # by which it gives them the same rows
         if not isinstance(self.train_dataset, IterableDataset | datasets.IterableDataset):
             self.train_dataset = NumberedRows(self.train_dataset)
             self.data_collator = CollateNumbered(self.data_collator)
@@ -113,15 +127,16 @@ class PretrainingTrainer(Trainer):
         self.batches: Ahead | None = None  # of this epoch
 
     @staticmethod
-    def _share_out(model: nn.Module, args: TrainingArguments) -> nn.Module | None:
-        """Leaves this process its part of the model, if that is asked for, and returns the model without weights."""
+    def _share_out(model: nn.Module, args: TrainingArguments) -> tuple[DeviceMesh | None, nn.Module | None]:
+        """Leaves this process its part of the model, if that is asked for, and returns all processes and the model
+        without weights."""
         layout = asked_layout(args.world_size)
         if layout is None:
-            return None
-        empty = without_weights(model)
+            return None, None
+        empty, mesh = without_weights(model), layout.mesh(args.device)
         on_gpu = args.device.type != "cpu"  # whose autocast takes norms with weights of another type
-        shard(model, layout, device=args.device, travels=torch.bfloat16 if args.bf16 and on_gpu else None)
-        return empty
+        shard(model, layout, mesh, travels=torch.bfloat16 if args.bf16 and on_gpu else None)
+        return mesh, empty
 
     @property
     def is_sharded(self) -> bool:
@@ -328,7 +343,11 @@ class PretrainingTrainer(Trainer):
 
     def _place(self, micro_step: int) -> Place:
         args = self.args
-        return Place(args.seed, self.state.global_step, micro_step, args.process_index, args.world_size)
+        return Place(args.seed, self.state.global_step, micro_step, *self._rank_and_world())
+
+    def _rank_and_world(self) -> tuple[int, int]:
+        """Of processes with a batch of their own."""
+        return self.args.process_index // self.alike, self.args.world_size // self.alike
 
     def compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool = False, **kwargs):
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
@@ -369,8 +388,9 @@ class PretrainingTrainer(Trainer):
         """Before each optimizer step all processes learn what one of them has met: a loss or a gradient that is not
         finite, a signal to stop, or the end of the time budget by the clock of the first."""
         losses = torch.stack([loss for loss, _ in self.micro_steps]).float()
-        norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if self.mesh is not None:
+            same_gradients(self.model, self.mesh)
+        norm = total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         bad = ~(losses.isfinite().all() & norm.isfinite())
         told = (self.signals.received is not None, self._share_spent() if self.is_world_process_zero() else 0.0)
         told = [losses.new_full((), float(number)) for number in told]
@@ -454,7 +474,7 @@ class PretrainingTrainer(Trainer):
             logs["examples_per_second"] = round(examples / seconds, 1)
             logs["seconds"] = round((self.last("seconds") or 0.0) + seconds, 2)
             if isinstance(self.tokens, Tensor):
-                tokens = int(self.accelerator.reduce(self.tokens))
+                tokens = int(self.accelerator.reduce(self.tokens)) // self.alike
                 logs["tokens"] = (self.last("tokens") or 0) + tokens
                 logs["tokens_per_second"] = round(tokens / seconds, 1)
                 logs["perplexity"] = round(math.exp(min(logs["loss"], 100.0)), 3)
@@ -467,7 +487,7 @@ class PretrainingTrainer(Trainer):
         super().log(logs, start_time)
 
     def _examples_per_step(self) -> int:
-        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return self.args.train_batch_size * self.args.gradient_accumulation_steps * self._rank_and_world()[1]
 
     def _peak_flops(self) -> float | None:
         return peak_flops(torch.cuda.get_device_name(self.args.device)) if self.args.device.type == "cuda" else None
@@ -482,7 +502,8 @@ class PretrainingTrainer(Trainer):
         def mean() -> float:
             args = self.args
             with self.accelerator.autocast():
-                part = measure(rank=args.process_index, world_size=args.world_size)
+                rank, world_size = self._rank_and_world()
+                part = measure(rank=rank, world_size=world_size)
             total, count = self.accelerator.reduce(part.float().to(args.device)).tolist()
             return total / count
 

@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
-from transformers import BertConfig, GPT2Config, LlamaConfig
+from transformers import BertConfig, GPT2Config, LlamaConfig, Qwen3Config
 
 from hf_replearn.architectures import hidden_matrices
 from hf_replearn.cli import COMMANDS
@@ -27,14 +28,26 @@ from hf_replearn.pretraining import images
 from hf_replearn.pretraining.recipe import ImageMethod
 from hf_replearn.randomness import Place
 from hf_replearn.settings import parse
-from hf_replearn.training.optimizers import lars, leave_out, muon, sgd
+from hf_replearn.training.optimizers import adamw, lars, leave_out, muon, sgd
 from hf_replearn.training.sharded_checkpoints import load_sharded_optimizer, load_sharded_weights, save_sharded
-from hf_replearn.training.sharding import Layout, Sharded, asked_layout, blocks, shard, whole, without_weights
+from hf_replearn.training.sharding import (
+    Layout,
+    Sharded,
+    asked_layout,
+    blocks,
+    same_gradients,
+    shard,
+    total_norm,
+    whole,
+    without_weights,
+)
+from hf_replearn.training.tensor_parallel import split_matrices
 
 ROWS = 8  # of one batch; each process has half of them
 VIT = ["--backbone", "vit_tiny_patch16_224", "--image_size", "16", "--per_device_train_batch_size", "4", "--use_cpu"]
 VIT += ["--backbone_args", "{'img_size': 16, 'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 2}"]
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "prototypes", "slices")
+GRID = Layout(shards=1, tensor=2)
 ENCODER = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
 ENCODER |= {"intermediate_size": 24, "max_position_embeddings": 16}
 TOKENS = torch.randint(5, 40, (ROWS, 12), generator=torch.Generator().manual_seed(0))
@@ -43,6 +56,7 @@ METHODS = {
     for module, _, _ in COMMANDS.values()
     if module
 }
+TENSOR_PARALLEL = {"llama tp": "llama", "qwen3 tp": "qwen3"}
 RUNS: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
 IMAGES = {module: method for module, method in METHODS.items() if isinstance(method, ImageMethod)}
 TEXTS = {
@@ -59,6 +73,9 @@ TEXTS = {
         ),
     ),
     "llama": partial(CausalLMForPreTraining, CausalLMConfig(decoder=LlamaConfig(**ENCODER, tie_word_embeddings=False))),
+    "qwen3": partial(
+        CausalLMForPreTraining, CausalLMConfig(decoder=Qwen3Config(**ENCODER, head_dim=8, num_key_value_heads=2))
+    ),
 }
 
 
@@ -96,6 +113,7 @@ def runs(tmp_path_factory) -> None:
 def build(name: str) -> nn.Module:
     """The model in evaluation mode, in which no row depends on another but through the loss."""
     torch.manual_seed(1)
+    name = TENSOR_PARALLEL.get(name, name)
     if name in TEXTS:
         model = TEXTS[name]().eval()
         if name == "gpt2 recomputed":
@@ -106,7 +124,7 @@ def build(name: str) -> nn.Module:
 
 def batch(name: str, rows: slice) -> dict[str, Tensor]:
     """Some rows of what one process has as a batch."""
-    if name in TEXTS:
+    if name not in IMAGES:
         told = {"positions": torch.arange(4).repeat(ROWS, 1), "labels": TOKENS[:, :4]}
         given = {"input_ids": TOKENS} | (told if name == "bert" else {"labels": TOKENS})
     else:
@@ -114,8 +132,16 @@ def batch(name: str, rows: slice) -> dict[str, Tensor]:
     return {key: value[rows] for key, value in given.items()}
 
 
+def in_parts_of(model: nn.Module, layout: Layout, **more) -> DeviceMesh:
+    mesh = layout.mesh(torch.device("cpu"))
+    shard(model, layout, mesh, **more)
+    return mesh
+
+
 def optimizer_of(name: str, model: nn.Module) -> torch.optim.Optimizer:
     """Muon with AdamW for texts, LARS and SGD for images."""
+    if name in TENSOR_PARALLEL:
+        return adamw(model, 1e-2, weight_decay=0.1)
     if name in TEXTS:
         return muon(model, 1e-2, matrices=hidden_matrices(model.model), muon_lr=1e-2, weight_decay=0.1)
     return (lars if name == next(iter(IMAGES)) else sgd)(model, 1e-2, weight_decay=0.1)
@@ -127,43 +153,45 @@ def numbers(model: nn.Module) -> list[Tensor]:
         return [p.full_tensor() if isinstance(p, DTensor) else p.detach().clone() for p in model.parameters()]
 
 
-def study(name: str, rows: slice, folder: Path, parts: int = 1) -> dict:
+def study(name: str, rows: slice, folder: Path, layout: Layout | None = None) -> dict:
     """Loss and gradients of a batch, and the weights after two steps; how a checkpoint of it is read again."""
     model = build(name)
     empty = without_weights(model)
-    if parts > 1:
-        shard(model, Layout(shards=parts), device=torch.device("cpu"))
+    if layout is not None:
+        mesh = in_parts_of(model, layout)
         assert all(isinstance(p, DTensor) for p in model.parameters())
-    called = Sharded(model) if parts > 1 else model
+    called = Sharded(model) if layout is not None else model
     optimizer, found = optimizer_of(name, model), {}
     for step in range(2):
         loss = called(**batch(name, rows)).loss
         loss.backward()
+        if layout is not None:
+            same_gradients(model, mesh)
         if step == 0:
             gradients = [p.grad for p in model.parameters() if p.grad is not None]
             found["gradients"] = [g.full_tensor() if isinstance(g, DTensor) else g.clone() for g in gradients]
-            norm = nn.utils.get_total_norm(gradients)
-            found["norm"] = [norm.full_tensor() if isinstance(norm, DTensor) else norm]
+            found["norm"] = [total_norm(gradients)]
             found["loss"] = [loss.detach().clone()]
         optimizer.step()
         optimizer.zero_grad()
         if hasattr(model, "after_step"):
             model.after_step(0.5)
     found["weights"] = numbers(model)
-    if parts > 1:
-        found["whole"], found["read"] = look_at_checkpoints(name, model, empty, optimizer, folder / name)
+    if layout is not None:
+        checkpoint = folder / name
+        found["whole"], found["read"] = look_at_checkpoints(name, model, empty, optimizer, checkpoint, layout)
         found["left out"] = left_out(name, called, rows, optimizer)
         found["bfloat16"] = [in_bfloat16(name, rows)] if name == "llama" else found["loss"]
     return found
 
 
-def look_at_checkpoints(name: str, model, empty, optimizer, folder: Path) -> tuple[list[Tensor], list[bool]]:
+def look_at_checkpoints(name: str, model, empty, optimizer, folder: Path, layout) -> tuple[list[Tensor], list[bool]]:
     """The weights of the whole model; and whether a checkpoint is read again with the same bits, in parts and whole."""
     save_sharded(folder, model, optimizer)
     dist.barrier()
     together = whole(model, empty)
     again = build(name)
-    shard(again, Layout(shards=2), device=torch.device("cpu"))
+    in_parts_of(again, layout)
     for parameter in again.parameters():
         parameter.detach().zero_()
     resumed = optimizer_of(name, again)
@@ -192,8 +220,8 @@ def left_out(name: str, called: nn.Module, rows: slice, optimizer: torch.optim.O
 
 def in_bfloat16(name: str, rows: slice) -> Tensor:
     """The loss under autocast, the weights of blocks gathered in bfloat16."""
-    model, cpu = build(name), torch.device("cpu")
-    shard(model, Layout(shards=2), device=cpu, travels=torch.bfloat16)
+    model = build(name)
+    in_parts_of(model, Layout(shards=2), travels=torch.bfloat16)
     loss = Sharded(model, partial(torch.autocast, "cpu", torch.bfloat16))(**batch(name, rows)).loss
     loss.backward()
     assert all(p.grad.dtype == torch.float32 for p in model.parameters() if p.grad is not None)
@@ -204,7 +232,8 @@ def one_of_two(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     rows = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
-    found = {name: study(name, rows, folder, parts=2) for name in (*TEXTS, *IMAGES)}
+    found = {name: study(name, rows, folder, Layout(shards=2)) for name in (*TEXTS, *IMAGES)}
+    found |= {name: study(name, slice(None), folder, GRID) for name in TENSOR_PARALLEL}
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -228,13 +257,13 @@ def differ(some: list[Tensor], others: list[Tensor]) -> float:
     return float((some - others).abs().max() / others.abs().max())
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *IMAGES])
+@pytest.mark.parametrize("name", [*TEXTS, *IMAGES, *TENSOR_PARALLEL])
 def test_parts_train_as_the_whole_does(name, in_parts, tmp_path):
     alone = study(name, slice(None), tmp_path)
     mean = torch.stack([found[name]["loss"][0] for found in in_parts]).mean()
     assert differ([mean], alone["loss"]) < 1e-5
     for found in in_parts:
-        for what, most in {"gradients": 1e-5, "norm": 1e-5, "weights": 1e-3 if name in TEXTS else 1e-5}.items():
+        for what, most in {"gradients": 1e-5, "norm": 1e-5, "weights": 1e-5 if name in IMAGES else 1e-3}.items():
             assert differ(found[name][what], alone[what]) < most, what
         assert len(found[name]["read"]) > 10 and all(found[name]["read"])
         assert all(found[name]["left out"])
@@ -303,4 +332,59 @@ def test_blocks_of_networks():
 def test_a_network_without_blocks_is_refused():
     flat = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     with pytest.raises(InputError, match="0 blocks, so that sharding .* ddp.yaml"):
-        shard(flat, Layout(shards=2), device=torch.device("cpu"))
+        shard(flat, Layout(shards=2), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gpt2", "GPT2LMHeadModel has no plan for tensor parallelism in transformers: take the profile fsdp2.yaml"),
+        ("bert", "BertForMaskedLM has no plan"),
+        ("llama", "num_attention_heads is 2, which 3 processes cannot share: lower tp_size"),
+    ],
+)
+def test_what_cannot_be_split(name, message):
+    class Three:
+        """Processes that need not be there, for they are never asked."""
+
+        def size(self) -> int:
+            return 3
+
+    with pytest.raises(InputError, match=message):
+        split_matrices(build(name), Three())
+
+
+def several(rank: int, folder: Path, world: int, layout: Layout) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
+    share = world // layout.tensor
+    rows = slice(rank // layout.tensor * ROWS // share, (rank // layout.tensor + 1) * ROWS // share)
+    name = "llama tp" if layout.tensor > 1 else "bert"
+    torch.save(study(name, rows, folder, layout), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [Layout(2, 2), Layout(1, 4), Layout(1, 2, tensor=2)], ids=str)
+def test_four_processes(layout, tmp_path):
+    """HSDP, FSDP2 of four, FSDP2 with tensor parallelism; what one of them has saved is read by two and by one."""
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=several, args=(rank, tmp_path, 4, layout), daemon=True) for rank in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0] * 4
+    name = "llama tp" if layout.tensor > 1 else "bert"
+    alone = study(name, slice(None), tmp_path)
+    for rank in range(4):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for what, most in {"gradients": 1e-5, "norm": 1e-5, "weights": 1e-3}.items():
+            assert differ(found[what], alone[what]) < most, what
+        assert all(found["read"]) and all(found["left out"])
+    model = build(name)
+    load_sharded_weights(tmp_path / name, model)
+    assert all(torch.equal(a, b) for a, b in zip(numbers(model), found["weights"], strict=True))
+    optimizer = optimizer_of(name, model)
+    load_sharded_optimizer(tmp_path / name, model, optimizer)
+    assert len(optimizer.state_dict()["state"]) == len(list(model.parameters()))
