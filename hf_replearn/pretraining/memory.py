@@ -17,6 +17,7 @@ from hf_replearn.randomness import Place
 from hf_replearn.training.folder import of_earlier_start
 from hf_replearn.training.memory import largest_batch
 from hf_replearn.training.settings import PretrainingSettings
+from hf_replearn.training.sharding import asked_layout
 
 S = TypeVar("S", bound=PretrainingSettings)
 NAME = "per_device_train_batch_size"
@@ -42,6 +43,8 @@ def fit_to_memory(
     """
     if not settings.left_to_memory:
         return settings
+    if asked_layout(args.world_size) is not None:
+        raise InputError(f"--{NAME} auto counts all weights for each GPU, and here they are shared: give a number")
     earlier = of_earlier_start(settings, NAME) if args.process_index == 0 else None
     if args.world_size > 1:
         earlier = int(broadcast(torch.tensor(earlier or 0, device=args.device)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import psutil
+import torch
 from transformers import TrainingArguments
 
 from hf_replearn.errors import InputError
@@ -20,6 +21,16 @@ def check_launch(args: TrainingArguments) -> None:
             "`accelerate launch --config_file recipes/accelerate/cpu.yaml` with --use_cpu, or torchrun"
         )
     asked_layout(args.world_size)
+
+
+def check_devices(*, use_cpu: bool) -> None:
+    """Raises InputError where this machine has fewer GPUs than processes, which would end in an error of CUDA's."""
+    processes, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()
+    if not use_cpu and processes > devices:
+        raise InputError(
+            f"{processes} processes were asked for on this machine, which has {devices} GPU(s): lower --num_processes "
+            "or num_processes of the profile, or give --use_cpu"
+        )
 
 
 def processes_asked() -> int:

@@ -72,10 +72,11 @@ class PretrainingSettings(SharedRunSettings):
         import torch
         from transformers import TrainingArguments
 
-        from hf_replearn.training.launch import check_launch
+        from hf_replearn.training.launch import check_devices, check_launch
 
         check_trackers(self.report_to)
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        check_devices(use_cpu=use_cpu)
         bf16 = self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda")
         more = {"bf16": bf16, "torch_compile": self.torch_compile} | more
         args = TrainingArguments(

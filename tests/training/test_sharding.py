@@ -28,6 +28,7 @@ from hf_replearn.pretraining import images
 from hf_replearn.pretraining.recipe import ImageMethod
 from hf_replearn.randomness import Place
 from hf_replearn.settings import parse
+from hf_replearn.training.launch import check_devices
 from hf_replearn.training.optimizers import adamw, lars, leave_out, muon, sgd
 from hf_replearn.training.sharded_checkpoints import load_sharded_optimizer, load_sharded_weights, save_sharded
 from hf_replearn.training.sharding import (
@@ -388,3 +389,11 @@ def test_four_processes(layout, tmp_path):
     optimizer = optimizer_of(name, model)
     load_sharded_optimizer(tmp_path / name, model, optimizer)
     assert len(optimizer.state_dict()["state"]) == len(list(model.parameters()))
+
+
+def test_more_processes_than_gpus(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    check_devices(use_cpu=True)
+    with pytest.raises(InputError, match="8 processes were asked for on this machine, which has 2 GPU"):
+        check_devices(use_cpu=False)
