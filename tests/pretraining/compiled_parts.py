@@ -27,7 +27,8 @@ def loss(rank: int, *, compiled: bool) -> float:
         given = nn.Module.compile
         nn.Module.compile = lambda module, **more: partial(given, module, backend="aot_eager")(**more)
         compile_blocks(model.model)
-    shard(model, Layout(shards=2), device=torch.device("cpu"))
+    layout = Layout(shards=2)
+    shard(model, layout, layout.mesh(torch.device("cpu")))
     tokens = torch.randint(4, 128, (4, 32), generator=torch.Generator().manual_seed(rank))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(3):

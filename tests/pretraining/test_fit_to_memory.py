@@ -1,6 +1,7 @@
 """`--per_device_train_batch_size auto`: the number is found, written down, and kept by a run that goes on."""
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import yaml
 from PIL import Image
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.memory import _sizes
+from hf_replearn.pretraining.memory import _sizes, fit_to_memory
 from hf_replearn.settings import run
 from hf_replearn.training import memory
+from hf_replearn.training.sharding import Layout
 
 IMAGES = ["--backbone", "test_resnet", "--image_size", "32", "--stem", "imagenet", "--knn_steps", "0", "--draws", "2"]
 IMAGES += ["--shots", "1"]
@@ -50,3 +52,12 @@ def test_batches_are_of_the_data_and_divide_the_loss():
     assert max(_sizes(iter(()), 2, least=1, together=None)) == 4096
     with pytest.raises(InputError, match="auto: no power of two of examples"):
         _sizes(range(100), 1, least=2, together=33)
+
+
+def test_a_share_of_the_weights_cannot_be_counted(monkeypatch):
+    settings = importlib.import_module("hf_replearn.recipes.masked_lm").MaskedLMSettings(
+        dataset="toy", output_dir="out", per_device_train_batch_size="auto"
+    )
+    monkeypatch.setattr("hf_replearn.pretraining.memory.asked_layout", lambda processes: Layout(shards=processes))
+    with pytest.raises(InputError, match="auto counts all weights for each GPU"):
+        fit_to_memory(settings, SimpleNamespace(world_size=2), None, None, [], least=1)

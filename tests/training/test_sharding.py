@@ -47,7 +47,9 @@ from hf_replearn.training.tensor_parallel import split_matrices
 ROWS = 8  # of one batch; each process has half of them
 VIT = ["--backbone", "vit_tiny_patch16_224", "--image_size", "16", "--per_device_train_batch_size", "4", "--use_cpu"]
 VIT += ["--backbone_args", "{'img_size': 16, 'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 2}"]
-WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "prototypes", "slices")
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "prototypes", "slices")
+RESNET = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
+OWN = {"context_prediction": [*RESNET, "--image_size", "100", "--patch_size", "32", "--gap", "0"]}  # larger images
 GRID = Layout(shards=1, tensor=2)
 ENCODER = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
 ENCODER |= {"intermediate_size": 24, "max_position_embeddings": 16}
@@ -106,7 +108,7 @@ def runs(tmp_path_factory) -> None:
             module = importlib.import_module(f"hf_replearn.recipes.{name}")
             fields = vars(module)[kind].__dataclass_fields__
             narrow = [part for field in WIDTHS if field in fields for part in (f"--{field}", "16")]
-            given = [*VIT, *narrow, "--dataset", str(folder), "--output_dir", str(folder / name)]
+            given = [*VIT, *narrow, *OWN.get(name, ()), "--dataset", str(folder), "--output_dir", str(folder / name)]
             with pytest.raises(ReadyToTrain):
                 module.main(parse(vars(module)[kind], given))
 
