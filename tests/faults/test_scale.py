@@ -25,15 +25,11 @@ from hf_replearn.training.checkpoints import problem
 ROOT = Path(__file__).parents[2]
 
 
-def killed(step: int):
-    """In the middle of a step."""
+def killed():
+    """After step 6, before it is saved: the checkpoint of step 4 is sealed, which is done beside the training."""
+    from hf_replearn.training.trainer import PretrainingTrainer
 
-    def blow():
-        from hf_replearn.training.trainer import PretrainingTrainer
-
-        after(PretrainingTrainer, "training_step", die, calls=step)
-
-    return blow
+    after(PretrainingTrainer, "_finish_sealing", die, calls=3)
 
 
 def exits(started, *codes: int) -> None:
@@ -46,7 +42,7 @@ def exits(started, *codes: int) -> None:
 def test_killed_and_a_part_damaged(recipe, whole, data, tmp_path):
     """The run goes on from the checkpoint before, and ends with the same bits."""
     given = arguments(recipe, data, tmp_path / "out")
-    exits(start(recipe, given, tmp_path / "log", processes=2, blow=shards(killed(5))), -9, -9)
+    exits(start(recipe, given, tmp_path / "log", processes=2, blow=shards(killed)), -9, -9)
     part = next((tmp_path / "out" / "checkpoint-4" / "optimizer").glob("shard-00002-*"))
     flip(part)
     again = start(recipe, given, tmp_path / "again", processes=2, blow=shards())
@@ -55,6 +51,7 @@ def test_killed_and_a_part_damaged(recipe, whole, data, tmp_path):
     assert trials.digest(tmp_path / "out") == trials.digest(whole(recipe, processes=2, sharded=True))
 
 
+@pytest.mark.slow
 def test_a_run_in_parts_is_the_run_of_two_processes(whole, tmp_path):
     """Whose gradients are the same sums in another order; and its files are safetensors and no pickle of objects."""
     parts, copies = (load_file(whole("simclr", processes=2, sharded=s) / "model.safetensors") for s in (True, False))
@@ -73,6 +70,7 @@ def test_a_run_in_parts_is_the_run_of_two_processes(whole, tmp_path):
     assert all(torch.equal(tensor, parts[name]) for name, tensor in exported.items())
 
 
+@pytest.mark.slow
 def test_other_parts(whole, data, tmp_path):
     """Of two shards a run is refused in one line what was not said to be allowed: no shards at all, another number."""
     out = tmp_path / "out"
@@ -94,7 +92,7 @@ def test_other_parts(whole, data, tmp_path):
 def test_four_parts_go_on_as_two(data, tmp_path):
     given = arguments("causal_lm", data, tmp_path / "out")
     sizes = {"dp_replicate": 2, "dp_shard": 2}
-    exits(start("causal_lm", given, tmp_path / "log", processes=4, blow=shards(killed(5), **sizes)), *[-9] * 4)
+    exits(start("causal_lm", given, tmp_path / "log", processes=4, blow=shards(killed, **sizes)), *[-9] * 4)
     refused = start("causal_lm", given, tmp_path / "refused", processes=2, blow=shards())
     assert 2 in refused.wait()
     assert "processes 4 instead of 2, sharding '2 x 2 shards' instead of '2 shards'" in refused.printed()
@@ -134,6 +132,7 @@ def test_scores_on_the_way(data, tmp_path):
     np.testing.assert_allclose(scores["parts"], scores["copies"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_profile_on_a_machine_without_gpus(data, tmp_path):
     """accelerate alone would give each process all weights, and say nothing."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/fsdp2.yaml"]
