@@ -31,6 +31,7 @@ COMMANDS = {
         "ContextPredictionSettings",
         "context prediction: at which of eight places beside a patch was another cut?",
     ),
+    "cpc": ("cpc", "CPCSettings", "CPC: from the patches above, which of all patches is the one further below?"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

@@ -172,6 +172,8 @@ def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str, c
         network = timm.create_model(name, pretrained=bool(tag), num_classes=0, **arguments)
     if stem == "cifar" and not (isinstance(network, ResNet) and isinstance(network.conv1, nn.Conv2d)):
         raise InputError(f"--stem cifar replaces the 7x7 convolution of a ResNet, which {name!r} does not have")
+    if stem == "cifar" and not isinstance(network.bn1, nn.BatchNorm2d):
+        raise InputError("--stem cifar can be exported with batch normalisation only: say --stem imagenet")
     if stem == "cifar" and channels > network.conv1.out_channels // COPIES:
         raise InputError(
             f"--stem cifar takes images of at most {network.conv1.out_channels // COPIES} channels, and these have "

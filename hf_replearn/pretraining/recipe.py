@@ -119,6 +119,7 @@ class ImageSettings(PretrainingSettings):
     BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {}
     VIEWS: ClassVar[int] = 1  # images that go through the network for each image of a batch
     RATE: ClassVar[float] = 0.3  # peak learning rate of a batch of 256
+    RESNET_ARGS: ClassVar[dict[str, Any]] = {}  # of timm.create_model, for a ResNet from random weights, unless given
 
     def peak_learning_rate(self, batch: int) -> float:
         """For a batch of so many images over all processes (linear rule, Goyal et al. 2017)."""

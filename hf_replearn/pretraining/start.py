@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import timm
+from timm.models import is_model_in_modules
 from transformers import AutoModel
 
 from hf_replearn.data.images import ImageData
@@ -26,7 +28,10 @@ S = TypeVar("S", bound=ImageSettings)
 def left_to_the_data(settings: ImageSettings) -> list[str]:
     """The names of the settings that were not given and depend on the images."""
     names = ("backbone", "image_size", "stem", *settings.BY_SIZE, "per_device_train_batch_size")
-    return [name for name in names if getattr(settings, name) is None] + settings.left_to_memory
+    left = [name for name in names if getattr(settings, name) is None] + settings.left_to_memory
+    name = settings.backbone
+    added = settings.RESNET_ARGS if name is None else arguments_of(settings, name) != settings.backbone_args
+    return left + ["backbone_args"] * bool(added)
 
 
 def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Backbone]:
@@ -34,7 +39,7 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Bac
     side = typical_side(data.sizes)
     small = (settings.image_size or side) <= SMALL
     name = settings.backbone or ("resnet18" if small else "resnet50")
-    settings = replace(settings, backbone=name)
+    settings = replace(settings, backbone=name, backbone_args=arguments_of(settings, name))
     backbone, stem = find_start(settings, image_size=settings.image_size)
     if settings.image_size is not None:
         size = settings.image_size
@@ -55,6 +60,14 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Bac
         **{name: by_size[not small] for name, by_size in settings.BY_SIZE.items() if getattr(settings, name) is None},
     )
     return settings, backbone if backbone.source is not None else find_start(settings, image_size=size)[0]
+
+
+def arguments_of(settings: ImageSettings, name: str) -> dict | None:
+    """The further arguments of the network that is to be trained: those given, and what a ResNet has to have for this
+    method."""
+    if "." not in name and timm.is_model(name) and is_model_in_modules(name, ["resnet"]):
+        return settings.RESNET_ARGS | (settings.backbone_args or {}) or None
+    return settings.backbone_args
 
 
 def typical_side(sizes: Counter[tuple[int, int]]) -> int:

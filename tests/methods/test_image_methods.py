@@ -30,7 +30,10 @@ STATES = [  # methods that keep something else then
 ]
 RUNS = [(command,) for command in METHODS] + [run for run in STATES if run[0] in METHODS]
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
-OWN = {"context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0")}  # that they cannot do without
+OWN = {  # settings that they cannot do without
+    "context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0"),
+    "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
+}
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar", "--per_device_train_batch_size", "16"]
 SMALL += ["--knn_steps", "0", "--learning_rate", "1e-3", "--use_cpu", "--draws", "2"]
