@@ -1,6 +1,7 @@
 """`pretraining/` loads with its own code in a process that has no hf_replearn. Methods are found by themselves."""
 
 import importlib
+import inspect
 import os
 import subprocess
 import sys
@@ -17,7 +18,11 @@ METHODS = sorted(
     if "register(" in path.read_text()
 )
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
-WIDTHS = ("projection_dim", "projection_hidden")  # of heads, where a method has them
+WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
+VIEWS = {"rotation": 4, "context_prediction": 9, "cpc": 9}  # of other methods two
+WITHOUT_BATCH_NORM = {
+    "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}}
+}
 
 LOAD = """
 import sys
@@ -50,8 +55,10 @@ def loaded(tmp_path_factory):
         cls = next(getattr(module, name) for name in module.__all__ if name.endswith("ForPreTraining"))
         torch.manual_seed(0)
         narrow = {field: 16 for field in vars(cls.config_class()) if field in WIDTHS}
-        model = cls(cls.config_class(**BACKBONE, **narrow)).eval()
-        batch = {"pixel_values": torch.randn(3, 2, 3, 32, 32), "labels": torch.tensor([0, 1, 0])}
+        model = cls(cls.config_class(**(BACKBONE | WITHOUT_BATCH_NORM.get(method, {})), **narrow)).eval()
+        batch = {"pixel_values": torch.randn(3, VIEWS.get(method, 2), 3, 32, 32), "labels": torch.tensor([0, 1, 0])}
+        taken = inspect.signature(model.forward).parameters
+        batch = {name: value for name, value in batch.items() if name in taken}
         with torch.no_grad():
             here[method] = model(**batch).loss
         model.save_pretrained(root / method)
