@@ -25,6 +25,7 @@ from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerStat
 
 from hf_replearn.errors import InputError, Preempted, TrainingError
 from hf_replearn.evaluation.health import COLLAPSED, spread
+from hf_replearn.files import PARTIAL
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
@@ -167,6 +168,8 @@ class PretrainingTrainer(Trainer):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
                 return None
+        if self.is_sharded:
+            self._check_folder_is_shared()
         if self.args.should_save and self.args.save_strategy != "no":
             weights = sum(x.numel() * x.element_size() for x in self.model.state_dict().values())
             check_room(self.args.output_dir, checkpoint=3 * weights, keep=self.args.save_total_limit or 2)
@@ -196,6 +199,21 @@ class PretrainingTrainer(Trainer):
         """Of the loader: they outlive its epochs, and what comes after the training needs the memory."""
         self.batches = self.callback_handler.train_dataloader = None
         self.accelerator.free_memory()
+
+    def _check_folder_is_shared(self) -> None:
+        """Raises InputError where processes on other machines would write their parts of a checkpoint elsewhere."""
+        sign = Path(self.args.output_dir, f".seen{PARTIAL}")
+        if self.is_world_process_zero():
+            sign.touch()
+        self.accelerator.wait_for_everyone()
+        blind = int(self.accelerator.reduce(torch.tensor(int(not sign.exists()), device=self.args.device)))
+        if self.is_world_process_zero():
+            sign.unlink()
+        if blind:
+            raise InputError(
+                f"--output_dir {self.args.output_dir}: {blind} of {self.args.world_size} processes do not see this "
+                "folder, and each has to write its part of a checkpoint into it: name one that all machines share"
+            )
 
     def _steps_to_do(self) -> int:
         """Of the whole run, as it is asked for now."""

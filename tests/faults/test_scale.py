@@ -102,6 +102,23 @@ def test_four_parts_go_on_as_two(data, tmp_path):
     assert sorted(set(steps)) == list(range(1, 8))
 
 
+def test_a_folder_that_one_process_does_not_see(data, tmp_path):
+    """As on two machines without a common disk: a part of each checkpoint would be lost."""
+
+    def elsewhere():
+        if os.environ["RANK"] == "1":
+            (tmp_path / "elsewhere").mkdir()
+            os.chdir(tmp_path / "elsewhere")
+        else:
+            os.chdir(tmp_path)
+
+    given = arguments("masked_lm", data, Path("out"))
+    refused = start("masked_lm", given, tmp_path / "log", processes=2, blow=shards(elsewhere))
+    exits(refused, 2, 2)
+    assert "error: --output_dir out: 1 of 2 processes do not see this folder" in refused.printed()
+    assert not list(tmp_path.rglob("checkpoint-*"))
+
+
 def test_a_loss_that_is_not_finite_in_one_part(data, tmp_path):
     """The step is left out in all parts alike; it would be the end without leave for it."""
     given = arguments("masked_lm", data, tmp_path / "out", "--on_nonfinite", "skip", "--max_skipped", "1")
