@@ -12,7 +12,7 @@ from torch import Tensor
 from hf_replearn.evaluation.clustering import clustering
 from hf_replearn.evaluation.k_shot import SHOTS, k_shot, k_shot_correct
 from hf_replearn.evaluation.knn import knn, knn_correct
-from hf_replearn.evaluation.linear_probe import linear_predictions, linear_probe
+from hf_replearn.evaluation.linear_probe import batch_norm_probe, linear_predictions, linear_probe
 from hf_replearn.evaluation.repetitions import INTERVAL
 from hf_replearn.evaluation.retrieval import retrieval
 from hf_replearn.evaluation.statistics import mean_half_width
@@ -21,6 +21,7 @@ from hf_replearn.evaluation.voc07 import voc07_full, voc07_low_shot
 from hf_replearn.representation import Features
 
 RANKS = (1, 5)  # k of recall@k
+PROBES = {"linear_bn": batch_norm_probe}
 PROTOCOLS = {
     "k_shot": "Mean accuracy on the test set of a logistic regression (C = 10) on frozen features with k labels a "
     "class, over random draws of the labels, the same for all rows, with the 95 % t interval over draws.",
@@ -28,6 +29,9 @@ PROTOCOLS = {
     "Wu et al. 2018) on all training labels.",
     "linear": "Accuracy on the test set of an L2-regularised logistic regression on frozen features with all training "
     "labels, C chosen on a fifth of them.",
+    "linear_bn": "Accuracy on the test set of the same logistic regression on features of which each dimension has its "
+    "mean taken off and is divided by its deviation, both of the training set: batch normalisation without scale and "
+    "shift before the linear layer (He et al. 2022, appendix A.1).",
     "voc07": "Mean average precision on the test set of one linear SVM a class with k positives (Goyal et al. 2019), "
     "mean of 5 draws with the 95 % t interval over them, C chosen on the test set as published.",
     "voc07_full": "Mean average precision on the test set of one linear SVM a class on all training data, C by 3-fold "
@@ -190,9 +194,12 @@ def suite(
     draws: int = 20,
     seed: int = 0,
     name: str | None = None,
+    probes: Sequence[str] = (),
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """k-shot accuracy, kNN and linear probe; for multi-label data the VOC07 protocols, each by itself.
+    """k-shot accuracy, kNN and linear probe, and what else is asked for; for multi-label data the VOC07 protocols, each
+    by itself.
 
+    probes: of PROBES, where one label each is to be told.
     Returns {metric: value, None where it is missing} and {metric: why}. Every metric is in PROTOCOLS. name: of the
     encoder, said while it is judged.
     """
@@ -209,6 +216,7 @@ def suite(
             "k-shot": (few, partial(k_shot, train, test, shots=shots, draws=draws, seed=seed)),
             **{f"kNN of {k}": ([f"knn@{k}"], partial(knn, train, test, k=k)) for k in voters},
             "linear probe": (["linear"], partial(linear_probe, train, test, seed=seed)),
+            **{probe: ([probe], partial(PROBES[probe], train, test, seed=seed)) for probe in probes},
         }
     scores: dict[str, float | None] = {}
     reasons: dict[str, str] = {}

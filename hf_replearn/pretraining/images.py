@@ -136,14 +136,14 @@ def pretrain_images(
 
     # 5. Judge the encoder, and what it must beat
     networks = {method.facts.name: model.to(args.device).model.encoder, "random weights": untrained.to(args.device)}
-    judged = judge(settings, networks, data, preprocess=preprocess) if judging else {}
+    judged = judge(settings, networks, data, preprocess=preprocess, probes=method.probes) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
     report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
     report.command = command or report.command
     report.save(out)
     if method.stages and judging and data.single_label:
-        report.layers = judge_stages(settings, networks, data, preprocess=preprocess)
+        report.layers = judge_stages(settings, networks, data, preprocess=preprocess, probes=method.probes)
     show_own_task(report, settings, method, model, collator, rows=rows, test=data.test)
     try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
     tell_trackers(write_results(report, out, repo_id=repo_id), out, trainer)
@@ -321,6 +321,8 @@ def make_trainer(
         args.dataloader_num_workers, args.dataloader_persistent_workers = 0, False
         collate, views = rows.numbers, lambda batch, place: make_views(rows.batch(batch), place)
     rate = settings.peak_learning_rate(batch * args.world_size)
+    more = {"betas": settings.BETAS} if settings.optimizer == "adamw" else {}
+    make_optimizer = partial(getattr(optimizers, settings.optimizer), weight_decay=settings.weight_decay, **more)
     return PretrainingTrainer(
         model=model,
         args=args,
@@ -328,7 +330,7 @@ def make_trainer(
         data_collator=collate,
         views=views,
         micro_batch=at_once if batch > at_once else None,
-        make_optimizer=partial(getattr(optimizers, settings.optimizer), lr=rate, weight_decay=settings.weight_decay),
+        make_optimizer=partial(make_optimizer, lr=rate),
         circumstances=given,
         max_skipped=settings.skippable_steps,
         max_minutes=settings.max_minutes,

@@ -117,6 +117,10 @@ class ImageSettings(PretrainingSettings):
 
     # Setting -> what it is for images up to SMALL pixels, and for larger ones, where it is left to the data.
     BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {}
+    # Where --backbone is left to the data: the architecture for images up to SMALL pixels, and for larger ones, and its
+    # arguments.
+    BACKBONES: ClassVar[tuple[tuple[str, dict | None], ...]] = (("resnet18", None), ("resnet50", None))
+    BETAS: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of AdamW
     VIEWS: ClassVar[int] = 1  # images that go through the network for each image of a batch
     RATE: ClassVar[float] = 0.3  # peak learning rate of a batch of 256
     RESNET_ARGS: ClassVar[dict[str, Any]] = {}  # of timm.create_model, for a ResNet from random weights, unless given
@@ -337,6 +341,7 @@ class ImageMethod(_Trained):
                   batches: an iterable, which can be gone through again, of the views of images held out, see
                   `FixedBatches`. None: that would say nothing.
     pictures:     (model, batches, folder) -> {file written there: what it shows}, of the same images; None: none.
+    probes:       what else than the scores of every run its features are judged by, see `evaluation.suite`.
     stages:       whether kNN and linear probe judge each stage of f, since many a task is told best before the last.
     """
 
@@ -344,6 +349,7 @@ class ImageMethod(_Trained):
     needs_labels: bool = False
     own_task: Callable | None = None
     pictures: Callable | None = None
+    probes: tuple[str, ...] = ()
     stages: bool = False
 
 

@@ -29,8 +29,10 @@ def left_to_the_data(settings: ImageSettings) -> list[str]:
     """The names of the settings that were not given and depend on the images."""
     names = ("backbone", "image_size", "stem", *settings.BY_SIZE, "per_device_train_batch_size")
     left = [name for name in names if getattr(settings, name) is None] + settings.left_to_memory
-    name = settings.backbone
-    added = settings.RESNET_ARGS if name is None else arguments_of(settings, name) != settings.backbone_args
+    if settings.backbone is None:
+        added = settings.RESNET_ARGS or any(arguments for _, arguments in settings.BACKBONES)
+    else:
+        added = arguments_of(settings, settings.backbone) != settings.backbone_args
     return left + ["backbone_args"] * bool(added)
 
 
@@ -38,15 +40,15 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Bac
     """The settings with what was left to the data filled in, and the backbone with them."""
     side = typical_side(data.sizes)
     small = (settings.image_size or side) <= SMALL
-    name = settings.backbone or ("resnet18" if small else "resnet50")
-    settings = replace(settings, backbone=name, backbone_args=arguments_of(settings, name))
+    settings = with_backbone(settings, small=small)
     backbone, stem = find_start(settings, image_size=settings.image_size)
     if settings.image_size is not None:
         size = settings.image_size
     elif backbone.source is not None:
         size = backbone.input_size
     else:  # a ResNet with the CIFAR stem halves three times, other networks five: 2 x 2 are left of the smallest
-        step, least, most = (8, 16, SMALL) if stem == "cifar" and small else (32, 64, 224)
+        fine = stem == "cifar" or backbone.arguments.get("patch_size", 16) <= 8
+        step, least, most = (8, 16, SMALL) if fine and small else (32, 64, 224)
         size = min(max(-(-side // step) * step, least), most)
     small = size <= SMALL
     stem = stem if small or backbone.source is not None or settings.stem is not None else "imagenet"
@@ -70,6 +72,15 @@ def arguments_of(settings: ImageSettings, name: str) -> dict | None:
     return settings.backbone_args
 
 
+def with_backbone(settings: S, *, small: bool) -> S:
+    """The settings with a backbone, where it is left to the data, and with the arguments that it has to have."""
+    arguments = settings.backbone_args
+    if settings.backbone is None:
+        name, own = settings.BACKBONES[not small]
+        settings = replace(settings, backbone=name, backbone_args=arguments or own)
+    return replace(settings, backbone_args=arguments_of(settings, settings.backbone))
+
+
 def typical_side(sizes: Counter[tuple[int, int]]) -> int:
     """The median over images of their longer side, in pixels. sizes: (H, W) -> how many."""
     sides = sorted((max(size), count) for size, count in sizes.items())
@@ -91,7 +102,8 @@ def batch_that_fits(images: int, processes: int, *, whole: bool) -> int:
 
 def find_start(settings: ImageSettings, *, image_size: int | None) -> tuple[Backbone, str]:
     """The encoder to train, as a Backbone, and its stem: an architecture, a timm checkpoint, or an earlier run's."""
-    name = settings.backbone or "resnet50"
+    settings = with_backbone(settings, small=image_size is not None and image_size <= SMALL)
+    name = settings.backbone
     earlier = earlier_run(name)
     if earlier is not None:
         return of_earlier_run(settings, earlier)
@@ -155,7 +167,8 @@ def what_was_chosen(settings: ImageSettings, data: ImageData, left: list[str]) -
     (height, width), _ = data.sizes.most_common(1)[0]
     several = f"of several sizes, half of them up to {typical_side(data.sizes)}"
     size = f"{width} x {height}" if len(data.sizes) == 1 else several
-    names = [name for name in left if name != "image_size" and (name, getattr(settings, name)) != ("stem", "imagenet")]
+    unsaid = (("stem", "imagenet"), ("backbone_args", None))
+    names = [name for name in left if name != "image_size" and (name, getattr(settings, name)) not in unsaid]
     flags = " ".join(f"--{name} {getattr(settings, name)}" for name in names)
     line = f"images are {size} pixels: trained at {settings.image_size} with {flags}".removesuffix(" with ")
     return f"{line}\n" if names or "image_size" in left else ""

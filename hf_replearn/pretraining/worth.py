@@ -16,7 +16,7 @@ from hf_replearn.evaluation.knn import knn
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, shown
 from hf_replearn.evaluation.steps import alone
-from hf_replearn.evaluation.suite import suite
+from hf_replearn.evaluation.suite import PROBES, suite
 from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
 from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings
 from hf_replearn.randomness import undisturbed
@@ -31,15 +31,22 @@ Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> sco
 
 
 def judge(
-    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
+    settings: ImageSettings,
+    networks: dict[str, nn.Module],
+    data: ImageData,
+    *,
+    preprocess: ImagePreprocessor,
+    probes: tuple[str, ...] = (),
 ) -> Judged:
-    """The scores of the first network, of raw pixels, of their principal components, and of the other networks."""
+    """The scores of the first network, of raw pixels, of their principal components, and of the other networks.
+    probes: further ones, see `suite`."""
     parts, (name, *others) = (data.labelled, data.test), networks
     small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
     judged: Judged = {}
 
     def add(row: str, features: list[Features]) -> None:
-        judged[row] = suite(*features, shots=settings.shots, draws=settings.draws, seed=settings.seed, name=row)
+        how = {"shots": settings.shots, "draws": settings.draws, "seed": settings.seed, "probes": probes}
+        judged[row] = suite(*features, **how, name=row)
 
     learnt = represent(settings, networks[name], data, preprocess=preprocess, told=name)
     add(name, learnt)
@@ -63,10 +70,15 @@ def represent(
 
 
 def judge_stages(
-    settings: ImageSettings, networks: dict[str, nn.Module], data: ImageData, *, preprocess: ImagePreprocessor
+    settings: ImageSettings,
+    networks: dict[str, nn.Module],
+    data: ImageData,
+    *,
+    preprocess: ImagePreprocessor,
+    probes: tuple[str, ...] = (),
 ) -> dict[str, dict[str, list[float]]]:
-    """Row -> {metric: [value of stage 0, 1, …]} of kNN and linear probe, numbered as by `evaluate --layers all`; a
-    metric that one stage does not have is left out, with a word."""
+    """Row -> {metric: [value of stage 0, 1, …]} of kNN, linear probe and further probes, numbered as by `evaluate
+    --layers all`; a metric that one stage does not have is left out, with a word."""
     found = {}
     for row, network in networks.items():
         if not has_stages(network):
@@ -78,6 +90,7 @@ def judge_stages(
             steps = {
                 f"knn@{min(20, len(layer[0]))}": partial(knn, *layer, k=20),
                 "linear": partial(linear_probe, *layer, seed=settings.seed),
+                **{probe: partial(PROBES[probe], *layer, seed=settings.seed) for probe in probes},
             }
             for metric, step in steps.items():
                 scores, _ = alone(step, metrics=[metric], what=f"stage {number} of {row}")

@@ -1,4 +1,4 @@
-"""A picture of nearest neighbours, for the card and for trackers, which show no page."""
+"""Pictures for the card and for trackers, which show no page: of nearest neighbours, and of images side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import base64
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RIGHT, WRONG, UNKNOWN = "#1f9345", "#d1242f", "0.8"
 
@@ -36,6 +39,32 @@ def draw_neighbours(neighbours: dict[str, Any], row: str, path: str | Path) -> N
             panel.set(xticks=[], yticks=[])
         for panel in axes[len(line) :]:
             panel.set_visible(False)
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    os.replace(partial, path)
+
+
+def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float = 1.3) -> None:
+    """Draws images beside one another, a line for each image and a column for each title.
+
+    columns: title -> (B, C, H, W) float in [0, 1], of any device; of one channel they are grey. width: of one, in inch.
+    """
+    from matplotlib.figure import Figure
+
+    lines, gap = len(next(iter(columns.values()))), 0.06
+    head = 0.2 * max(title.count("\n") + 1 for title in columns) + 0.1
+    size = (width * len(columns), width * lines + head)
+    figure = Figure(figsize=size)
+    panels = figure.subplots(lines, len(columns), squeeze=False)
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - head / size[1], wspace=gap, hspace=gap)
+    for column, (title, images) in enumerate(columns.items()):
+        shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
+        shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)
+        for panel, image in zip(panels[:, column], shown, strict=True):
+            panel.imshow(image.numpy(), interpolation="nearest")
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set(color=UNKNOWN, linewidth=0.6)
+        panels[0, column].set_title(title, fontsize=9, linespacing=1.1)
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)

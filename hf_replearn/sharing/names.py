@@ -10,6 +10,7 @@ FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn
     "voc07_full": "Linear probes and neighbours",
     "knn": "Linear probes and neighbours",
     "linear": "Linear probes and neighbours",  # as `evaluate` measures it; of shares of the labels, by `finetune`:
+    "linear_bn": "Linear probes and neighbours",
     "linear_probe": "Linear probes and neighbours",
     "finetune": "Fine-tuned",
     "finetune_once": "Fine-tuned",  # with one seed, by `evaluate`
@@ -28,6 +29,7 @@ WORDS = {  # protocol -> its name, the head of its column, the type of the Hub; 
     "voc07_full": ("mean average precision, linear SVMs", "linear SVMs, mAP", "mean_average_precision"),
     "knn": ("accuracy, vote of {} nearest neighbours", "{} neighbours", "accuracy"),
     "linear": ("accuracy, linear probe", "linear probe", "accuracy"),
+    "linear_bn": ("accuracy, linear probe after batch normalisation", "linear probe after batch norm", "accuracy"),
     "linear_probe": ("{measure}, linear probe, {} of the labels", "{measure}, {} of labels", None),
     "finetune": ("{measure}, fine-tuned, {} of the labels", "{measure}, {} of labels", None),
     "finetune_once": ("{measure}, fine-tuned once, {} of the labels", "{measure}, {} of labels, once", None),

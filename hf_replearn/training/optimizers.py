@@ -38,10 +38,14 @@ def sgd(model: nn.Module, lr: float, *, weight_decay: float, momentum: float = 0
     return torch.optim.SGD(parameter_groups(model, weight_decay), lr=lr, momentum=momentum)
 
 
-def adamw(model: nn.Module, lr: float, *, weight_decay: float) -> torch.optim.Optimizer:
+def adamw(
+    model: nn.Module, lr: float, *, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999)
+) -> torch.optim.Optimizer:
     """AdamW; norms and biases get no decay."""
     groups = parameter_groups(model, weight_decay)
-    return torch.optim.AdamW([g | {"params": p} for g in groups for p in by_mesh(g["params"])], lr=lr, fused=True)
+    return torch.optim.AdamW(
+        [g | {"params": p} for g in groups for p in by_mesh(g["params"])], lr=lr, betas=betas, fused=True
+    )
 
 
 def by_mesh(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:

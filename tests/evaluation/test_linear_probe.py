@@ -4,6 +4,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from hf_replearn.evaluation import linear_probe
+from hf_replearn.evaluation.linear_probe import batch_norm_probe
 from hf_replearn.evaluation.softmax_regression import centre_and_scale, softmax_regression
 from hf_replearn.representation import Features
 
@@ -73,3 +74,16 @@ def test_a_class_of_one_example_is_fitted_though_it_cannot_be_validated(digits):
     lonely = torch.cat([(train.labels != 4).nonzero().flatten(), (train.labels == 4).nonzero().flatten()[:1]])
     four = train[lonely][-1:]  # of a class left out, it could not be right
     assert linear_probe(train[lonely], four, costs=(1000.0,))["linear"] == 1.0
+
+
+def test_batch_norm_probe_does_not_mind_the_scale_of_a_dimension(digits):
+    """Where most of the variance says nothing, the plain probe's penalty keeps it from the rest."""
+    noise = 1e4 * torch.randn(len(digits[0]) + len(digits[1]), 8, generator=torch.Generator().manual_seed(1))
+    still = torch.full((len(noise), 1), 3.0)
+    parts = zip(digits, noise.split([*map(len, digits)]), still.split([*map(len, digits)]), strict=True)
+    odd = [Features(torch.cat([5 + part.x, extra, same], 1), part.labels) for part, extra, same in parts]
+    plain, normalised = linear_probe(*odd)["linear"], batch_norm_probe(*odd)["linear_bn"]
+    assert normalised > plain + 0.1
+    scaled = [Features(part.x * torch.linspace(0.01, 100, part.x.shape[1]), part.labels) for part in odd]
+    assert batch_norm_probe(*scaled)["linear_bn"] == pytest.approx(normalised, abs=0.01)
+    assert abs(normalised - linear_probe(*digits)["linear"]) < 0.03

@@ -30,9 +30,11 @@ STATES = [  # methods that keep something else then
 ]
 RUNS = [(command,) for command in METHODS] + [run for run in STATES if run[0] in METHODS]
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
+VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
 OWN = {  # settings that they cannot do without
     "context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0"),
     "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
+    "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
 }
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar", "--per_device_train_batch_size", "16"]
