@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -28,6 +28,9 @@ from hf_replearn.data.sources import Source, counted, load_source
 from hf_replearn.data.splits import some
 from hf_replearn.errors import InputError
 
+if TYPE_CHECKING:
+    from hf_replearn.data.streams import Shards
+
 __all__ = [
     "ImageData", "Skipped", "UndecodableImage", "centre_crop", "decode_rgb", "load_images", "stack_images",
 ]  # fmt: skip
@@ -36,6 +39,7 @@ __all__ = [
 PART = re.compile(r"(.*[_\-. ])?(images?|imgs?|part|shard|chunk|batch|volume)[_\-. ]?\d+", re.IGNORECASE)
 TEST_SPLITS = ("test", "validation")  # the first that will do is tested on
 HOLD_OUT_SHARE, HOLD_OUT_MOST, HOLD_OUT_SEED = 0.2, 10_000, 0
+UNCOUNTED = 2**40  # images
 DARK = 2**14  # levels; 16-bit images that use fewer hold 14, 12 or 10 bits, and would be nearly black
 
 
@@ -68,6 +72,7 @@ class ImageData:
     taken:       one line of what was used of the source, and what was not.
     left_out:    the files of the source that are not used.
     notes:       what the user should know of the data, a sentence each.
+    stream:      all images to train on, where `train` are but those that were looked at: see data.streams.
     """
 
     name: str
@@ -82,6 +87,12 @@ class ImageData:
     taken: str = ""
     left_out: list[LeftOut] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    stream: Shards | None = None
+
+    @property
+    def images(self) -> int:
+        """How many there are to train on; of a stream that nobody has counted, more than any batch."""
+        return len(self.train) if self.stream is None else self.stream.known or UNCOUNTED
 
     @cached_property
     def labelled(self) -> Dataset:
@@ -101,9 +112,12 @@ class ImageData:
     def canvas(self, image_size: int) -> int | None:
         """The `canvas` of `stack_images` for views of image_size pixels; None where images stack as they are.
 
-        Twice image_size: a crop of a quarter of the area keeps its sharpness, and a batch fits into memory.
+        Twice image_size: a crop of a quarter of the area keeps its sharpness, and a batch fits into memory. Of a stream
+        nobody knows whether all images have one size.
         """
         largest = max(map(max, self.sizes))
+        if self.stream is not None:
+            return min(2 * image_size, largest)
         return None if self.common_size and largest <= 2 * image_size else min(2 * image_size, largest)
 
 
@@ -203,7 +217,7 @@ def _read_columns(
     if "train" not in splits:
         raise InputError(f"the data has no split 'train', only {', '.join(splits)}")
     features, notes = splits["train"].features, []
-    image = _image_column(features, image_column)
+    image = find_image_column(features, image_column)
     others = datasets.Features({name: kind for name, kind in features.items() if name != image})
     label = None if label_type == "ignored" else choose_label(others, label_column)
     if label is None and others and label_type != "ignored":
@@ -264,7 +278,8 @@ def _refuse_folders_that_need_not_be_classes(source: Source) -> None:
         )
 
 
-def _image_column(features: datasets.Features, asked: str | None) -> str:
+def find_image_column(features: datasets.Features, asked: str | None) -> str:
+    """The column asked for, or the only one of images. Raises InputError where there is none, or several."""
     pictures = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
     packed = [name for name, kind in features.items() if is_image(kind) and name not in pictures]
     found = pictures or packed

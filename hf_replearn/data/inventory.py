@@ -34,8 +34,10 @@ SUFFIXES = {
     "json": (".jsonl", ".json", ".ndjson"),
     "csv": (".csv", ".tsv"),
     "text": (".txt",),
+    "webdataset": (".tar",),
 }
 READS = {
+    "shards": ("parquet", "arrow", "webdataset"),  # of images that are streamed
     "images": ("images", "arrays", "parquet", "arrow"),
     "texts": ("parquet", "arrow", "json", "csv", "text"),
     "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
@@ -48,6 +50,7 @@ SYSTEM_FOLDERS = {
 }  # fmt: skip
 SYSTEM, NOT_ASKED, BESIDE = "hidden or of the system", "not one of --files", "about the data, not part of it"
 HIDDEN, POINTER = "a hidden folder", "a pointer of Git LFS, not the file: run git lfs pull"
+ARCHIVE = "an archive: unpack it first"
 ARRAY = "an array beside other data: say --channels if such are the images"
 LOOP, OUTPUT = "a link to a folder that it lies in", "the output of a run"
 PROGRAMS = {
@@ -95,7 +98,7 @@ class Inventory:
 def take_inventory(path: str, *, purpose: str, files: Sequence[str] = (), arrays: bool = False) -> Inventory:
     """Looks through a local folder, or at a single file, which is then `train`.
 
-    purpose: "images", "texts" or "labels": which kinds of files are read.
+    purpose: a key of READS: which kinds of files are read.
     files:   patterns of those that are asked for (`*` stands for any characters; without a `/` they are of file names).
     arrays:  .npy files are images as others are; else only where there is nothing else to read.
 
@@ -221,8 +224,8 @@ def kind_of(name: str) -> tuple[str | None, str]:
     for kind, suffixes in SUFFIXES.items():
         if suffix in suffixes and (not packed or kind in ("json", "csv", "text")):
             return kind, ""
-    if suffix in (".zip", ".tar", ".tgz", ".7z", ".rar"):
-        return None, "an archive: unpack it first"
+    if suffix in (".zip", ".tgz", ".7z", ".rar"):
+        return None, ARCHIVE
     return None, f"{suffix + packed} is not read" if suffix + packed else "a file without a suffix is not read"
 
 
@@ -234,6 +237,8 @@ def _single_file(path: str, root: str, purpose: str) -> Inventory:
     kind, reason = kind_of(root)
     if not regular or kind not in READS[purpose] or kind in PICTURES:
         reads = ", ".join(suffix for kind in READS[purpose] if kind not in PICTURES for suffix in SUFFIXES[kind])
+        if regular and kind == "webdataset":
+            reason = _not_here(kind, ".tar", purpose)
         reason = "it is no regular file" if not regular else reason or "it is of another kind"
         raise InputError(f"{path!r} is neither a folder nor a file that is read here ({reads}): {reason}")
     if not os.path.getsize(root):
@@ -297,9 +302,12 @@ def _sorted_by_kind(
     if not used:
         used, about = {kind: found for kind, found in about.items() if found}, {}
     if not used:
-        what = {"images": "are no images", "texts": "is no text", "labels": "are no labelled examples"}[purpose]
+        what = {
+            "images": "are no images", "texts": "is no text", "labels": "are no labelled examples",
+            "shards": "are no shards of images to stream",
+        }[purpose]  # fmt: skip
         reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind not in PICTURES)
-        pictures = "" if purpose == "texts" else "pictures, .npy, "
+        pictures = "pictures, .npy, " if set(PICTURES) & set(READS[purpose]) else ""
         found = f" its files are {counts(item.file for item in others)}{_usual_reason(others)};" if others else ""
         raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}")
     if len(used) > 1:
@@ -324,6 +332,10 @@ def _no_content(file: str) -> str:
 def _not_here(kind: str, suffix: str, purpose: str) -> str:
     if purpose == "images" and kind in ("csv", "json"):
         return "no images; labels are read from class folders or from metadata.csv with a column file_name"
+    if kind == "webdataset":
+        return ARCHIVE + ", or stream its images with --streaming" * (purpose == "images")
+    if kind in PICTURES and purpose == "shards":
+        return "a file of one image: read it without --streaming, or pack many into shards"
     if kind == "text" and purpose == "labels":
         return ".txt has no labels"
     return f"{suffix} is not read here"

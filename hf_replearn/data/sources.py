@@ -89,7 +89,7 @@ def load_source(
 ) -> Source:
     """Finds a dataset: toy, a local file or folder, or a Hub id.
 
-    purpose:   "images", "texts" or "labels": what is looked for in a folder (see inventory.READS).
+    purpose:   "images", "texts", "labels" or "shards": what is looked for in a folder (see inventory.READS).
     files:     patterns of the files of a folder that are meant.
     config:    of a Hub dataset that has several.
     streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
@@ -124,6 +124,16 @@ def load_source(
     shown = {split: [file for file in found if file not in unused] for split, found in inventory.splits.items()}
     shown = {split: found for split, found in shown.items() if found != [""]}
     return Source(name, None, inventory.kind, splits, shown, left_out)
+
+
+def read_addresses(dataset: str, kind: str, addresses: list[str]) -> Source:
+    """The source `dataset`, of files at these addresses, read when they are needed. kind: of their files.
+
+    Raises InputError for what is not to be had.
+    """
+    read = partial(datasets.load_dataset, kind, data_files={"train": addresses}, split="train", streaming=True)
+    rows = _read(f"{dataset!r} cannot be read", lambda: _with_features(read()))
+    return Source(os.path.basename(dataset), None, kind, {"train": rows}, {"train": addresses})
 
 
 def local_path(dataset: str) -> str | None:
@@ -405,7 +415,8 @@ def _cause(complaint: str, error: BaseException, builder: str, paths: Sequence[s
     for path in paths:
         if found := _bad_line(path) if builder == "json" else _damage(path) if builder == "arrow" else None:
             return found
-    if any(isinstance(link, datasets.arrow_writer.SchemaInferenceError) for link in chain):
+    empty = any(isinstance(link, datasets.arrow_writer.SchemaInferenceError) for link in chain)
+    if empty or "at least one table" in str(error):  # what pyarrow says of a tar without files
         return f"{complaint}: there is nothing in it"
     told = [link for link in chain if "error occurred while generating" not in str(link)] or chain
     return f"{complaint}: {' '.join(str(told[0]).split())[:500]}"

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from hf_replearn.data.images import ImageData, load_images
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.sources import Source
+from hf_replearn.data.streams import stream_images
 from hf_replearn.encoders.backbones import Backbone, count_features, count_parameters
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
@@ -30,6 +31,7 @@ from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, ImageSettings, ViewSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
+from hf_replearn.pretraining.streams import check_stream, fingerprint, lanes, list_what_is_skipped
 from hf_replearn.pretraining.watch import watch
 from hf_replearn.pretraining.worth import Judged, judge, judge_stages, show_neighbours, show_own_task
 from hf_replearn.randomness import Place
@@ -70,6 +72,7 @@ def pretrain_images(
     """
     # 1. Data. What can be wrong with the input is found out here, before anything is trained.
     out = Path(settings.output_dir)
+    check_stream(settings, method, source)
     find_start(settings, image_size=settings.image_size)
     args = training_arguments(settings)
     with args.main_process_first(desc="reading the images"):
@@ -87,20 +90,20 @@ def pretrain_images(
 
     # 2. Views, and how many images at a time
     collator = make_collator(settings, method, backbone, data, augment)
-    held, place = hold(settings, args, rows, collator)
+    held, place = hold(settings, args, data, rows, collator)
     settings = fit_to_memory(
         settings,
         args,
         partial(build, method=method, backbone=backbone, batch=2, device=args.device),
         collator,
-        rows,
+        rows if data.stream is None else rows.to_iterable_dataset(),  # as many as fit
         least=2,
     )
     if args.process_index == 0:
         check_folder(settings)
-    given = circumstances(settings, data=data.fingerprint, processes=args.world_size)
+    given = circumstances(settings, data=fingerprint(settings, data), processes=args.world_size)
     checkpoint = find_checkpoint(settings, given, args=args)
-    batch = batch_of(settings, args.world_size, images=len(rows))
+    batch = batch_of(settings, args.world_size, images=len(rows) if data.stream is None else data.images)
 
     # 3. Encoder f, head g, objective
     set_seed(settings.seed)
@@ -113,18 +116,18 @@ def pretrain_images(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
 
     # 4. Train
-    trainer = make_trainer(settings, args, model, collator, rows if held is None else held, batch=batch, given=given)
+    learnt_from = held or (rows if data.stream is None else lanes(settings, args, data, collator, batch=batch))
+    trainer = make_trainer(settings, args, model, collator, learnt_from, batch=batch, given=given)
     preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
     labelled = some_labelled(data) if judging and data.single_label else None
     watch(settings, trainer, collator, rows=rows, labelled=labelled, preprocess=preprocess)
     if trainer.is_world_process_zero():
         claim_folder(settings)
-        write_skipped(out / "skipped_images.txt", [*data.left_out, *data.skipped])
-        rate = settings.peak_learning_rate(batch * args.world_size)
-        print(data.taken, *data.notes, sep="\n")
-        print(what_was_chosen(settings, data, chosen), channels_in_words(settings, backbone), sep="", end="")
-        print(f"{place}\n{how_many(data, rows)}; learning rate {rate:.4g}; log: {out}/log.jsonl", flush=True)
+        say_what_is_read(
+            settings, data, backbone, rows=rows, chosen=chosen, place=place, together=batch * args.world_size
+        )
         try_to_show(SAMPLE, partial(collator.draw, rows, out / SAMPLE))
+    list_what_is_skipped(trainer, out, data)
     trainer.train(resume_from_checkpoint=checkpoint)
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
@@ -158,6 +161,15 @@ def pretrain_images(
 
 def open_images(settings: ImageSettings, source: Source | None = None) -> ImageData:
     """The images that the settings name, or those of the source."""
+    if settings.streaming:
+        return stream_images(
+            settings.dataset,
+            files=settings.files,
+            image_column=settings.image_column,
+            max_undecodable=settings.max_undecodable,
+            value_range=settings.value_range,
+            channels=settings.channels,
+        )
     return load_images(
         settings.dataset if source is None else source,
         files=settings.files,
@@ -219,13 +231,12 @@ def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augme
     return DataCollatorForViews(policy, backbone.mean, backbone.std, canvas=data.canvas(settings.image_size))
 
 
-def how_many(data: ImageData, rows) -> str:
-    """The images to train on, in words."""
-    return f"{len(rows):,} images, {len(data.skipped)} skipped"
-
-
-def hold(settings: ImageSettings, args: TrainingArguments, rows, collator) -> tuple[HeldRows | None, str]:
+def hold(
+    settings: ImageSettings, args: TrainingArguments, data: ImageData, rows, collator
+) -> tuple[HeldRows | None, str]:
     """The images on the device that trains, or None where they do not stay there; and in words why."""
+    if data.stream is not None:
+        return None, "the images are read from the stream when they are needed, and stay nowhere"
     local = int(os.environ.get("LOCAL_WORLD_SIZE", args.world_size))
     asked = settings.data_on_device
     held, place = held_on_device(rows, collator, asked=asked, device=args.device, processes=local)
@@ -242,6 +253,21 @@ def batch_of(settings: ImageSettings, processes: int, *, images: int) -> int:
             f"a batch of {together} images is larger than the data, {images}: lower --per_device_train_batch_size"
         )
     return together // processes
+
+
+def say_what_is_read(
+    settings: ImageSettings, data: ImageData, backbone: Backbone, *, rows, chosen: list[str], place: str, together: int
+) -> None:
+    """What is learnt from, what was left out of it, and what was left to it. together: images of a step."""
+    skipped = data.skipped if data.stream is None else []  # which are met again
+    write_skipped(Path(settings.output_dir, "skipped_images.txt"), [*data.left_out, *skipped])
+    print(data.taken, *data.notes, sep="\n")
+    print(what_was_chosen(settings, data, chosen), channels_in_words(settings, backbone), sep="", end="")
+    count = f"{len(rows):,} images, {len(data.skipped)} skipped"
+    if data.stream is not None:
+        count = f"a buffer of {settings.shuffle_buffer:,} images for each reader"
+    rate = f"{settings.peak_learning_rate(together):.4g}"
+    print(f"{place}\n{count}; learning rate {rate}; log: {settings.output_dir}/log.jsonl", flush=True)
 
 
 # ---- model and training
@@ -384,9 +410,9 @@ def describe(
             name=data.name,
             hub_id=data.hub_id,
             unit="image",
-            train=len(rows),
+            train=len(rows) if data.stream is None else None,
             test=len(data.test) if data.test is not None else 0,
-            skipped=len(data.skipped),
+            skipped=len(data.skipped) if data.stream is None else trainer.last("undecodable") or 0,
             classes=len(data.label_names) if data.label_names else None,
             held_out=data.test_source,
         ),

@@ -30,11 +30,25 @@ class ImageSettings(PretrainingSettings):
 
     dataset: str = setting(
         ...,
-        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, or toy",
+        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, or toy; with "
+        "--streaming shards of parquet, arrow or webdataset (.tar), also at https://.../train-{000..127}.tar",
         section="data",
     )
     files: tuple[str, ...] = setting(
         (), "files of the folder that are the data, such as '*.png'; none: all of the one kind there is", section="data"
+    )
+    streaming: bool = setting(
+        False,
+        "read shards when they are needed, for data larger than a disk; no labels are read; give --max_steps or "
+        "--max_minutes too",
+        section="data",
+    )
+    shuffle_buffer: int = setting(
+        1000,
+        "images of a stream that each reader holds and gives out in random order; 1: as they come",
+        section="data",
+        at_least=1,
+        at_most=1_000_000,
     )
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")

@@ -58,7 +58,7 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Bac
         image_size=size,
         stem=stem,
         per_device_train_batch_size=settings.per_device_train_batch_size
-        or batch_that_fits(negatives or len(data.train), processes, whole=negatives is not None),
+        or batch_that_fits(negatives or data.images, processes, whole=negatives is not None),
         **{name: by_size[not small] for name, by_size in settings.BY_SIZE.items() if getattr(settings, name) is None},
     )
     return settings, backbone if backbone.source is not None else find_start(settings, image_size=size)[0]

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from hf_replearn.evaluation.health import diagnose
 from hf_replearn.files import read_json_lines, write_whole
+from hf_replearn.training.lanes import listed_in
 
 
 class JSONLines(TrainerCallback):
@@ -81,6 +82,20 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{seconds / 60:.0f} minutes"
+
+
+class Unusable(TrainerCallback):
+    """Tells of the rows of a stream that could not be used, whenever the run is saved, as it is at its end.
+
+    tell: called in the first process with those of all: what each is called, and why.
+    """
+
+    def __init__(self, tell: Callable[[list[list[str]]], None]):
+        self.tell = tell
+
+    def on_save(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.tell(listed_in(Path(args.output_dir, f"checkpoint-{state.global_step}")))
 
 
 class SampleScores(TrainerCallback):

@@ -38,13 +38,19 @@ class StopSignals:
 
 class Undisturbed:
     """Wraps a loader's `worker_init_fn`: schedulers and Ctrl-C signal all processes of a run, and a worker that died
-    of it would take the run along before it has saved. Workers end when their process does."""
+    of it would take the run along before it has saved. Workers end when their process does, or ends them once it has
+    set `over`: at its exit Python waits for them, having sent SIGTERM."""
 
-    def __init__(self, inner):
-        self.inner = inner
+    def __init__(self, inner, over):
+        """over: a number that processes share, such as multiprocessing.RawValue("b", 0)."""
+        self.inner, self.over = inner, over
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._receive)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if self.inner is not None:
             self.inner(worker)
+
+    def _receive(self, number: int, frame) -> None:
+        if self.over.value:
+            os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import statistics
 import time
@@ -29,6 +30,7 @@ from hf_replearn.files import PARTIAL
 from hf_replearn.randomness import Place
 from hf_replearn.training.cached_gradients import cached_gradient_step
 from hf_replearn.training.checkpoints import MANIFEST, check_room, checkpoints, rotate, seal
+from hf_replearn.training.lanes import FAILURE, POSITION, Lanes
 from hf_replearn.training.numbered import NUMBERS, CollateNumbered, NumberedRows
 from hf_replearn.training.on_device import Ahead
 from hf_replearn.training.optimizers import leave_out, unchanged_where
@@ -106,7 +108,14 @@ class PretrainingTrainer(Trainer):
         if self.mesh is not None and "tp" in self.mesh.mesh_dim_names:
             self.alike = self.mesh["tp"].size()
             self.accelerator.state.device_mesh = self.mesh  # by which it gives them the same rows
-        if not isinstance(self.train_dataset, IterableDataset | datasets.IterableDataset):
+        self.lanes = self.train_dataset if isinstance(self.train_dataset, Lanes) else None
+        if self.lanes is not None:
+            self.args.ignore_data_skip = True  # it goes on by itself
+            if self.alike > 1:
+                raise InputError(
+                    "--streaming gives each process a batch of its own, and tensor parallelism one to several"
+                )
+        elif not isinstance(self.train_dataset, IterableDataset | datasets.IterableDataset):
             self.train_dataset = NumberedRows(self.train_dataset)
             self.data_collator = CollateNumbered(self.data_collator)
         self.circumstances, self.max_skipped = circumstances or {}, max_skipped
@@ -126,6 +135,7 @@ class PretrainingTrainer(Trainer):
         self.signals, self.told_to_stop = StopSignals(), False
         self.sealing: tuple[Path, Future] | None = None  # of the last checkpoint, in a thread
         self.batches: Ahead | None = None  # of this epoch
+        self.over = multiprocessing.RawValue("b", 0)  # whether the loader's workers are needed no more
 
     @staticmethod
     def _share_out(model: nn.Module, args: TrainingArguments) -> tuple[DeviceMesh | None, nn.Module | None]:
@@ -164,6 +174,8 @@ class PretrainingTrainer(Trainer):
         if resume_from_checkpoint is not None:
             state = TrainerState.load_from_json(str(Path(resume_from_checkpoint, "trainer_state.json")))
             seconds = next((log["seconds"] for log in reversed(state.log_history) if "seconds" in log), 0.0)
+            if self.lanes is not None and not self.lanes.load(resume_from_checkpoint) and self.is_world_process_zero():
+                warnings.warn("the stream begins anew: other processes, workers or shards read it before", stacklevel=2)
             if state.global_step >= self._steps_to_do() or seconds >= 60 * (self.max_minutes or math.inf):
                 self._load_from_checkpoint(resume_from_checkpoint)
                 self.state = state
@@ -173,6 +185,7 @@ class PretrainingTrainer(Trainer):
         if self.args.should_save and self.args.save_strategy != "no":
             weights = sum(x.numel() * x.element_size() for x in self.model.state_dict().values())
             check_room(self.args.output_dir, checkpoint=3 * weights, keep=self.args.save_total_limit or 2)
+        self.over.value = 0
         stop = StopWhenTold(self)  # after all other callbacks, which need not take it for the end of the run
         self.add_callback(stop)
         try:
@@ -186,6 +199,7 @@ class PretrainingTrainer(Trainer):
                 raise TrainingError(f"out of memory. {self._last_good()}. {LESS_MEMORY}") from error
             raise
         finally:
+            self.over.value = 1
             self.remove_callback(stop)
         if self.told_to_stop:
             minutes, steps = self.max_minutes, self.state.max_steps
@@ -220,19 +234,36 @@ class PretrainingTrainer(Trainer):
         return self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
 
     def get_train_dataloader(self) -> DataLoader:
+        if self.lanes is not None:
+            return self._loader_of_lanes()
         loader = super().get_train_dataloader()
         loader.base_dataloader.generator = loader.generator = torch.Generator()  # see `get_batch_samples`
         if loader.num_workers:
-            loader.base_dataloader.worker_init_fn = loader.worker_init_fn = Undisturbed(loader.worker_init_fn)
+            loader.base_dataloader.worker_init_fn = loader.worker_init_fn = Undisturbed(
+                loader.worker_init_fn, self.over
+            )
         if self.args.device.type == "cuda":
             loader.device = None  # `Ahead` sends the batches
         return loader
+
+    def _loader_of_lanes(self) -> DataLoader:
+        """Each process has its own; accelerate would have the first read for all."""
+        args, workers = self.args, self.lanes.workers
+        return DataLoader(
+            self.lanes,
+            batch_size=None,  # batches are made there
+            num_workers=workers,
+            pin_memory=args.dataloader_pin_memory and args.device.type == "cuda",
+            worker_init_fn=Undisturbed(None, self.over),
+            generator=torch.Generator(),
+        )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device):
         if self.batches is None or self.batches.source is not epoch_iterator:
             # A loader draws a number at the beginning of each epoch, from torch's own generator if it has none. Of
             # workers that outlive an epoch it does so once: a run that goes on later would draw another number.
-            torch.empty((), dtype=torch.int64).random_()
+            if self.lanes is None:
+                torch.empty((), dtype=torch.int64).random_()
             self.batches = Ahead(epoch_iterator, device)
         return super().get_batch_samples(self.batches, num_batches, device)
 
@@ -287,6 +318,8 @@ class PretrainingTrainer(Trainer):
             if self.args.should_save:
                 (folder / MANIFEST).unlink(missing_ok=True)
             super()._save_checkpoint(model, trial)
+            if self.lanes is not None:
+                self.lanes.save(folder)
         except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
             raise self._unwritten(folder, error) from error
         finally:
@@ -343,7 +376,13 @@ class PretrainingTrainer(Trainer):
         return self.lr_scheduler
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor | None:
-        """What the sum of the losses is divided by."""
+        """What the sum of the losses is divided by. Raises InputError, or TrainingError where steps were taken, when a
+        stream cannot go on."""
+        failures = [batch[FAILURE] for batch in batch_samples if FAILURE in batch]
+        if failures and self.state.global_step == 0:
+            raise InputError(failures[0])
+        if failures:
+            raise TrainingError(f"{failures[0]}. {self._last_good()}")
         if self.targets is None or not batch_samples:
             return super()._get_num_items_in_batch(batch_samples, device)
         return self.accelerator.reduce(sum(map(self.targets, batch_samples)).to(device))
@@ -351,6 +390,8 @@ class PretrainingTrainer(Trainer):
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)
         self.row_numbers = inputs.pop(NUMBERS, None)
+        if self.lanes is not None:
+            self.lanes.met(inputs.pop(POSITION))
         if "length" in inputs:
             self.tokens = self.tokens + inputs["length"].sum()
         if self.micro_batch is None and self.views is not None:
@@ -499,6 +540,9 @@ class PretrainingTrainer(Trainer):
                 self.tokens = 0
                 if self.flops and (peak := self._peak_flops()):
                     logs["mfu"] = round(self.flops * tokens / seconds / peak / self.args.world_size, 4)
+            if self.lanes is not None:
+                unusable = torch.tensor(self.lanes.unusable, device=self.args.device)
+                logs["undecodable"] = int(self.accelerator.reduce(unusable))
             if self.representations is not None:
                 logs["spread"] = round(spread(self.representations.detach()), 4)
             self.since = now
@@ -591,6 +635,8 @@ class LastStep(TrainerCallback):
         self.trainer.after_step()
 
     def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.lanes is not None:  # a stream has no epochs: the share of the run, of one that goes on too
+            state.epoch = state.global_step / state.max_steps
         if self.trainer.spent >= 1:
             control.should_training_stop = control.should_save = True
         if self.trainer.spent >= 1 or state.global_step == state.max_steps:
