@@ -115,11 +115,8 @@ def load_corpus(
         parts = {"train": documents, held_out: f"held out, {_documents(test, column)}"}
         empty, held_out = empty + more, f"the split {held_out!r}"
     elif isinstance(train, IterableDataset):
-        test, train, held_out = (
-            train.take(HOLD_OUT_MOST),
-            train.skip(HOLD_OUT_MOST),
-            "the first documents of the stream",
-        )
+        test, train = _first_apart(train)
+        held_out = "the first documents of the stream"
         if not any(True for _ in islice(train, 1)):
             raise InputError(
                 f"the stream {dataset!r} has no text to train on, besides the documents that are held out, its first "
@@ -146,6 +143,13 @@ def load_corpus(
         taken=source.taken(parts, left_out=empty) + copies,
         left_out=[*source.left_out, *empty],
     )
+
+
+def _first_apart(stream: IterableDataset) -> tuple[IterableDataset, IterableDataset]:
+    """The first documents of a stream, of its first shard alone, and all others. Of a stream of several shards each
+    process of a loader would skip a part of these documents in its own shard, and train on the rest."""
+    first, *others = (stream.shard(num_shards=stream.num_shards, index=shard) for shard in range(stream.num_shards))
+    return first.take(HOLD_OUT_MOST), concatenate_datasets([first.skip(HOLD_OUT_MOST), *others])
 
 
 def _documents(rows: Dataset | IterableDataset, column: str) -> str:

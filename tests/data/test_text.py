@@ -4,7 +4,9 @@ import json
 
 import datasets
 import pytest
+from torch.utils.data import DataLoader
 
+from hf_replearn.data import text
 from hf_replearn.data.text import load_corpora, load_corpus
 from hf_replearn.errors import InputError
 
@@ -177,3 +179,16 @@ def test_the_encoding_of_a_stream_is_looked_at_before_the_training(tmp_path, nam
     (tmp_path / name).write_bytes(content.encode("latin-1"))
     with pytest.raises(InputError, match="byte 0xe9"):
         load_corpus(str(tmp_path), streaming=True)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_held_out_of_a_stream_is_trained_on_by_no_worker(workers, tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "HOLD_OUT_MOST", 20)
+    for shard in range(4):
+        lines = [json.dumps({"text": f"document {number} of shard {shard}"}) for number in range(30)]
+        (tmp_path / f"train-{shard}.jsonl").write_text("\n".join(lines))
+    corpus = load_corpus(str(tmp_path), streaming=True)
+    held_out = [row["text"] for row in corpus.test]
+    trained = [row for batch in DataLoader(corpus.train, 5, num_workers=workers) for row in batch["text"]]
+    assert held_out == [f"document {number} of shard 0" for number in range(20)]
+    assert len(trained) == 100 and not set(trained) & set(held_out)
