@@ -9,9 +9,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from transformers import PreTrainedModel
+
+from hf_replearn.errors import InputError
 
 WEIGHTS, OPTIMIZER = "weights", "optimizer"  # folders of a checkpoint
 NUMBER = "()"  # ends the names of tensors without a dimension, which the files cannot tell in parts
@@ -63,6 +66,52 @@ def load_sharded_optimizer(checkpoint: str | Path, model: nn.Module, optimizer: 
                 for key, value in of_weight.items()
             }
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+@torch.no_grad()
+def load_whole_weights(checkpoint: str | Path, model: nn.Module) -> None:
+    """Gives a sharded model the weights and buffers of a checkpoint that one process wrote."""
+    state = {}
+    for path in sorted(Path(checkpoint).glob("*.safetensors")):
+        state |= load_file(path)
+    weights = _weights(model)
+    if absent := [name for name in weights if name.removesuffix(NUMBER) not in state]:
+        raise InputError(
+            f"{checkpoint} has no weights {absent[0]!r} ({len(absent)} are missing): it is of another network"
+        )
+    for name, tensor in weights.items():
+        tensor.copy_(_in_parts(state[name.removesuffix(NUMBER)].view(tensor.shape), tensor))
+
+
+def load_whole_optimizer(checkpoint: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Gives the optimizer of a sharded model the state that one process wrote. What its groups say stays.
+
+    Raises InputError where it cannot be told which state is of which weight.
+    """
+    saved = torch.load(Path(checkpoint, "optimizer.pt"), map_location="cpu", weights_only=True, mmap=True)
+    named = _named(model, optimizer)
+    if "state" not in saved or len({getattr(weight, "device_mesh", None) for _, weight in named}) > 1:
+        raise InputError(
+            f"{checkpoint} is of a run whose weights were not in parts, and cannot go on in these: go on so"
+        )
+    state = {
+        number: {
+            key: _in_parts(value, weight) if value.shape == weight.shape else value
+            for key, value in saved["state"][number].items()
+        }
+        for number, (_, weight) in enumerate(named)
+        if number in saved["state"]
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _in_parts(whole: Tensor, like: Tensor) -> Tensor:
+    """This process's part of it, as it has of another."""
+    if not isinstance(like, DTensor):
+        return whole
+    plain = [placed if isinstance(placed, Replicate) else Shard(placed.dim) for placed in like.placements]
+    parts = distribute_tensor(whole.to(like.device), like.device_mesh, plain, src_data_rank=None)
+    return parts.redistribute(placements=like.placements)
 
 
 def model_of(checkpoint: str | Path, kind: type[PreTrainedModel]) -> PreTrainedModel:

@@ -38,6 +38,8 @@ from hf_replearn.training.sharded_checkpoints import (
     is_sharded,
     load_sharded_optimizer,
     load_sharded_weights,
+    load_whole_optimizer,
+    load_whole_weights,
     save_sharded,
 )
 from hf_replearn.training.sharding import (
@@ -289,16 +291,15 @@ class PretrainingTrainer(Trainer):
         if is_sharded(resume_from_checkpoint):
             load_sharded_weights(resume_from_checkpoint, self.model)
         elif self.is_sharded:
-            raise InputError(
-                f"{resume_from_checkpoint} is of a run whose weights were not in parts: go on without FSDP"
-            )
+            load_whole_weights(resume_from_checkpoint, self.model)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not is_sharded(checkpoint):
+        if checkpoint is None or not (self.is_sharded or is_sharded(checkpoint)):
             return super()._load_optimizer_and_scheduler(checkpoint)
-        load_sharded_optimizer(checkpoint, self.model, self.plain_optimizer)
+        load = load_sharded_optimizer if is_sharded(checkpoint) else load_whole_optimizer
+        load(checkpoint, self.model, self.plain_optimizer)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, SCHEDULER), weights_only=True))
         for group, rate in zip(self.plain_optimizer.param_groups, self.lr_scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
