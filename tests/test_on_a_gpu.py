@@ -9,6 +9,7 @@ import shutil
 import pytest
 import timm
 import torch
+from small_runs import small
 from transformers import AutoModel
 
 from hf_replearn import architectures
@@ -18,9 +19,8 @@ from hf_replearn.settings import run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 STEPS = ["--max_steps", "20", "--save_steps", "10", "--full_determinism"]
-IMAGES = ["--dataset", "toy", "--image_size", "16", "--backbone", "resnet18", "--stem", "cifar", "--draws", "2"]
-IMAGES += ["--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
-IMAGES += ["--per_device_train_batch_size", "64", "--learning_rate", "1e-3", "--knn_steps", "10"]
+IMAGES = ["--dataset", "toy", "--draws", "2", "--per_device_train_batch_size", "64", "--learning_rate", "1e-3"]
+IMAGES += ["--knn_steps", "10"]
 TEXTS = ["--dataset", "toy", "--size", "tiny", "--vocab_size", "1000", "--sequence_length", "32", "--eval_rows", "16"]
 
 
@@ -57,7 +57,7 @@ def twice(command: str, out, *arguments: str) -> None:
 @pytest.mark.parametrize("command", of_kind("ImageMethod"))
 def test_images(command, tmp_path):
     out = tmp_path / "run"
-    twice(command, out, *IMAGES)
+    twice(command, out, *IMAGES, *small(command, recipe(command)[1]))
     exported = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0).eval().cuda()
     with torch.no_grad():
         features = exported(torch.rand(2, *exported.pretrained_cfg["input_size"], device="cuda"))
@@ -96,7 +96,7 @@ def test_documents_kept_apart_by_flex_attention(command, architecture, compiled,
 
 def test_an_evaluation_on_the_device_is_that_of_the_cpu(tmp_path):
     out = tmp_path / "run"
-    start("simclr", *IMAGES, *STEPS, "--output_dir", str(out))
+    start("simclr", *IMAGES, *small("simclr", recipe("simclr")[1]), *STEPS, "--output_dir", str(out))
     found = {}
     for device in ("cuda", "cpu"):
         told = ["--use_cpu"] if device == "cpu" else []

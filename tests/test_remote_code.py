@@ -19,9 +19,11 @@ METHODS = sorted(
 )
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
-VIEWS = {"rotation": 4, "context_prediction": 9, "cpc": 9}  # of other methods two
-WITHOUT_BATCH_NORM = {
-    "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}}
+VIEWS = {"rotation": (4,), "context_prediction": (9,), "cpc": (9,), "mae": ()}  # of other methods two
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+OWN = {  # encoders that methods cannot do without
+    "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}},
+    "mae": {"stem": "imagenet", "backbone": "vit_tiny_patch16_224", "backbone_args": VIT},
 }
 
 LOAD = """
@@ -55,8 +57,9 @@ def loaded(tmp_path_factory):
         cls = next(getattr(module, name) for name in module.__all__ if name.endswith("ForPreTraining"))
         torch.manual_seed(0)
         narrow = {field: 16 for field in vars(cls.config_class()) if field in WIDTHS}
-        model = cls(cls.config_class(**(BACKBONE | WITHOUT_BATCH_NORM.get(method, {})), **narrow)).eval()
-        batch = {"pixel_values": torch.randn(3, VIEWS.get(method, 2), 3, 32, 32), "labels": torch.tensor([0, 1, 0])}
+        model = cls(cls.config_class(**(BACKBONE | OWN.get(method, {})), **narrow)).eval()
+        views = torch.randn(3, *VIEWS.get(method, (2,)), 3, 32, 32)
+        batch = {"pixel_values": views, "labels": torch.tensor([0, 1, 0]), "noise": torch.rand(3, 16)}
         taken = inspect.signature(model.forward).parameters
         batch = {name: value for name, value in batch.items() if name in taken}
         with torch.no_grad():

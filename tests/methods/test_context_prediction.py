@@ -9,6 +9,7 @@ import torch
 
 from hf_replearn.errors import InputError
 from hf_replearn.methods.collating import CROPS
+from hf_replearn.methods.collating_patches import cut_patches, keep_one_channel
 from hf_replearn.methods.context_prediction import (
     ContextPredictionConfig,
     ContextPredictionForPreTraining,
@@ -23,7 +24,6 @@ from hf_replearn.methods.context_prediction.collating_context_prediction import 
     without_green_magenta,
 )
 from hf_replearn.methods.context_prediction.showing_context_prediction import draw_pairs, own_task
-from hf_replearn.methods.patches import cut_patches, keep_one_channel
 from hf_replearn.randomness import Place
 
 SMALL = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1] * 4, "channels": [16] * 4}}

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from small_runs import small
 
 import hf_replearn.augmentation
 import hf_replearn.sharing.results
@@ -29,26 +30,14 @@ STATES = [  # methods that keep something else then
     ("dino", "--local_crops", "2", "--centring", "sinkhorn"),
 ]
 RUNS = [(command,) for command in METHODS] + [run for run in STATES if run[0] in METHODS]
-WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
-VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
-OWN = {  # settings that they cannot do without
-    "context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0"),
-    "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
-    "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
-}
-SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
-SMALL += ["--image_size", "16", "--stem", "cifar", "--per_device_train_batch_size", "16"]
-SMALL += ["--knn_steps", "0", "--learning_rate", "1e-3", "--use_cpu", "--draws", "2"]
-SMALL += ["--max_steps", "3", "--save_steps", "2"]
+SHORT = ["--per_device_train_batch_size", "16", "--knn_steps", "0", "--learning_rate", "1e-3", "--use_cpu"]
+SHORT += ["--draws", "2", "--max_steps", "3", "--save_steps", "2"]
 
 
 def start(command: str, *arguments: str) -> int:
     """Runs it in this process, with a narrow head; returns its exit code."""
     settings = vars(MODULES[command])[COMMANDS[command][1]]
-    narrow = [name for name in WIDTHS if name in settings.__dataclass_fields__]
-    own = ["--augmentation", "cifar"] if "augmentation" in settings.__dataclass_fields__ else []
-    own += [part for name in narrow for part in (f"--{name}", "16")]
-    arguments = [*SMALL, *own, *OWN.get(command, ()), *arguments]
+    arguments = [*SHORT, *small(command, settings), *arguments]
     try:
         run(MODULES[command].main, settings, arguments)
     except SystemExit as end:

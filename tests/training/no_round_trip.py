@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pretended_gpu import GPU, HostWaits, PretendedGPU
+from small_runs import small
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.utils import ModelOutput
@@ -106,20 +107,16 @@ def data(tmp_path_factory):
 
 
 COMMON = ["--use_cpu", "--max_steps", "4", "--per_device_train_batch_size", "8", "--bf16", "false"]
-IMAGES = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
-IMAGES += ["--image_size", "16", "--stem", "cifar", "--augmentation", "cifar", "--knn_steps", "0"]
 TEXTS = ["--size", "tiny", "--vocab_size", "300", "--sequence_length", "32", "--eval_rows", "8", "--eval_steps", "0"]
 TEXTS += ["--short_rows", "0.5"]
-WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "slices")
 
 
 def train(command: str, data, out, *more: str) -> None:
     module, settings = METHODS[command]
     settings = vars(module)[settings]
-    fields = settings.__dataclass_fields__
-    own, kind = (IMAGES, "images") if "image_size" in fields else (TEXTS, "text")
-    narrow = [part for name in WIDTHS if name in fields for part in (f"--{name}", "16")]
-    given = [*COMMON, *own, *narrow, "--dataset", str(data / kind), "--output_dir", str(out), *more]
+    of_images = "image_size" in settings.__dataclass_fields__
+    own, kind = ([*small(command, settings), "--knn_steps", "0"], "images") if of_images else (TEXTS, "text")
+    given = [*COMMON, *own, "--dataset", str(data / kind), "--output_dir", str(out), *more]
     with pytest.raises(Finished):
         run(module.main, settings, given)
 

@@ -12,7 +12,7 @@ from torch.nn.functional import interpolate
 from hf_replearn import augmentation
 from hf_replearn.errors import InputError
 from hf_replearn.methods.collating import DataCollatorForViews
-from hf_replearn.methods.patches import cut_patches, keep_one_channel
+from hf_replearn.methods.collating_patches import cut_patches, keep_one_channel
 from hf_replearn.randomness import Place, upload
 
 SMALLEST = 32  # pixels of a patch: of a smaller one too little is left to tell a place by
@@ -112,9 +112,9 @@ class DataCollatorForContextPrediction(DataCollatorForViews):
 
 def without_green_magenta(patches: Tensor) -> Tensor:
     """Takes the part along green and magenta out of RGB (section 3.1, "projection"). patches: (B, N, 3, h, w)."""
-    axis = patches.new_tensor(GREEN_MAGENTA)
-    remaining = torch.eye(3).to(patches) - torch.outer(axis, axis) / axis.square().sum()
-    return torch.einsum("dc,bnchw->bndhw", remaining, patches)
+    axis = torch.tensor(GREEN_MAGENTA)
+    remaining = torch.eye(3) - torch.outer(axis, axis) / axis.square().sum()
+    return torch.einsum("dc,bnchw->bndhw", upload(remaining, patches.device), patches)
 
 
 def at_low_resolution(patches: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -122,7 +122,8 @@ def at_low_resolution(patches: Tensor, share: float, generator: torch.Generator)
     side = patches.shape[-1]
     lowest = max(2, round(LOWEST * side))
     lower = int(torch.randint(lowest, side, (), generator=generator))
-    chosen = augmentation.draw_coin(patches[:, :, 0, 0, 0].numel(), share, generator=generator).to(patches.device)
+    chosen = augmentation.draw_coin(patches.shape[0] * patches.shape[1], share, generator=generator)
+    chosen = upload(chosen, patches.device)
     flat = patches.flatten(0, 1)
     coarse = interpolate(flat, size=lower, mode="bilinear", antialias=True)
     coarse = interpolate(coarse, size=side, mode="bilinear", antialias=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_replearn import augmentation
 from hf_replearn.errors import InputError
 from hf_replearn.methods.collating import DataCollatorForViews
-from hf_replearn.methods.patches import cut_patches, keep_one_channel
+from hf_replearn.methods.collating_patches import cut_patches, keep_one_channel
 from hf_replearn.randomness import Place, upload
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_replearn.methods.collating import DataCollatorForViews
-from hf_replearn.randomness import Place
+from hf_replearn.randomness import Place, upload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class DataCollatorForMAE(DataCollatorForViews):
         generator = place.generator()
         crops = self.normalized(self.policy, batch, generator, count=1)[:, 0]
         noise = torch.rand(len(crops), self.side**2, generator=generator)
-        return {"pixel_values": crops, "noise": noise.to(crops.device, non_blocking=True)}
+        return {"pixel_values": crops, "noise": upload(noise, crops.device)}
 
     def draw_views(self, images: Tensor, aspect: Tensor | None, place: Place, *, count: int) -> Tensor:
         """For a picture: crops, hidden patches grey."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hf_replearn.randomness import upload
+
 NOISE = 0.01  # standard deviation of what stands for a dropped channel, as a share of that of the channel that is kept
 
 
@@ -16,7 +18,7 @@ def cut_patches(images: Tensor, corners: Tensor, side: int) -> Tensor:
     row and column."""
     windows = images.unfold(2, side, 1).unfold(3, side, 1)  # (B, C, H - side + 1, W - side + 1, side, side), no copy
     image = torch.arange(len(images), device=images.device)[:, None]
-    top, left = corners.to(images.device).unbind(-1)
+    top, left = upload(corners, images.device).unbind(-1)
     return windows[image, :, top, left]
 
 
@@ -26,8 +28,8 @@ def keep_one_channel(patches: Tensor, generator: torch.Generator) -> Tensor:
     patches: (B, N, C, side, side), normalised, so that 0 is the mean. generator: on the CPU.
     """
     count, several = patches.shape[2], patches.shape[:2]
-    kept = torch.randint(count, several, generator=generator).to(patches.device)
+    kept = upload(torch.randint(count, several, generator=generator), patches.device)
     kept = torch.nn.functional.one_hot(kept, count).bool()[..., None, None]
     deviation = patches.std((3, 4), keepdim=True).where(kept, 0).sum(2, keepdim=True)
-    noise = torch.randn(patches.shape, generator=generator).to(patches.device)
+    noise = upload(torch.randn(patches.shape, generator=generator), patches.device)
     return torch.where(kept, patches, NOISE * deviation * noise)

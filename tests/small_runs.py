@@ -1,0 +1,19 @@
+"""Settings with which every method on images runs in a second or two."""
+
+WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
+VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
+SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
+SMALL += ["--image_size", "16", "--stem", "cifar"]
+OWN = {  # settings that they cannot do without
+    "context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0"),
+    "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
+    "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
+}
+
+
+def small(command: str, settings: type) -> list[str]:
+    """Of a command with these settings: a small encoder, a narrow head, small images."""
+    fields = settings.__dataclass_fields__
+    augmentation = ["--augmentation", "cifar"] if "augmentation" in fields else []
+    narrow = [part for name in WIDTHS if name in fields for part in (f"--{name}", "16")]
+    return [*SMALL, *augmentation, *narrow, *OWN.get(command, ())]
