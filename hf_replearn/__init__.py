@@ -23,6 +23,7 @@ _HOME = {
     "DINOConfig": "methods.dino",
     "DINOForPreTraining": "methods.dino",
     "DINOModel": "methods.dino",
+    "ImageGPTForPreTraining": "methods.image_gpt",
     "MAEConfig": "methods.mae",
     "MAEForPreTraining": "methods.mae",
     "MAEModel": "methods.mae",

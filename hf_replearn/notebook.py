@@ -40,7 +40,7 @@ def pretrain(method: str, *, dataset: Any, augment: Callable | None = None, **se
     if isinstance(recipe.METHOD, ImageMethod):
         given["augment"] = augment
     elif augment is not None:
-        raise InputError(f"augment: {method} learns from texts, of which there are no views")
+        raise InputError(f"augment: {method} does not learn from views of images")
     return recipe.main(told, **given)
 
 

@@ -73,14 +73,12 @@ def write(settings: ExportSettings, folder: Path) -> str:
         check_onnx()
     which = ""
     if settings.checkpoint is not None:
-        from hf_replearn.pretraining import images, texts
-        from hf_replearn.pretraining.recipe import ImageMethod
         from hf_replearn.training.checkpoints import read_manifest, step_of
 
         checkpoint = Path(settings.checkpoint)
         method = find_method(checkpoint)
         folder.mkdir(parents=True)
-        story = images if isinstance(method, ImageMethod) else texts
+        story = importlib.import_module(f"hf_replearn.pretraining.{method.STORY}")
         story.export(method, checkpoint, read_manifest(checkpoint)["circumstances"], folder)
         which = f" of step {step_of(checkpoint)}"
     if settings.format == "onnx":

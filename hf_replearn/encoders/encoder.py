@@ -152,6 +152,7 @@ def read_inputs(
     config, processor = load_processor(checkpoint, images=modality == "image", **changes)
     if modality == "image":
         about = {"channels": channels_of(config), "trained_at": getattr(config, "trained_at", None)}
+        about["start"] = config.vocab_size - 1 if config.model_type == "imagegpt" else None
         return config, ProcessorInputs(processor, **about)
     length = choose_length(max_length, config, processor)
     return config, ProcessorInputs(processor, length, token_types=uses_token_types(config))

@@ -26,6 +26,8 @@ class ProcessorInputs:
     trained_at:  the `image_size` and `crop_pct` by which images are brought to their size before the processor, which
                  only repeats pixels, gets them: of a ResNet for small images (`sharing/export.py`). None: no such step.
     lowercase:   whether capitals are lost. prompt: what stands before each (first) text.
+    start:       the token that begins an image, of a network that reads colours by number and learnt to tell each from
+                 those before it; the last colour, of which nothing was told, is then left out. None: of all others.
     Returns input_ids and attention_mask (B, T) or pixel_values (B, C, H, W), and `labels` (B,).
     """
 
@@ -36,11 +38,14 @@ class ProcessorInputs:
     prompt: str = ""
     channels: int = 3
     trained_at: dict | None = None
+    start: int | None = None
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
             pictures = [picture_as(row, self.channels) for row in examples]
             batch = self._pictures([at_size(picture, self.trained_at) for picture in pictures])
+            if self.start is not None:
+                batch["input_ids"] = torch.nn.functional.pad(batch["input_ids"][:, :-1], (1, 0), value=self.start)
         else:
             batch = self.processor(
                 *self._segments(examples),
@@ -75,6 +80,7 @@ class ProcessorInputs:
         else:
             known = self.processor.to_dict()
         about = (self.max_length, self.token_types, self.lowercase, self.prompt, self.channels, self.trained_at)
+        about += (self.start,) if self.start is not None else ()
         return f"{known} {self.processor!r} {about}"
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:

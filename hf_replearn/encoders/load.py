@@ -70,6 +70,8 @@ def reads_images(config: PreTrainedConfig) -> bool | None:
         return None
     network = MODEL_MAPPING.get(type(config), None)
     network = network[0] if isinstance(network, tuple) else network
+    if getattr(network, "input_modalities", None) in ("image", ("image",), ["image"]):
+        return True  # of colours by number, too
     return {"pixel_values": True, "input_ids": False}.get(getattr(network, "main_input_name", None))
 
 

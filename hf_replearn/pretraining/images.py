@@ -28,7 +28,14 @@ from hf_replearn.evaluation.suite import protocols
 from hf_replearn.methods.collating import CROPS, POLICIES, DataCollatorForViews, own_policy
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
 from hf_replearn.pretraining.memory import fit_to_memory
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, ImageSettings, ViewSettings
+from hf_replearn.pretraining.recipe import (
+    CropSettings,
+    ImageMethod,
+    ImageSettings,
+    PictureSettings,
+    PixelMethod,
+    ViewSettings,
+)
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
 from hf_replearn.pretraining.streams import check_stream, fingerprint, lanes, list_what_is_skipped
@@ -142,7 +149,7 @@ def pretrain_images(
     judged = judge(settings, networks, data, preprocess=preprocess, probes=method.probes) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
-    report = describe(settings, method, trainer, data, rows, backbone, exported, judged)
+    report = describe(settings, method, trainer, data, rows, encoder_facts(backbone, exported), judged)
     report.command = command or report.command
     report.save(out)
     if method.stages and judging and data.single_label:
@@ -160,7 +167,7 @@ def pretrain_images(
 
 
 def open_images(settings: ImageSettings, source: Source | None = None) -> ImageData:
-    """The images that the settings name, or those of the source."""
+    """The images that the settings name, or those of the source; or a stream of them."""
     if settings.streaming:
         return stream_images(
             settings.dataset,
@@ -170,6 +177,11 @@ def open_images(settings: ImageSettings, source: Source | None = None) -> ImageD
             value_range=settings.value_range,
             channels=settings.channels,
         )
+    return read_images(settings, source)
+
+
+def read_images(settings: PictureSettings, source: Source | None = None) -> ImageData:
+    """The images that the settings name, or those of the source, all of which are on the disk."""
     return load_images(
         settings.dataset if source is None else source,
         files=settings.files,
@@ -232,7 +244,7 @@ def two_views(settings: ViewSettings, backbone: Backbone, data: ImageData, augme
 
 
 def hold(
-    settings: ImageSettings, args: TrainingArguments, data: ImageData, rows, collator
+    settings: PictureSettings, args: TrainingArguments, data: ImageData, rows, collator
 ) -> tuple[HeldRows | None, str]:
     """The images on the device that trains, or None where they do not stay there; and in words why."""
     if data.stream is not None:
@@ -245,7 +257,7 @@ def hold(
     return held, place
 
 
-def batch_of(settings: ImageSettings, processes: int, *, images: int) -> int:
+def batch_of(settings: PictureSettings, processes: int, *, images: int) -> int:
     """The images of one process in one loss. Raises InputError for a size that cannot be had."""
     together = settings.images_per_step(processes)
     if together > images:
@@ -318,7 +330,7 @@ def try_once(model: PreTrainedModel, collator, rows, *, named: str) -> None:
         raise InputError(f"{named} gives NaN or infinite numbers: its weights have diverged or are broken")
 
 
-def training_arguments(settings: ImageSettings) -> TrainingArguments:
+def training_arguments(settings: PictureSettings) -> TrainingArguments:
     """What transformers.Trainer is told. The batch may still be left to the data."""
     settings = replace(settings, per_device_train_batch_size=settings.per_device_train_batch_size or 2)
     args = settings.training_arguments(
@@ -334,7 +346,7 @@ def training_arguments(settings: ImageSettings) -> TrainingArguments:
 
 
 def make_trainer(
-    settings: ImageSettings, args: TrainingArguments, model, collator, rows, *, batch: int, given: dict[str, Any]
+    settings: PictureSettings, args: TrainingArguments, model, collator, rows, *, batch: int, given: dict[str, Any]
 ) -> PretrainingTrainer:
     """The trainer of this run. rows: to train on, or these on the device; batch: images of this process in one loss;
     given: what the weights depend on."""
@@ -382,30 +394,34 @@ def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_si
     )
 
 
+def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
+    """The facts of the network that was written."""
+    return facts.Encoder(
+        library="timm",
+        pipeline_tag="image-feature-extraction",
+        architecture=backbone.architecture,
+        parameters=count_parameters(exported),
+        features=count_features(exported),
+        input_size=list(exported.pretrained_cfg["input_size"]),
+        initialized_from="random weights" if backbone.source is None else backbone.source,
+        base_model=backbone.hub_id,
+    )
+
+
 def describe(
-    settings: ImageSettings,
-    method: ImageMethod,
+    settings: PictureSettings,
+    method: ImageMethod | PixelMethod,
     trainer: PretrainingTrainer,
     data: ImageData,
     rows,
-    backbone: Backbone,
-    exported: nn.Module,
+    encoder: facts.Encoder,
     judged: Judged,
 ) -> facts.Report:
     """The facts of this run for its report and card."""
     drawn = Path(settings.output_dir, SAMPLE).exists()
     return facts.Report(
         method=method.facts,
-        encoder=facts.Encoder(
-            library="timm",
-            pipeline_tag="image-feature-extraction",
-            architecture=backbone.architecture,
-            parameters=count_parameters(exported),
-            features=count_features(exported),
-            input_size=list(exported.pretrained_cfg["input_size"]),
-            initialized_from="random weights" if backbone.source is None else backbone.source,
-            base_model=backbone.hub_id,
-        ),
+        encoder=encoder,
         data=facts.Data(
             name=data.name,
             hub_id=data.hub_id,

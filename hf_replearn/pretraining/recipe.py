@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 __all__ = [
-    "ContrastiveSettings", "CropSettings", "ImageMethod", "ImageSettings", "Method", "TextMethod", "TextSettings",
-    "ViewSettings", "run", "setting",
+    "ContrastiveSettings", "CropSettings", "ImageMethod", "ImageSettings", "Method", "PictureSettings",
+    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "run", "setting",
 ]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
 
 
 @dataclass(kw_only=True)
-class ImageSettings(PretrainingSettings):
-    """What every recipe on images has. What is None is left to the data, see `fit_to_data`."""
+class PictureSettings(PretrainingSettings):
+    """What every recipe on images has, whatever its network is."""
 
     dataset: str = setting(
         ...,
@@ -36,19 +36,6 @@ class ImageSettings(PretrainingSettings):
     )
     files: tuple[str, ...] = setting(
         (), "files of the folder that are the data, such as '*.png'; none: all of the one kind there is", section="data"
-    )
-    streaming: bool = setting(
-        False,
-        "read shards when they are needed, for data larger than a disk; no labels are read; give --max_steps or "
-        "--max_minutes too",
-        section="data",
-    )
-    shuffle_buffer: int = setting(
-        1000,
-        "images of a stream that each reader holds and gives out in random order; 1: as they come",
-        section="data",
-        at_least=1,
-        at_most=1_000_000,
     )
     image_column: str | None = setting(None, "column of the images; none: the only one", section="data")
     label_column: str | None = setting(None, "column of the labels, only ever used for evaluation", section="data")
@@ -85,16 +72,6 @@ class ImageSettings(PretrainingSettings):
     crop_pct: float = setting(
         1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
     )
-    backbone: str | None = setting(
-        None,
-        "timm architecture, or a checkpoint to start from: Hub id or folder of timm's format, or what a run of ours "
-        "left; none: resnet18 up to 64 pixels, resnet50 above",
-        section="model",
-    )
-    backbone_args: dict | None = setting(None, "further arguments of timm.create_model", section="model")
-    stem: Literal["imagenet", "cifar"] | None = setting(
-        None, "cifar: a ResNet's stem for small images; none: that for ResNets up to 64 pixels", section="model"
-    )
     per_device_train_batch_size: int | Literal["auto"] | None = setting(
         None,
         "images per process and step; none: 256, or the largest power of two that the data allow; auto: the largest "
@@ -129,15 +106,9 @@ class ImageSettings(PretrainingSettings):
     )
     draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2, at_most=10_000)
 
-    # Setting -> what it is for images up to SMALL pixels, and for larger ones, where it is left to the data.
-    BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {}
-    # Where --backbone is left to the data: the architecture for images up to SMALL pixels, and for larger ones, and its
-    # arguments.
-    BACKBONES: ClassVar[tuple[tuple[str, dict | None], ...]] = (("resnet18", None), ("resnet50", None))
     BETAS: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of AdamW
     VIEWS: ClassVar[int] = 1  # images that go through the network for each image of a batch
     RATE: ClassVar[float] = 0.3  # peak learning rate of a batch of 256
-    RESNET_ARGS: ClassVar[dict[str, Any]] = {}  # of timm.create_model, for a ResNet from random weights, unless given
 
     def peak_learning_rate(self, batch: int) -> float:
         """For a batch of so many images over all processes (linear rule, Goyal et al. 2017)."""
@@ -146,6 +117,42 @@ class ImageSettings(PretrainingSettings):
     def images_per_step(self, processes: int) -> int:
         """The images of one loss, over all processes. Raises InputError for a size that cannot be had."""
         return self.per_device_train_batch_size * processes
+
+
+@dataclass(kw_only=True)
+class ImageSettings(PictureSettings):
+    """What every recipe on images has whose network is timm's. What is None is left to the data, see `fit_to_data`."""
+
+    streaming: bool = setting(
+        False,
+        "read shards when they are needed, for data larger than a disk; no labels are read; give --max_steps or "
+        "--max_minutes too",
+        section="data",
+    )
+    shuffle_buffer: int = setting(
+        1000,
+        "images of a stream that each reader holds and gives out in random order; 1: as they come",
+        section="data",
+        at_least=1,
+        at_most=1_000_000,
+    )
+    backbone: str | None = setting(
+        None,
+        "timm architecture, or a checkpoint to start from: Hub id or folder of timm's format, or what a run of ours "
+        "left; none: resnet18 up to 64 pixels, resnet50 above",
+        section="model",
+    )
+    backbone_args: dict | None = setting(None, "further arguments of timm.create_model", section="model")
+    stem: Literal["imagenet", "cifar"] | None = setting(
+        None, "cifar: a ResNet's stem for small images; none: that for ResNets up to 64 pixels", section="model"
+    )
+
+    # Setting -> what it is for images up to SMALL pixels, and for larger ones, where it is left to the data.
+    BY_SIZE: ClassVar[dict[str, tuple[Any, Any]]] = {}
+    # Where --backbone is left to the data: the architecture for images up to SMALL pixels, and for larger ones, and its
+    # arguments.
+    BACKBONES: ClassVar[tuple[tuple[str, dict | None], ...]] = (("resnet18", None), ("resnet50", None))
+    RESNET_ARGS: ClassVar[dict[str, Any]] = {}  # of timm.create_model, for a ResNet from random weights, unless given
 
 
 @dataclass(kw_only=True)
@@ -200,6 +207,48 @@ class ContrastiveSettings(ViewSettings):
                 f"hold with --per_device_train_batch_size {self.per_device_train_batch_size}"
             )
         return negatives
+
+
+@dataclass(kw_only=True)
+class PixelSettings(PictureSettings):
+    """What recipes have that read an image as a row of colours."""
+
+    image_size: int = setting(
+        32,
+        "pixels to which images are made smaller; T of them squared are a row",
+        section="data",
+        at_least=4,
+        at_most=96,
+    )
+    colours: int = setting(512, "of the palette (paper: 512)", section="data", at_least=2, at_most=4096)
+    min_scale: float = setting(
+        1.0,
+        "smallest crop, as a share of the image's area; crops that are resized are blurred",
+        section="data",
+        at_least=0.01,
+        at_most=1,
+    )
+    flip: float = setting(
+        0.5, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
+    )
+    optimizer: Literal["muon", "adamw"] = setting(
+        "muon", "muon: for hidden matrices, AdamW for the rest; or AdamW for all (paper: Adam)", section="training"
+    )
+    learning_rate: float | None = setting(2e-3, "peak, of AdamW", section="training", above=0, at_most=1000)
+    muon_learning_rate: float = setting(3e-3, "peak, of Muon", section="training", above=0, at_most=1000)
+    dropout: float = setting(0.0, "of the model (paper: 0)", section="model", at_least=0, at_most=0.9)
+    per_device_train_batch_size: int | Literal["auto"] = setting(
+        64,
+        "images per process and step; auto: the largest that fits",
+        section="training",
+        at_least=1,
+        at_most=1_000_000,
+    )
+    weight_decay: float = setting(
+        0.01, "of weight matrices; norms and biases have none", section="training", at_least=0
+    )
+
+    BETAS: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
 
 @dataclass(kw_only=True)
@@ -330,10 +379,13 @@ class _Trained:
 
     facts:   the paper behind it, as the card states it. Its `model_class` is trained.
     command: of `hf-replearn`.
+    STORY:   the module beside this one that tells its story, and writes what a checkpoint of it holds.
     """
 
     facts: Method
     command: str
+
+    STORY: ClassVar[str]
 
     @property
     def model_class(self) -> type:
@@ -366,6 +418,28 @@ class ImageMethod(_Trained):
     probes: tuple[str, ...] = ()
     stages: bool = False
 
+    STORY: ClassVar[str] = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelMethod(_Trained):
+    """What a method adds to the story of a run on images as rows of colours, which `pretraining/pixels.py` tells.
+
+    palette:  (colours (N, 3) uint8, K) -> (K, 3), black at -1 and white at 1.
+    sizes:    name -> width, blocks and heads.
+    layers:   encoder -> a module that gives all its layers beside one another, with their `widths`.
+    own_task: (model, images learnt from, images to be told, both in batches) -> OwnTask.
+    pictures: (model, images, folder) -> {file written there: what it shows}.
+    """
+
+    palette: Callable
+    sizes: dict[str, tuple[int, int, int]]
+    layers: Callable
+    own_task: Callable
+    pictures: Callable
+
+    STORY: ClassVar[str] = "pixels"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextMethod(_Trained):
@@ -393,3 +467,5 @@ class TextMethod(_Trained):
     refuses: Callable
     samples: Callable
     finish: Callable | None = None
+
+    STORY: ClassVar[str] = "texts"

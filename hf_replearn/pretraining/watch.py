@@ -15,7 +15,7 @@ from hf_replearn.evaluation.health import view_scores
 from hf_replearn.evaluation.knn import knn
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
-from hf_replearn.pretraining.recipe import ImageSettings
+from hf_replearn.pretraining.recipe import PictureSettings
 from hf_replearn.randomness import undisturbed
 from hf_replearn.representation import extract
 from hf_replearn.training.callbacks import HealthWarning, SampleScores
@@ -25,7 +25,7 @@ WIDEST = 4096  # projected features that are looked at: prototypes may be many m
 
 
 def watch(
-    settings: ImageSettings,
+    settings: PictureSettings,
     trainer: PretrainingTrainer,
     collator,
     *,

@@ -3,6 +3,7 @@ neighbours."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, s
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.evaluation.suite import PROBES, suite
 from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
-from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings
+from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, PictureSettings
 from hf_replearn.randomness import undisturbed
 from hf_replearn.representation import Features, ImagePreprocessor, extract, pca, split_layers
 from hf_replearn.sharing.drawn import draw_neighbours
@@ -31,7 +32,7 @@ Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> sco
 
 
 def judge(
-    settings: ImageSettings,
+    settings: PictureSettings,
     networks: dict[str, nn.Module],
     data: ImageData,
     *,
@@ -61,7 +62,7 @@ def judge(
 
 
 def represent(
-    settings: ImageSettings, encode: nn.Module, data: ImageData, *, preprocess: ImagePreprocessor, told: str
+    settings: PictureSettings, encode: nn.Module, data: ImageData, *, preprocess: ImagePreprocessor, told: str
 ) -> list[Features]:
     """The features of the labelled images, and of those to test on."""
     workers = settings.dataloader_num_workers
@@ -70,23 +71,25 @@ def represent(
 
 
 def judge_stages(
-    settings: ImageSettings,
+    settings: PictureSettings,
     networks: dict[str, nn.Module],
     data: ImageData,
     *,
     preprocess: ImagePreprocessor,
     probes: tuple[str, ...] = (),
+    split: Callable[[nn.Module], nn.Module] = Stages,
 ) -> dict[str, dict[str, list[float]]]:
     """Row -> {metric: [value of stage 0, 1, …]} of kNN, linear probe and further probes, numbered as by `evaluate
-    --layers all`; a metric that one stage does not have is left out, with a word."""
+    --layers all`; a metric that one stage does not have is left out, with a word. split: network -> what gives its
+    stages beside one another, with their `widths`."""
     found = {}
     for row, network in networks.items():
-        if not has_stages(network):
+        if split is Stages and not has_stages(network):
             continue
-        split = Stages(network)
-        parts = represent(settings, split, data, preprocess=preprocess, told=f"stages of {row}")
+        stages = split(network)
+        parts = represent(settings, stages, data, preprocess=preprocess, told=f"stages of {row}")
         curves: dict[str, list[float]] = {}
-        for number, layer in enumerate(zip(*(split_layers(part, split.widths) for part in parts), strict=True)):
+        for number, layer in enumerate(zip(*(split_layers(part, stages.widths) for part in parts), strict=True)):
             steps = {
                 f"knn@{min(20, len(layer[0]))}": partial(knn, *layer, k=20),
                 "linear": partial(linear_probe, *layer, seed=settings.seed),

@@ -1,0 +1,124 @@
+"""Image GPT (Chen et al. 2020): the colour of each pixel is told from those before it, row by row.
+
+B images, S x S pixels, T = S S positions, K colours, L blocks, D features
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import ImageGPTConfig, ImageGPTForCausalImageModeling, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from hf_replearn.losses import chunked_cross_entropy
+
+from .configuration_image_gpt import ImageGPTPretrainingConfig
+
+AT_ONCE = 2**15  # pixels whose distances to all colours are held
+
+
+@dataclass
+class ImageGPTOutput(ModelOutput):
+    """loss: (), in nats per pixel, absent with `return_loss=False`. pooler_output: (B, D), of the middle layer."""
+
+    loss: Tensor | None = None
+    pooler_output: Tensor | None = None
+
+
+class ImageGPTEncoder(nn.Module):
+    """The native model `network`, and the palette (K, 3) by which images become its tokens.
+
+    The features of an image are the mean over positions of the layer in the middle, where they are best (section 4.2).
+    """
+
+    def __init__(self, config: ImageGPTConfig):
+        super().__init__()
+        self.network = ImageGPTForCausalImageModeling(config)
+        self.register_buffer("palette", torch.zeros(config.vocab_size - 1, 3))
+
+    @property
+    def encoder(self) -> nn.Module:
+        """f: as other methods have it beside what else they need."""
+        return self
+
+    @property
+    def features(self) -> int:
+        return self.network.config.n_embd
+
+    @property
+    def middle(self) -> int:
+        """The number of the layer whose features are taken, of 0 (embeddings) to L."""
+        return self.network.config.n_layer // 2
+
+    @torch.no_grad()
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S), black at -1 and white at 1 -> the numbers (B, T) of the nearest colours, row by row."""
+        with torch.autocast(pixel_values.device.type, enabled=False):  # bfloat16 would mix up colours that are near
+            pixels = pixel_values.float().permute(0, 2, 3, 1).reshape(-1, 3)
+            lengths, palette = self.palette.square().sum(1), self.palette.T
+            nearest = [
+                (part.square().sum(1, keepdim=True) - 2 * (part @ palette) + lengths).argmin(1)
+                for part in pixels.split(AT_ONCE)
+            ]
+        return torch.cat(nearest).view(len(pixel_values), -1)
+
+    def started(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T): what each position sees last, from the token that starts an image on."""
+        return nn.functional.pad(tokens[:, :-1], (1, 0), value=self.network.config.vocab_size - 1)
+
+    def states(self, tokens: Tensor) -> tuple[Tensor, ...]:
+        """The embeddings and what each block makes of them, L + 1 times (B, T, D), the last one normalised."""
+        return self.network.transformer(self.started(tokens), use_cache=False, output_hidden_states=True).hidden_states
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, D)"""
+        return self.states(self.tokens(pixel_values))[self.middle].mean(1)
+
+    def colours(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, 3, S, S) in 0...1."""
+        side = round(tokens.shape[1] ** 0.5)
+        return (self.palette[tokens].unflatten(1, (side, side)).permute(0, 3, 1, 2) / 2 + 0.5).clamp(0, 1)
+
+
+class Layers(nn.Module):
+    """All layers of an encoder beside one another, each the mean over positions: (B, 3, S, S) -> (B, (L + 1) D)."""
+
+    def __init__(self, encoder: ImageGPTEncoder):
+        super().__init__()
+        self.encoder = encoder
+        self.widths = [encoder.features] * (encoder.network.config.n_layer + 1)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return torch.cat([state.mean(1) for state in self.encoder.states(self.encoder.tokens(pixel_values))], dim=1)
+
+
+class ImageGPTForPreTraining(PreTrainedModel):
+    """`model`, under the cross entropy of each pixel's colour given those before it (equation 1)."""
+
+    config: ImageGPTPretrainingConfig
+    config_class = ImageGPTPretrainingConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    accepts_loss_kwargs = False  # the loss is a mean over this batch: Trainer has no item count to pass
+
+    def __init__(self, config: ImageGPTPretrainingConfig):
+        super().__init__(config)
+        self.model = ImageGPTEncoder(config.decoder)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        self.model.network._init_weights(module)
+
+    def forward(self, pixel_values: Tensor, return_loss: bool = True) -> ImageGPTOutput:
+        """pixel_values: (B, 3, S, S), black at -1 and white at 1."""
+        tokens = self.model.tokens(pixel_values)
+        states = self.model.states(tokens)
+        loss = None
+        if return_loss:
+            head = self.model.network.lm_head.weight  # (K, D)
+            loss = chunked_cross_entropy(states[-1].flatten(0, 1), head, tokens.flatten()) / tokens.numel()
+        return ImageGPTOutput(loss=loss, pooler_output=states[self.model.middle].mean(1))
+
+
+__all__ = ["ImageGPTEncoder", "ImageGPTForPreTraining", "Layers"]
