@@ -17,6 +17,7 @@ import yaml
 from datasets import Dataset
 
 from hf_replearn.cli import main
+from hf_replearn.judging.arguments import Usual
 from hf_replearn.settings import run
 from hf_replearn.sharing.report import load
 
@@ -270,7 +271,8 @@ def test_pictures_that_fail_come_after_the_scores_are_on_disk(bert, reviews, tmp
     assert "bert" in report.neighbours and "bert" in report.confusion
 
 
-def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path):
+def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path, monkeypatch):
+    monkeypatch.setitem(Usual.__init__.__kwdefaults__, "min_steps", 60)  # of the usual 200, which take a minute
     arguments = [
         "--model",
         bert,

@@ -143,6 +143,7 @@ def test_no_step_of_any_method_waits(run, data, tmp_path):
 def test_batches_go_to_a_gpu_without_waiting(tmp_path, monkeypatch):
     for there in (False, True):
         monkeypatch.setattr(torch.accelerator, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda there=there: int(there))
         args = PretrainingSettings(output_dir=str(tmp_path), report_to="none").training_arguments()
         assert args.accelerator_config.non_blocking is there
         assert args.dataloader_pin_memory or not there
