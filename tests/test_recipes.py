@@ -255,7 +255,7 @@ def test_settings_that_are_left_to_the_data(sizes, given, want):
     from hf_replearn.pretraining.start import fit_to_data, left_to_the_data
     from hf_replearn.recipes.simclr import SimCLRSettings
 
-    data = SimpleNamespace(sizes=Counter(sizes), train=range(100))
+    data = SimpleNamespace(sizes=Counter(sizes), train=range(100), images=100)
     settings = SimCLRSettings(dataset="toy", output_dir="out", **given)
     fitted, backbone = fit_to_data(settings, data, processes=1)
     assert {name: getattr(fitted, name) for name in want} == want

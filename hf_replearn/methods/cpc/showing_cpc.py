@@ -56,7 +56,7 @@ def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     )
     return {
         EXPECTED: "From the patches above the blue line the network is asked for the orange one, among "
-        f"{len(candidates):,} patches of {count} images: first the right one, with the place that it has in the "
+        f"{len(candidates):,} patches of {count} images: first the right one, with its rank in the "
         "network's order, then those that it takes for likeliest. Green: the right one; ochre: others of its image."
     }
 
@@ -92,7 +92,7 @@ def draw_expected(
         true.imshow(patch(number), interpolation="nearest")
         true.spines[:].set(color=ASKED, linewidth=1.8)
         place = int((likeliest == number).nonzero()) + 1
-        true.set_xlabel(f"place {place:,}", fontsize=7, labelpad=2)
+        true.set_xlabel(f"ranked {place:,} of {len(likeliest):,}", fontsize=7, labelpad=2)
         for panel, candidate in zip(first, likeliest[:FIRST].tolist(), strict=True):
             panel.imshow(patch(candidate), interpolation="nearest")
             same = candidate // each == number // each
