@@ -23,7 +23,8 @@ import torch.distributed as dist
 from datasets import Dataset
 from torch import Tensor, nn
 
-from hf_replearn.data.decoding import bands_of, centre_crop
+from hf_replearn.data.colours import lightness
+from hf_replearn.data.decoding import bands_of, centre_crop, picture_of
 from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.errors import InputError
@@ -83,16 +84,19 @@ class ImagePreprocessor:
     """Rows with an `image` column -> (B, C, size, size), normalised: what the exported encoder's own processor does.
 
     mean, std: of each of the C channels of the images, or one for all.
+    lightness: whether they become their lightness alone, of which C is 1.
     """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop_pct: float = 1.0
+    lightness: bool = False
 
     def __call__(self, examples: Sequence[dict]) -> Tensor:
         crop = partial(centre_crop, size=self.size, crop_pct=self.crop_pct)
-        crops = [torch.cat(list(map(crop, bands_of(row)))) for row in examples]
+        bands = (lambda row: [lightness(picture_of(row))]) if self.lightness else bands_of
+        crops = [torch.cat(list(map(crop, bands(row)))) for row in examples]
         mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (torch.stack(crops).float() / 255 - mean) / std
 

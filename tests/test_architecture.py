@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "notebook": {"cli", "data", "pretraining", "recipes", "settings"},
 }
 COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness", "losses"}
-SHOWING_MAY_IMPORT = {"augmentation", "evaluation", "sharing"}  # scores of its own task, and pictures of it
+SHOWING_MAY_IMPORT = {"augmentation", "data", "evaluation", "sharing"}  # scores of its own task, and pictures of it
 TRUNK = "hf_replearn.methods.trunk"  # copied beside the files of a method when its weights are saved
 TRAVELLING = [
     path for path in PACKAGE.glob("methods/*/modeling_*.py") if "register(" in path.with_name("__init__.py").read_text()

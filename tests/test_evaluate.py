@@ -272,7 +272,9 @@ def test_pictures_that_fail_come_after_the_scores_are_on_disk(bert, reviews, tmp
 
 
 def test_fine_tuning_stands_beside_the_frozen_features(bert, reviews, tmp_path, monkeypatch):
-    monkeypatch.setitem(Usual.__init__.__kwdefaults__, "min_steps", 120)  # of the usual 200: two networks, five times each
+    monkeypatch.setitem(
+        Usual.__init__.__kwdefaults__, "min_steps", 120
+    )  # of the usual 200: two networks, five times each
     arguments = [
         "--model",
         bert,

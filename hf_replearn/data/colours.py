@@ -1,7 +1,7 @@
 """Colours as people see them: CIE L*a*b* of sRGB, with the white of D65.
 
-L, lightness, is 0 (black) to 100 (white); a goes from green to red and b from blue to yellow, both 0 for greys; a step of
-1 is about as much as can be seen (CIE 1976; IEC 61966-2-1).
+L, lightness, is 0 (black) to 100 (white); a goes from green to red and b from blue to yellow, both 0 for greys; a step
+of 1 is about as much as can be seen (CIE 1976; IEC 61966-2-1).
 """
 
 from __future__ import annotations

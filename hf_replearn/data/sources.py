@@ -31,6 +31,7 @@ ABOUT_ROWS = re.compile(
     r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
     r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
 )
+SCENES = "toy-scenes"
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
 
@@ -87,7 +88,7 @@ def load_source(
     streaming: bool = False,
     arrays: bool = False,
 ) -> Source:
-    """Finds a dataset: toy, a local file or folder, or a Hub id.
+    """Finds a dataset: toy, toy-scenes, a local file or folder, or a Hub id.
 
     purpose:   "images", "texts", "labels" or "shards": what is looked for in a folder (see inventory.READS).
     files:     patterns of the files of a folder that are meant.
@@ -99,6 +100,8 @@ def load_source(
     """
     if dataset == "toy":
         return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
+    if dataset == SCENES and purpose != "texts":
+        return Source(SCENES, None, "toy", dict(toy.scenes()))
     path = local_path(dataset)
     if path is None:
         complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"

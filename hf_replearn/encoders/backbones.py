@@ -42,6 +42,7 @@ class Backbone:
     source: str | None = None  # the checkpoint as it was named
     hub_id: str | None = None  # and whether that is on the Hub
     adapted: bool = False  # whether timm made its first weights, of RGB, fit other channels
+    lightness: bool = False  # whether its one channel is the lightness of pictures, see data.colours
 
 
 def find_backbone(

@@ -17,7 +17,7 @@ from transformers import AutoModel
 
 from hf_replearn.encoders.given import ImagesGiven, TextsGiven, as_network, timm_transform
 from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import channels_of, choose_length, load_network, load_processor, uses_token_types
+from hf_replearn.encoders.load import channels_read, choose_length, load_network, load_processor, uses_token_types
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.trial import try_encoder
@@ -151,9 +151,9 @@ def read_inputs(
     """The configuration of the encoder in a checkpoint, with changes, and what makes its batches of rows."""
     config, processor = load_processor(checkpoint, images=modality == "image", **changes)
     if modality == "image":
-        about = {"channels": channels_of(config), "trained_at": getattr(config, "trained_at", None)}
+        about = {name: getattr(config, name, default) for name, default in (("trained_at", None), ("lightness", False))}
         about["start"] = config.vocab_size - 1 if config.model_type == "imagegpt" else None
-        return config, ProcessorInputs(processor, **about)
+        return config, ProcessorInputs(processor, channels=channels_read(config), **about)
     length = choose_length(max_length, config, processor)
     return config, ProcessorInputs(processor, length, token_types=uses_token_types(config))
 

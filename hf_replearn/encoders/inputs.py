@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from hf_replearn.data.colours import lightness
 from hf_replearn.data.decoding import centre_crop, picture_as, without_far_ends
 
 
@@ -25,6 +26,7 @@ class ProcessorInputs:
     channels:    of images, that the network takes.
     trained_at:  the `image_size` and `crop_pct` by which images are brought to their size before the processor, which
                  only repeats pixels, gets them: of a ResNet for small images (`sharing/export.py`). None: no such step.
+    lightness:   whether pictures, of whose colours `channels` are read, become their lightness alone.
     lowercase:   whether capitals are lost. prompt: what stands before each (first) text.
     start:       the token that begins an image, of a network that reads colours by number and learnt to tell each from
                  those before it; the last colour, of which nothing was told, is then left out. None: of all others.
@@ -39,10 +41,12 @@ class ProcessorInputs:
     channels: int = 3
     trained_at: dict | None = None
     start: int | None = None
+    lightness: bool = False
 
     def __call__(self, examples: Sequence[dict]):
         if "image" in examples[0]:
             pictures = [picture_as(row, self.channels) for row in examples]
+            pictures = list(map(lightness, pictures)) if self.lightness else pictures
             batch = self._pictures([at_size(picture, self.trained_at) for picture in pictures])
             if self.start is not None:
                 batch["input_ids"] = torch.nn.functional.pad(batch["input_ids"][:, :-1], (1, 0), value=self.start)
@@ -81,7 +85,7 @@ class ProcessorInputs:
             known = self.processor.to_dict()
         about = (self.max_length, self.token_types, self.lowercase, self.prompt, self.channels, self.trained_at)
         about += (self.start,) if self.start is not None else ()
-        return f"{known} {self.processor!r} {about}"
+        return f"{known} {self.processor!r} {about}" + " of their lightness" * self.lightness
 
     def _segments(self, examples: Sequence[dict]) -> list[list[str]]:
         """The texts, or the first and the second ones.

@@ -99,6 +99,11 @@ def channels_of(config: PreTrainedConfig) -> int:
     return getattr(config, "num_channels", None) or RGB
 
 
+def channels_read(config: PreTrainedConfig) -> int:
+    """How many channels of images are read for it: of one that sees their lightness, all their colours."""
+    return RGB if getattr(config, "lightness", False) else channels_of(config)
+
+
 def channels_read_by(checkpoint: str) -> int | None:
     """How many channels the images have that a folder or Hub id takes; None of what is no encoder of images.
 
@@ -109,7 +114,7 @@ def channels_read_by(checkpoint: str) -> int | None:
             config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     except InputError:
         return None
-    return channels_of(_tower(config, images=True) or config) if reads_images(config) is not False else None
+    return channels_read(_tower(config, images=True) or config) if reads_images(config) is not False else None
 
 
 def channels_wanted(asked: int | None, encoders: Iterable[Any]) -> int | None:

@@ -116,6 +116,33 @@ class ImageEncoder(ImagePreTrainedModel):
         last = self.encoder.forward_intermediates(pixel_values, indices=1, norm=True, intermediates_only=True)
         return last[-1]
 
+    def maps_and_features(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """`maps` (B, D, h, w) and the features (B, D) of images (B, C, H, W), in one pass."""
+        last, maps = self.encoder.forward_intermediates(pixel_values, indices=1, norm=True)
+        return maps[-1], self.encoder.forward_head(last, pre_logits=True)
+
+    @property
+    def stride(self) -> int:
+        """Pixels of an image, in a row, for each place of `maps`."""
+        return self.encoder.feature_info[-1]["reduction"] // (4 if self.config.stem == "cifar" else 1)
+
+
+class Decoder(nn.Sequential):
+    """g: last feature maps to maps of `stride` pixels a place, of K numbers: (B, D, h, w) -> (B, K, H', W').
+
+    Places are doubled and convolved, with batch normalisation and ReLU, which leaves no checkerboard as a transposed
+    convolution may (Odena et al. 2016); the width halves each time.
+    """
+
+    def __init__(self, encoder: ImageEncoder, numbers: int, *, stride: int):
+        features, modules = encoder.map_features, []
+        for _ in range(max(0, round(math.log2(encoder.stride / stride)))):
+            width = max(64, min(512, features // 2))
+            modules += [nn.Upsample(scale_factor=2), nn.Conv2d(features, width, 3, padding=1, bias=False)]
+            modules += [nn.BatchNorm2d(width), nn.ReLU()]
+            features = width
+        super().__init__(*modules, nn.Conv2d(features, numbers, 3, padding=1))
+
 
 class Projector(nn.Sequential):
     """g: linear layers without bias, batch normalisation and ReLU after each but the last. (B, D) -> (B, P)
@@ -329,7 +356,7 @@ def register(config: type, encoder: type, model: type) -> None:
 
 
 __all__ = [
-    "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
+    "Decoder", "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
     "TeacherForPreTraining", "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached",
     "project", "register",
 ]  # fmt: skip

@@ -80,7 +80,7 @@ def pretrain_images(
     # 1. Data. What can be wrong with the input is found out here, before anything is trained.
     out = Path(settings.output_dir)
     check_stream(settings, method, source)
-    find_start(settings, image_size=settings.image_size)
+    find_start(settings, image_size=settings.image_size, lightness=method.lightness)
     args = training_arguments(settings)
     with args.main_process_first(desc="reading the images"):
         repo_id = None
@@ -93,7 +93,7 @@ def pretrain_images(
         feasible_shots(labels_of(data.labelled), settings.shots)
     rows = data.train if not method.needs_labels else labelled_rows(data, method)
     chosen = left_to_the_data(settings)
-    settings, backbone = fit_to_data(settings, data, processes=args.world_size)
+    settings, backbone = fit_to_data(settings, data, processes=args.world_size, lightness=method.lightness)
 
     # 2. Views, and how many images at a time
     collator = make_collator(settings, method, backbone, data, augment)
@@ -125,7 +125,8 @@ def pretrain_images(
     # 4. Train
     learnt_from = held or (rows if data.stream is None else lanes(settings, args, data, collator, batch=batch))
     trainer = make_trainer(settings, args, model, collator, learnt_from, batch=batch, given=given)
-    preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, settings.crop_pct)
+    about = {"crop_pct": settings.crop_pct, "lightness": backbone.lightness}
+    preprocess = ImagePreprocessor(settings.image_size, backbone.mean, backbone.std, **about)
     labelled = some_labelled(data) if judging and data.single_label else None
     watch(settings, trainer, collator, rows=rows, labelled=labelled, preprocess=preprocess)
     if trainer.is_world_process_zero():
@@ -391,6 +392,7 @@ def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_si
         mean=backbone.mean,
         std=backbone.std,
         crop_pct=crop_pct,
+        lightness=backbone.lightness,
     )
 
 
@@ -405,6 +407,7 @@ def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
         input_size=list(exported.pretrained_cfg["input_size"]),
         initialized_from="random weights" if backbone.source is None else backbone.source,
         base_model=backbone.hub_id,
+        lightness=backbone.lightness,
     )
 
 
@@ -456,6 +459,6 @@ def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Pa
     then = {name: given[name] for name in ("backbone", "backbone_args", "image_size", "stem")}
     then["channels"] = given.get("channels")  # which earlier versions had not
     settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
-    backbone, _ = find_start(settings, image_size=given["image_size"])
+    backbone, _ = find_start(settings, image_size=given["image_size"], lightness=method.lightness)
     encoder = model_of(checkpoint, method.model_class).model.encoder
     write_encoder(encoder, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])

@@ -30,8 +30,8 @@ class PictureSettings(PretrainingSettings):
 
     dataset: str = setting(
         ...,
-        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, or toy; with "
-        "--streaming shards of parquet, arrow or webdataset (.tar), also at https://.../train-{000..127}.tar",
+        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, toy, or "
+        "toy-scenes; with --streaming shards of parquet, arrow or webdataset (.tar), also at https://.../train-{000..127}.tar",
         section="data",
     )
     files: tuple[str, ...] = setting(
@@ -408,6 +408,7 @@ class ImageMethod(_Trained):
                   `FixedBatches`. None: that would say nothing.
     pictures:     (model, batches, folder) -> {file written there: what it shows}, of the same images; None: none.
     probes:       what else than the scores of every run its features are judged by, see `evaluation.suite`.
+    lightness:    whether f sees the lightness of images alone, by one channel, in training and whenever it is judged.
     stages:       whether kNN and linear probe judge each stage of f, since many a task is told best before the last.
     """
 
@@ -416,6 +417,7 @@ class ImageMethod(_Trained):
     own_task: Callable | None = None
     pictures: Callable | None = None
     probes: tuple[str, ...] = ()
+    lightness: bool = False
     stages: bool = False
 
     STORY: ClassVar[str] = "images"

@@ -36,12 +36,13 @@ def left_to_the_data(settings: ImageSettings) -> list[str]:
     return left + ["backbone_args"] * bool(added)
 
 
-def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Backbone]:
+def fit_to_data(settings: S, data: ImageData, *, processes: int, lightness: bool = False) -> tuple[S, Backbone]:
     """The settings with what was left to the data filled in, and the backbone with them."""
     side = typical_side(data.sizes)
     small = (settings.image_size or side) <= SMALL
     settings = with_backbone(settings, small=small)
-    backbone, stem = find_start(settings, image_size=settings.image_size)
+    start = partial(find_start, lightness=lightness)
+    backbone, stem = start(settings, image_size=settings.image_size)
     if settings.image_size is not None:
         size = settings.image_size
     elif backbone.source is not None:
@@ -61,7 +62,7 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int) -> tuple[S, Bac
         or batch_that_fits(negatives or data.images, processes, whole=negatives is not None),
         **{name: by_size[not small] for name, by_size in settings.BY_SIZE.items() if getattr(settings, name) is None},
     )
-    return settings, backbone if backbone.source is not None else find_start(settings, image_size=size)[0]
+    return settings, backbone if backbone.source is not None else start(settings, image_size=size)[0]
 
 
 def arguments_of(settings: ImageSettings, name: str) -> dict | None:
@@ -100,14 +101,21 @@ def batch_that_fits(images: int, processes: int, *, whole: bool) -> int:
     return 2
 
 
-def find_start(settings: ImageSettings, *, image_size: int | None) -> tuple[Backbone, str]:
-    """The encoder to train, as a Backbone, and its stem: an architecture, a timm checkpoint, or an earlier run's."""
+def find_start(settings: ImageSettings, *, image_size: int | None, lightness: bool = False) -> tuple[Backbone, str]:
+    """The encoder to train, as a Backbone, and its stem: an architecture, a timm checkpoint, or an earlier run's.
+
+    lightness: it takes the lightness of images alone, by one channel."""
+    backbone, stem = _find_start(settings, image_size, channels=1 if lightness else settings.channels or RGB)
+    return replace(backbone, lightness=lightness), stem
+
+
+def _find_start(settings: ImageSettings, image_size: int | None, *, channels: int) -> tuple[Backbone, str]:
     settings = with_backbone(settings, small=image_size is not None and image_size <= SMALL)
     name = settings.backbone
     earlier = earlier_run(name)
     if earlier is not None:
-        return of_earlier_run(settings, earlier)
-    about = {"arguments": settings.backbone_args, "channels": settings.channels or RGB}
+        return of_earlier_run(settings, earlier, channels=channels)
+    about = {"arguments": settings.backbone_args, "channels": channels}
     find = partial(find_backbone, name, image_size=image_size, **about)
     if settings.stem is not None:
         return find(stem=settings.stem), settings.stem
@@ -139,7 +147,7 @@ def _method_of(config: dict) -> type[ImageMethodConfig] | None:
     return next((kind for kind in known if issubclass(kind, ImageMethodConfig)), None)
 
 
-def of_earlier_run(settings: ImageSettings, folder: Path) -> tuple[Backbone, str]:
+def of_earlier_run(settings: ImageSettings, folder: Path, *, channels: int) -> tuple[Backbone, str]:
     """f of an earlier run, as it was trained: its stem is its own, where the exported network has it folded."""
     with refusing(f"--backbone {settings.backbone} is of an earlier run, but cannot be loaded"):
         network = AutoModel.from_pretrained(folder, trust_remote_code=False)
@@ -150,9 +158,10 @@ def of_earlier_run(settings: ImageSettings, folder: Path) -> tuple[Backbone, str
     for flag, (given, has) in asked.items():
         if given not in (None, has):
             raise InputError(f"{flag} {given}: {settings.backbone} has {has}: leave it out")
-    fixed, channels = (config.backbone_args or {}).get("img_size"), (config.backbone_args or {}).get("in_chans", RGB)
-    if channels != (settings.channels or RGB):
-        raise InputError(f"{settings.backbone} takes images of {channels} channel(s): say --channels {channels}")
+    fixed, has = (config.backbone_args or {}).get("img_size"), (config.backbone_args or {}).get("in_chans", RGB)
+    if has != channels:
+        wanted = f": say --channels {has}" if channels == (settings.channels or RGB) else f", and here of {channels}"
+        raise InputError(f"{settings.backbone} takes images of {has} channel(s){wanted}")
     if fixed is not None and settings.image_size not in (None, fixed):
         raise InputError(f"--image_size {settings.image_size}: {settings.backbone} takes {fixed} pixels: leave it out")
     about = {"arguments": config.backbone_args, "stem": config.stem, "channels": channels}

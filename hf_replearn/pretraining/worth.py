@@ -43,6 +43,8 @@ def judge(
     probes: further ones, see `suite`."""
     parts, (name, *others) = (data.labelled, data.test), networks
     small = replace(preprocess, size=min(settings.image_size, 32), crop_pct=1.0)
+    if small.lightness:  # what is to be beaten are the pixels as they are, colours and all
+        small = replace(small, mean=(0.5,), std=(0.5,), lightness=False)
     judged: Judged = {}
 
     def add(row: str, features: list[Features]) -> None:

@@ -189,7 +189,8 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     """
     place = shown_place(folder)
     module, _, model_class = report.method.model_class.rpartition(".")
-    image_import, image_code = image_in_code(report.encoder.input_size, report.settings)
+    lightness = report.encoder.lightness
+    image_import, image_code = image_in_code(report.encoder.input_size, report.settings, lightness=lightness)
     misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
     return (
         templates()
@@ -219,14 +220,29 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     )
 
 
-def image_in_code(size: list[int], settings: dict[str, Any]) -> tuple[Markdown, Markdown]:
+LIGHTNESS = """\
+import numpy as np
+from PIL import Image
+
+
+def lightness(file):
+    # L of CIE Lab, which the network sees alone, 0 to 255; not the luma of Pillow's mode L
+    rgb = np.asarray(Image.open(file).convert("RGB")) / 255
+    y = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92) @ [0.2126729, 0.7151522, 0.0721750]
+    return Image.fromarray(np.uint8(np.rint(2.55 * np.where(y > 216 / 24389, 116 * np.cbrt(y) - 16, y * 24389 / 27))))
+"""
+
+
+def image_in_code(size: list[int], settings: dict[str, Any], *, lightness: bool = False) -> tuple[Markdown, Markdown]:
     """The imports, and the expression, of an image (C, H, W) for an encoder of images, in Python: at the size of
-    training, where the image processor only repeats pixels.
+    training, where the image processor only repeats pixels. lightness: its one channel is L of CIE Lab.
     """
     if size[0] not in (1, 3):
         return Markdown("import torch"), Markdown(f"torch.rand({', '.join(map(str, size))})  # black is 0, white is 1")
     mode = "RGB" if size[0] == 3 else "L"
     imports, code = "from PIL import Image", f'Image.open("image.png").convert("{mode}")'
+    if lightness:
+        imports, code = LIGHTNESS, 'lightness("image.png")'
     trained = settings.get("image_size")
     if trained and trained != size[-1]:
         imports += "\nfrom torchvision.transforms.functional import center_crop, resize"

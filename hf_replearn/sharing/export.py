@@ -17,7 +17,7 @@ from transformers import AutoConfig, PreTrainedModel
 UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
 
 
-def export_timm(
+def export_timm(  # noqa: PLR0913 (each is a part of the format)
     encoder: nn.Module,
     folder: str | Path,
     *,
@@ -27,6 +27,7 @@ def export_timm(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     crop_pct: float = 1.0,
+    lightness: bool = False,
 ) -> nn.Module:
     """Writes `config.json` and `model.safetensors`; returns the network that was written.
 
@@ -38,6 +39,9 @@ def export_timm(
     A ResNet with a CIFAR stem, which neither library can describe, is written as a ResNet they can (`fold_cifar_stem`);
     its input is then `UPSAMPLING` times larger, pixels repeated, which the folder's image processor does. It can do so
     only to images that are of `image_size` already: `trained_at` says how others are brought to it first.
+
+    lightness: the one channel is the lightness of pictures (data/colours.py), which neither library makes of colours;
+    the configuration says so, for whom it reads.
     """
     arguments, interpolation, trained_at = dict(arguments or {}), "bilinear", {}
     if isinstance(encoder, ResNet) and isinstance(encoder.maxpool, nn.Identity):
@@ -64,6 +68,7 @@ def export_timm(
         "num_features": encoder.num_features,
         "pretrained_cfg": pretrained_cfg,
         **trained_at,
+        **({"lightness": True} if lightness else {}),
     } | ({"model_args": arguments} if arguments else {})
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

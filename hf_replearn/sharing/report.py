@@ -49,6 +49,7 @@ class Encoder:
     input_size: (C, H, W) of an image, (T,) of a sequence of tokens.
     initialized_from: "random weights", or the checkpoint as the user named it.
     base_model, base_revision: that checkpoint's Hub id and commit, if it has them.
+    lightness: whether its one channel is L of CIE Lab of an image in colours.
     """
 
     library: str
@@ -60,6 +61,7 @@ class Encoder:
     initialized_from: str = "random weights"
     base_model: str | None = None
     base_revision: str | None = None
+    lightness: bool = False
 
 
 @dataclass(kw_only=True)
