@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 from transformers.utils import ModelOutput
@@ -18,6 +19,7 @@ from transformers.utils import ModelOutput
 import hf_replearn.augmentation
 import hf_replearn.sharing.results
 from hf_replearn.methods.simclr import nt_xent
+from hf_replearn.pretraining.fixed import FixedBatches
 from hf_replearn.pretraining.watch import scores_now
 from hf_replearn.randomness import undisturbed
 from hf_replearn.settings import run
@@ -182,3 +184,18 @@ def test_what_is_drawn_undisturbed_was_never_drawn():
         with undisturbed():
             draw()
         assert [first, draw()] == expected
+
+
+def test_few_images_to_look_at_are_of_the_whole_sample(tmp_path):
+    rows = Dataset.from_dict({"number": list(range(300))})
+
+    class Numbers:
+        def __call__(self, examples):
+            return {"number": torch.tensor([row["number"] for row in examples])}
+
+        def views(self, batch, place):
+            return batch
+
+    batches = FixedBatches(rows, Numbers(), torch.device("cpu"), batch=16)
+    assert batches.few(4)["number"].tolist() == [0, 75, 150, 225]
+    assert len(batches.few(1000)["number"]) == 16  # of one pass

@@ -229,6 +229,9 @@ class Batches(list):
     def __len__(self) -> int:
         return sum(len(views["pixel_values"]) for views in self)
 
+    def few(self, count: int) -> dict[str, torch.Tensor]:
+        return {name: value[:count] for name, value in self[0].items()}
+
 
 def test_own_task_is_beside_a_constant_and_the_least_possible(tmp_path):
     images = torch.randint(256, (6, 3, 16, 16), dtype=torch.uint8)

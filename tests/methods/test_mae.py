@@ -209,6 +209,9 @@ class Batches(list):
     def __len__(self) -> int:
         return sum(len(views["pixel_values"]) for views in self)
 
+    def few(self, count: int) -> dict[str, torch.Tensor]:
+        return {name: value[:count] for name, value in self[0].items()}
+
 
 def test_own_task_is_the_loss_beside_that_of_zeros(model, views):
     model.eval()

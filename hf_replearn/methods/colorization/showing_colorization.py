@@ -59,7 +59,7 @@ def own_task(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> OwnTask:
 
 def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     """Grey images, coloured, and as they are."""
-    views = {name: value[:SHOWN] for name, value in next(iter(batches)).items()}
+    views = batches.few(SHOWN)
     collator = batches.collator
     lightness = 100 * (views["pixel_values"].float() * collator.std[0] + collator.mean[0])
     told = model.colours(model(**views, return_loss=False).told)

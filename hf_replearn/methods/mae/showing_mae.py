@@ -44,7 +44,7 @@ def own_task(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> OwnTask:
 
 def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     """Images, what the encoder saw of them, and what the decoder told of the rest."""
-    views = {name: value[:SHOWN] for name, value in next(iter(batches)).items()}
+    views = batches.few(SHOWN)
     images, found = views["pixel_values"], model(**views, return_loss=False)
     size, hidden, told = model.patch_size, found.hidden, found.predictions.float()
     patches = patches_of(images, size).float()
