@@ -66,6 +66,14 @@ def test_images(command, tmp_path):
     assert all(0 <= rows[row]["knn@20"] <= 1 for row in rows)
 
 
+@pytest.mark.parametrize("command", of_kind("PixelMethod"))
+def test_images_as_rows_of_colours(command, tmp_path):
+    out = tmp_path / "run"
+    twice(command, out, *IMAGES, "--image_size", "8", "--colours", "17", "--size", "tiny")
+    features = AutoModel.from_pretrained(out).eval().cuda()(torch.randint(17, (2, 64), device="cuda"))
+    assert features.last_hidden_state.isfinite().all()
+
+
 @pytest.mark.parametrize("form", [(), ("--torch_compile", "true"), ("--weights", "bfloat16")], ids=" ".join)
 @pytest.mark.parametrize("command", of_kind("TextMethod"))
 def test_texts(command, form, tmp_path):

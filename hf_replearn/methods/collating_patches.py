@@ -23,7 +23,8 @@ def cut_patches(images: Tensor, corners: Tensor, side: int) -> Tensor:
 
 
 def keep_one_channel(patches: Tensor, generator: torch.Generator) -> Tensor:
-    """Of each patch one channel, drawn for it, stays; the others become faint noise (Doersch et al. 2015, section 3.1).
+    """Of each patch one channel, drawn for it, stays; the others become faint noise (Doersch et al. 2015, section 3.1),
+    the same for all patches of a batch, of which it tells nothing then.
 
     patches: (B, N, C, side, side), normalised, so that 0 is the mean. generator: on the CPU.
     """
@@ -31,5 +32,5 @@ def keep_one_channel(patches: Tensor, generator: torch.Generator) -> Tensor:
     kept = upload(torch.randint(count, several, generator=generator), patches.device)
     kept = torch.nn.functional.one_hot(kept, count).bool()[..., None, None]
     deviation = patches.std((3, 4), keepdim=True).where(kept, 0).sum(2, keepdim=True)
-    noise = upload(torch.randn(patches.shape, generator=generator), patches.device)
+    noise = upload(torch.randn(patches.shape[2:], generator=generator), patches.device)
     return torch.where(kept, patches, NOISE * deviation * noise)
