@@ -25,6 +25,7 @@ COMMANDS = {
     "byol": ("byol", "BYOLSettings", "BYOL: a student predicts its teacher's view of an image, without negatives"),
     "moco": ("moco", "MoCoSettings", "MoCo v3 or v2: a query finds its teacher's key of another view of the image"),
     "dino": ("dino", "DINOSettings", "DINO: a student tells how its teacher sorts other crops of the image"),
+    "inpainting": ("inpainting", "InpaintingSettings", "inpainting: what is in the part that is hidden?"),
     "mae": ("mae", "MAESettings", "MAE: hidden patches of an image, told from the others"),
     "colorization": ("colorization", "ColorizationSettings", "colorization: which colours has this grey image?"),
     "rotation": ("rotation", "RotationSettings", "rotation: by how many quarter turns was an image turned?"),
