@@ -14,6 +14,8 @@ OWN = {  # settings that they cannot do without
 def small(command: str, settings: type) -> list[str]:
     """Of a command with these settings: a small encoder, a narrow head, small images."""
     fields = settings.__dataclass_fields__
+    if "backbone" not in fields:
+        return ["--image_size", "8", "--colours", "8", "--size", "tiny"]
     augmentation = ["--augmentation", "cifar"] if "augmentation" in fields else []
     narrow = [part for name in WIDTHS if name in fields for part in (f"--{name}", "16")]
     return [*SMALL, *augmentation, *narrow, *OWN.get(command, ())]

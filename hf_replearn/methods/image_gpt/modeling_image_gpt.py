@@ -25,6 +25,29 @@ class ImageGPTOutput(ModelOutput):
     pooler_output: Tensor | None = None
 
 
+class FusedAttention(nn.Module):
+    """What transformers' attention of image GPT computes, with its weights under their names, by PyTorch's fused
+    function: the (T, T) probabilities are never held, and no host waits for a GPU."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.c_attn, self.c_proj = attention.c_attn, attention.c_proj
+        self.heads, self.layer = attention.num_heads, attention.layer_idx
+        self.attn_dropout, self.resid_dropout = attention.attn_dropout, attention.resid_dropout
+
+    def forward(self, hidden_states: Tensor, layer_past=None, **_) -> tuple[Tensor, None]:
+        """(B, T, D) -> (B, T, D). layer_past: keys and values of earlier positions, to which those of one further
+        position are added, or of all at first."""
+        made = self.c_attn(hidden_states).unflatten(-1, (3, self.heads, -1)).transpose(1, 3)  # (B, heads, 3, T, d)
+        query, key, value = made.unbind(2)
+        if layer_past is not None:
+            key, value = layer_past.update(key, value, self.layer)
+        dropout = self.attn_dropout.p if self.training else 0.0
+        alone = query.shape[2] == 1  # and sees all that came before
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=not alone)
+        return self.resid_dropout(self.c_proj(mixed.transpose(1, 2).flatten(2))), None
+
+
 class ImageGPTEncoder(nn.Module):
     """The native model `network`, and the palette (K, 3) by which images become its tokens.
 
@@ -34,6 +57,8 @@ class ImageGPTEncoder(nn.Module):
     def __init__(self, config: ImageGPTConfig):
         super().__init__()
         self.network = ImageGPTForCausalImageModeling(config)
+        for block in self.network.transformer.h:
+            block.attn = FusedAttention(block.attn)
         self.register_buffer("palette", torch.zeros(config.vocab_size - 1, 3))
 
     @property
