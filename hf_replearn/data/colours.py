@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
+TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+TO_XYZ /= TO_XYZ.sum(1, keepdims=True)  # white is 1, 1, 1
 EPSILON, KAPPA = 216 / 24389, 24389 / 27  # where the cube root becomes a line, and its slope
 
 
 def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB in [0, 1] -> L, a, b; both (B, 3, H, W) float32."""
     linear = torch.where(images > 0.04045, ((images.clamp(min=0) + 0.055) / 1.055) ** 2.4, images / 12.92)
-    matrix = torch.tensor(TO_XYZ)
-    matrix = (matrix / matrix.sum(1, keepdim=True)).to(images)  # white is 1, 1, 1
-    with torch.autocast(images.device.type, enabled=False):
-        x, y, z = _root(torch.einsum("dc,bchw->bdhw", matrix, linear)).unbind(1)
+    x, y, z = map(_root, _mixed(TO_XYZ, linear))
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
@@ -31,9 +31,7 @@ def lab_to_rgb(images: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     roots = torch.stack([y + a / 500, y, y - b / 200], 1)
     xyz = torch.where(roots**3 > EPSILON, roots**3, (116 * roots - 16) / KAPPA)
-    matrix = torch.tensor(TO_XYZ, dtype=torch.float64)
-    matrix = torch.linalg.inv(matrix / matrix.sum(1, keepdim=True)).to(images)
-    linear = torch.einsum("dc,bchw->bdhw", matrix, xyz).clamp(0, 1)
+    linear = torch.stack(_mixed(np.linalg.inv(TO_XYZ), xyz), 1).clamp(0, 1)
     return torch.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
 
 
@@ -42,6 +40,11 @@ def lightness(picture: Image.Image) -> Image.Image:
     pixels = torch.from_numpy(np.asarray(picture.convert("RGB")).copy()).permute(2, 0, 1)[None].float() / 255
     levels = (rgb_to_lab(pixels)[0, 0] * 2.55).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.numpy())
+
+
+def _mixed(matrix: np.ndarray, images: Tensor) -> list[Tensor]:
+    """Each channel of matrix times images, (B, H, W), with no tensor that would have to go to a GPU."""
+    return [sum(float(share) * channel for share, channel in zip(row, images.unbind(1), strict=True)) for row in matrix]
 
 
 def _root(xyz: Tensor) -> Tensor:

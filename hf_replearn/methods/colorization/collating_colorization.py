@@ -12,7 +12,7 @@ from hf_replearn import augmentation
 from hf_replearn.data.colours import rgb_to_lab
 from hf_replearn.methods.collating import DataCollatorForViews
 from hf_replearn.methods.colorization.modeling_colorization import bins, rebalancing, soft_encode
-from hf_replearn.randomness import Place
+from hf_replearn.randomness import Place, upload
 
 GREY = 5  # |a| and |b| of what counts as grey, at most
 LOOKED_AT = 1000  # images whose colours are counted, at most
@@ -38,7 +38,7 @@ class DataCollatorForColorization(DataCollatorForViews):
         lab = rgb_to_lab(crops)
         pixels = augmentation.normalize(lab[:, :1] / 100, self.mean, self.std).to(memory_format=torch.channels_last)
         ab = places_of(lab, self.stride)
-        weights = rebalancing(torch.tensor(self.prior), self.share).to(ab.device)[soft_encode(ab)[0][:, 0]]
+        weights = upload(rebalancing(torch.tensor(self.prior), self.share), ab.device)[soft_encode(ab)[0][:, 0]]
         return {"pixel_values": pixels, "ab": ab, "weights": weights * ~is_grey(ab)[:, None, None]}
 
     def draw_views(self, images: Tensor, aspect: Tensor | None, place: Place, *, count: int) -> Tensor:

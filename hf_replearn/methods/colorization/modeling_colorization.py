@@ -36,7 +36,7 @@ def bins() -> Tensor:
 def soft_encode(ab: Tensor) -> tuple[Tensor, Tensor]:
     """The nearest bins of each colour, nearest first, and their weights, which sum to 1: (B, K, h, w) each, of colours
     (B, 2, h, w)."""
-    centres = bins().to(ab.device)
+    centres = bins().to(ab.device, non_blocking=True)
     with torch.autocast(ab.device.type, enabled=False):
         colours = ab.float().flatten(2).transpose(1, 2)  # (B, h w, 2)
         distances = (colours[..., None, :] - centres).square().sum(-1)  # squared

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from hf_replearn.methods.collating import DataCollatorForViews
-from hf_replearn.randomness import Place
+from hf_replearn.randomness import Place, upload
 
 MASKS = {"centre": "fixed region", "blocks": "random blocks", "region": "random region"}
 BLOCKS = 5  # squares, of which some overlap
@@ -31,7 +31,7 @@ class DataCollatorForInpainting(DataCollatorForViews):
         generator = place.generator()
         crops = self.normalized(self.policy, batch, generator, count=1)[:, 0]
         hidden = draw_hidden(self.mask, len(crops), crops.shape[-1], share=self.share, generator=generator)
-        return {"pixel_values": crops, "hidden": hidden.to(crops.device, non_blocking=True)}
+        return {"pixel_values": crops, "hidden": upload(hidden, crops.device)}
 
     def draw_views(self, images: Tensor, aspect: Tensor | None, place: Place, *, count: int) -> Tensor:
         """For a picture: crops, what is hidden in the mean colour."""
