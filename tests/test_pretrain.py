@@ -107,7 +107,7 @@ def test_texts_that_a_notebook_holds(tmp_path):
         ("simclrr", {"dataset": Digits()}, "did you mean simclr?"),
         ("evaluate", {"dataset": Digits()}, "trains nothing"),
         ("masked-lm", {"dataset": Digits()}, "text"),
-        ("masked-lm", {"dataset": ["a", "b"], "augment": shifted}, "learns from texts"),
+        ("masked-lm", {"dataset": ["a", "b"], "augment": shifted}, "does not learn from views of images"),
     ],
 )
 def test_bad_input_is_one_line(method, given, message, tmp_path):

@@ -75,6 +75,13 @@ def test_images_as_rows_of_colours(command, tmp_path):
 
 
 @pytest.mark.parametrize("form", [(), ("--torch_compile", "true"), ("--weights", "bfloat16")], ids=" ".join)
+@pytest.mark.parametrize("command", of_kind("PixelMethod"))
+def test_pixels(command, tmp_path):
+    out = tmp_path / "run"
+    twice(command, out, "--dataset", "toy", *small(command, recipe(command)[1]))
+    assert AutoModel.from_pretrained(out).cuda()(torch.zeros(1, 4, dtype=torch.long, device="cuda"))[0].isfinite().all()
+
+
 @pytest.mark.parametrize("command", of_kind("TextMethod"))
 def test_texts(command, form, tmp_path):
     out = tmp_path / "run"
