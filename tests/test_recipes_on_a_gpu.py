@@ -66,22 +66,7 @@ def test_images(command, tmp_path):
     assert all(0 <= rows[row]["knn@20"] <= 1 for row in rows)
 
 
-@pytest.mark.parametrize("command", of_kind("PixelMethod"))
-def test_images_as_rows_of_colours(command, tmp_path):
-    out = tmp_path / "run"
-    twice(command, out, *IMAGES, "--image_size", "8", "--colours", "17", "--size", "tiny")
-    features = AutoModel.from_pretrained(out).eval().cuda()(torch.randint(17, (2, 64), device="cuda"))
-    assert features.last_hidden_state.isfinite().all()
-
-
 @pytest.mark.parametrize("form", [(), ("--torch_compile", "true"), ("--weights", "bfloat16")], ids=" ".join)
-@pytest.mark.parametrize("command", of_kind("PixelMethod"))
-def test_pixels(command, tmp_path):
-    out = tmp_path / "run"
-    twice(command, out, "--dataset", "toy", *small(command, recipe(command)[1]))
-    assert AutoModel.from_pretrained(out).cuda()(torch.zeros(1, 4, dtype=torch.long, device="cuda"))[0].isfinite().all()
-
-
 @pytest.mark.parametrize("command", of_kind("TextMethod"))
 def test_texts(command, form, tmp_path):
     out = tmp_path / "run"
@@ -107,6 +92,14 @@ def test_documents_kept_apart_by_flex_attention(command, architecture, compiled,
             start(command, *given, *STEPS, "--torch_compile", compiled, "--output_dir", str(out))
         losses.append(json.loads((out / "report.json").read_text())["training"]["held_out"]["this model"])
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.parametrize("command", of_kind("PixelMethod"))
+def test_images_as_rows_of_colours(command, tmp_path):
+    out = tmp_path / "run"
+    twice(command, out, *IMAGES, "--image_size", "8", "--colours", "17", "--size", "tiny")
+    features = AutoModel.from_pretrained(out).eval().cuda()(torch.randint(17, (2, 64), device="cuda"))
+    assert features.last_hidden_state.isfinite().all()
 
 
 def test_an_evaluation_on_the_device_is_that_of_the_cpu(tmp_path):

@@ -27,6 +27,7 @@ from hf_replearn.evaluation.k_shot import feasible_shots
 from hf_replearn.evaluation.suite import protocols
 from hf_replearn.methods.collating import CROPS, POLICIES, DataCollatorForViews, own_policy
 from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
+from hf_replearn.pretraining.bfloat16 import undefined_gradients
 from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import (
     CropSettings,
@@ -118,7 +119,8 @@ def pretrain_images(
     untrained = copy.deepcopy(model.model.encoder)
     if backbone.weights is not None:
         model.start_from(backbone.weights)
-    try_once(model, collator, rows, named=f"--backbone {settings.backbone} with {backbone.arguments}")
+    named = f"--backbone {settings.backbone} with {backbone.arguments}"
+    try_once(model, collator, rows, named=named, bf16_on_cpu=args.bf16 and args.device.type == "cpu")
     if args.world_size > 1 and args.device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # or local statistics give the positives away
 
@@ -319,11 +321,17 @@ def build(
         return method.model_class(config).to(memory_format=torch.channels_last)
 
 
-def try_once(model: PreTrainedModel, collator, rows, *, named: str) -> None:
-    """Raises InputError, which begins with `named`, where f and g cannot take the views of this run."""
+def try_once(model: PreTrainedModel, collator, rows, *, named: str, bf16_on_cpu: bool) -> None:
+    """Raises InputError, which begins with `named`, where f and g cannot take the views of this run, or not in bfloat16
+    on a CPU."""
     model.eval()
-    with torch.no_grad(), refusing(f"{named} cannot take the views of this run"):
+    with torch.no_grad(), refusing(f"{named} cannot take the views of this run"), undefined_gradients(model) as layers:
         found = model(**collator.views(collator([rows[0], rows[1]]), Place(0, 0, 0, 0, 1)), return_loss=False)
+    if layers and bf16_on_cpu:
+        raise InputError(
+            f"{named}: on a CPU, PyTorch's bfloat16 gradient of {layers[0]}, a convolution in strides on maps of one "
+            "pixel, is not defined: say --bf16 false, or a larger --image_size"
+        )
     pooled = found.pooler_output
     if pooled.shape[-1] != model.model.features or pooled.ndim > 3:
         raise InputError(f"{named} gives features of shape {list(pooled.shape[1:])} for an image, not one vector")

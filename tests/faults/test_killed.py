@@ -35,8 +35,12 @@ STATES = {  # what a method keeps besides weights that are trained: a teacher, a
 }
 
 
-@pytest.mark.parametrize("recipe", trials.PRETRAINING)
-@pytest.mark.parametrize("workers", ["0", "2"])
+WITH_WORKERS = [
+    pytest.param(recipe, "2", marks=() if recipe == "simclr" else pytest.mark.slow) for recipe in trials.PRETRAINING
+]
+
+
+@pytest.mark.parametrize(("recipe", "workers"), [*((recipe, "0") for recipe in trials.PRETRAINING), *WITH_WORKERS])
 def test_mid_epoch(recipe, workers, whole, data, tmp_path):
     """Forty rows of eight: step 6 opens the second epoch, so that step 7 is in the middle of it."""
     more = ["--dataloader_num_workers", workers]

@@ -42,7 +42,7 @@ LENIENT = ["--max_undecodable", "0.1"]
 WORKERS = ["--dataloader_num_workers", "2"]
 
 
-@pytest.mark.parametrize(("more", "processes"), [([], 1), (WORKERS, 2)])
+@pytest.mark.parametrize(("more", "processes"), [pytest.param([], 1, marks=pytest.mark.slow), (WORKERS, 2)])
 def test_killed_it_ends_with_the_same_bits(more, processes, undisturbed, tars, tmp_path):
     """The 38 images that decode are four batches, and seven are trained on: killed in the second pass."""
     more = [*more, *(["--per_device_train_batch_size", "4"] if processes > 1 else [])]

@@ -35,8 +35,8 @@ def told(number: signal.Signals, *, times: int = 1, whole_group: bool = False, r
     ("recipe", "number", "more"),
     [
         ("causal_lm", signal.SIGTERM, []),
-        ("masked_lm", signal.SIGINT, ["--dataloader_num_workers", "2"]),
-        ("simclr", signal.SIGTERM, ["--dataloader_num_workers", "2"]),
+        pytest.param("masked_lm", signal.SIGTERM, ["--dataloader_num_workers", "2"], marks=pytest.mark.slow),
+        ("simclr", signal.SIGINT, ["--dataloader_num_workers", "2"]),
     ],
 )
 def test_saved_and_75(recipe, number, more, whole, data, tmp_path):

@@ -21,7 +21,8 @@ from .configuration_inpainting import InpaintingConfig
 
 def error_of_filled(told: Tensor, images: Tensor, hidden: Tensor, *, overlap: int, overlap_weight: float) -> Tensor:
     """Mean squared error of the hidden pixels and, weighted, of a border of so many pixels around them (equation 1 and
-    section 4.1), in float32. All others do not count.
+    section 4.1), in float32. All others do not count. It is the mean over images of each one's, however large its hole,
+    so that the mean of several processes is that of one with all images.
 
     told, images: (B, C, H, W). hidden: (B, 1, H, W), 1 where nothing was seen, else 0.
     """
@@ -29,7 +30,7 @@ def error_of_filled(told: Tensor, images: Tensor, hidden: Tensor, *, overlap: in
     border = max_pool2d(hidden, 2 * overlap + 1, stride=1, padding=overlap) - hidden
     weights = hidden + overlap_weight * border
     errors = (told.float() - images.float()).square().mean(1, keepdim=True)
-    return (weights * errors).sum() / weights.sum()
+    return ((weights * errors).sum((1, 2, 3)) / weights.sum((1, 2, 3)).clamp(min=1)).mean()
 
 
 @dataclass
