@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +53,13 @@ def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float =
     from matplotlib.figure import Figure
 
     lines, gap = len(next(iter(columns.values()))), 0.06
-    head = 0.2 * max(title.count("\n") + 1 for title in columns) + 0.1
+    titles = [textwrap.fill(title, int(14 * width)) for title in columns]  # characters of 9 points in an inch
+    head = 0.2 * max(title.count("\n") + 1 for title in titles) + 0.1
     size = (width * len(columns), width * lines + head)
     figure = Figure(figsize=size)
     panels = figure.subplots(lines, len(columns), squeeze=False)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - head / size[1], wspace=gap, hspace=gap)
-    for column, (title, images) in enumerate(columns.items()):
+    for column, (title, images) in enumerate(zip(titles, columns.values(), strict=True)):
         shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
         shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)
         for panel, image in zip(panels[:, column], shown, strict=True):

@@ -70,7 +70,7 @@ def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     columns = {
         "seen": lightness / 100,
         "told": coloured(told),
-        "true colours,\nas coarse": coloured(views["ab"]),
+        "true colours, as coarse": coloured(views["ab"]),
     }
     draw_columns(columns, folder / PICTURE)
     how = "the annealed mean of its distribution, T = 0.38" if model.classes else "the colour of least squared error"

@@ -56,7 +56,7 @@ def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     if model.config.norm_pix_loss:
         columns["told"] = look.at(filled(patches, hidden, rescaled(told, *guessed_statistics(patches, hidden, side))))
         own = torch.var_mean(chosen(patches, hidden), dim=-1, keepdim=True)
-        columns["with true mean\nand contrast"] = look.at(filled(patches, hidden, rescaled(told, *own)))
+        columns["with true mean and contrast"] = look.at(filled(patches, hidden, rescaled(told, *own)))
         said = (
             "What was hidden, as it was told. The network is not asked for the mean and the contrast of a hidden "
             "patch: in the third column they are guessed from the patches that are seen, the nearer the more; in the "
