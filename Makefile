@@ -22,7 +22,7 @@ demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
 test: .venv/installed  ## the quick tests in two processes; those of the CPU see no GPU, those of a GPU run by themselves
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-all: .venv/installed  ## the slow ones too
