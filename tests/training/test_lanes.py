@@ -199,7 +199,7 @@ from hf_replearn.training.stopping import Undisturbed
 over = multiprocessing.RawValue("b", 0)
 loader = DataLoader(range(100), num_workers=2, worker_init_fn=Undisturbed(None, over), persistent_workers=True)
 kept = iter(loader)
-next(kept)
+next(kept), next(kept)  # of one worker each, so that both have begun
 for worker in multiprocessing.active_children():
     worker.terminate()
     worker.join(1)
