@@ -387,7 +387,7 @@ def crop_and_flip(  # noqa: PLR0913 (each is a setting of its own)
     drawn = upload(torch.cat([crops, mirrored[None]]), images.device)
     aspect = None if aspect is None else upload(aspect, images.device).repeat(views)
     boxes = _boxes(drawn[:-1], images.shape[2:], RATIO, aspect)
-    with torch.autocast(images.device.type, enabled=False):  # bfloat16 products would cost half of the 8 bits
+    with torch.autocast(images.device.type, enabled=False), _full_products():  # others would cost some of the 8 bits
         return crop_resize(images.repeat(views, 1, 1, 1), boxes, size, mirrored=drawn[-1] > 0).clamp_(0, 1)
 
 
