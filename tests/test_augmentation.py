@@ -524,3 +524,26 @@ def test_the_picture_puts_views_beside_their_own_image(tmp_path):
         middle = band[len(band) // 2]
         found = {tuple(pixel) for pixel in middle[(middle.max(1) == 255) & (middle.min(1) == 0)]}
         assert found == {tuple(colours[row].tolist())}
+
+
+def test_crops_keep_their_colours():
+    """The whole of a square image is itself, mirrored if asked; any crop of one colour is of that colour."""
+    images = torch.randint(256, (5, 3, 12, 12), dtype=torch.uint8)
+    whole = {"size": 12, "min_scale": 1.0, "generator": torch.Generator().manual_seed(0)}
+    assert torch.allclose(ours.crop_and_flip(images, flip=0.0, **whole), images / 255, atol=1e-6)
+    assert torch.allclose(ours.crop_and_flip(images, flip=1.0, **whole), images.flip(-1) / 255, atol=1e-6)
+    flat = torch.tensor([10, 200, 90], dtype=torch.uint8)[:, None, None].expand(2, 3, 30, 20).contiguous()
+    crops = ours.crop_and_flip(flat, size=8, min_scale=0.1, views=3, generator=torch.Generator().manual_seed(0))
+    assert crops.shape == (6, 3, 8, 8)
+    assert torch.allclose(crops, (flat[:1, :, :1, :1] / 255).expand_as(crops), atol=1e-6)
+    again = [
+        ours.crop_and_flip(images, size=8, views=2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    ]
+    assert torch.equal(again[0], again[1]) and not torch.equal(again[0], again[2])
+    assert not torch.equal(again[0][:5], again[0][5:])
+
+
+@pytest.mark.parametrize("wrong", [{"min_scale": 0.0}, {"min_scale": 0.9, "max_scale": 0.5}, {"flip": 1.5}])
+def test_crops_that_cannot_be_taken_are_refused(wrong):
+    with pytest.raises(InputError, match="needs 0 < min_scale"):
+        ours.crop_and_flip(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), size=8, generator=torch.Generator(), **wrong)
