@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -72,25 +72,11 @@ def lightness_and_colours(settings: ColorizationSettings, backbone, data, augmen
     return one_crop(DataCollatorForColorization, settings, backbone, data, augment, **more)
 
 
-def own_task(*given):
-    """How well colours are told."""
-    from hf_replearn.methods.colorization.showing_colorization import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """Grey images, coloured, and as they are."""
-    from hf_replearn.methods.colorization.showing_colorization import pictures
-
-    return pictures(*given)
-
-
 METHOD = ImageMethod(
     command="colorization",
     collator=lightness_and_colours,
-    own_task=own_task,
-    pictures=pictures,
+    own_task=later("hf_replearn.methods.colorization.showing_colorization.own_task"),
+    pictures=later("hf_replearn.methods.colorization.showing_colorization.pictures"),
     stages=True,
     lightness=True,
     facts=Method(

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -76,25 +76,11 @@ def nine_patches(settings: ContextPredictionSettings, backbone, data, augment):
     return one_crop(DataCollatorForContextPrediction, settings, backbone, data, augment, grid=grid, **given)
 
 
-def own_task(*given):
-    """How well places are told."""
-    from hf_replearn.methods.context_prediction.showing_context_prediction import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """Pairs of patches, with the network's answers and the key."""
-    from hf_replearn.methods.context_prediction.showing_context_prediction import pictures
-
-    return pictures(*given)
-
-
 METHOD = ImageMethod(
     command="context-prediction",
     collator=nine_patches,
-    own_task=own_task,
-    pictures=pictures,
+    own_task=later("hf_replearn.methods.context_prediction.showing_context_prediction.own_task"),
+    pictures=later("hf_replearn.methods.context_prediction.showing_context_prediction.pictures"),
     stages=True,
     facts=Method(
         name="context prediction",

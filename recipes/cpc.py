@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -87,25 +87,11 @@ def grid_of_patches(settings: CPCSettings, backbone, data, augment):
     return one_crop(DataCollatorForCPC, settings, backbone, data, augment, **given)
 
 
-def own_task(*given):
-    """How well patches further on are told."""
-    from hf_replearn.methods.cpc.showing_cpc import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """The patches that the network expects."""
-    from hf_replearn.methods.cpc.showing_cpc import pictures
-
-    return pictures(*given)
-
-
 METHOD = ImageMethod(
     command="cpc",
     collator=grid_of_patches,
-    own_task=own_task,
-    pictures=pictures,
+    own_task=later("hf_replearn.methods.cpc.showing_cpc.own_task"),
+    pictures=later("hf_replearn.methods.cpc.showing_cpc.pictures"),
     stages=True,
     facts=Method(
         name="CPC",

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_replearn.pretraining.recipe import Method, PixelMethod, PixelSettings, run, setting
+from hf_replearn.pretraining.recipe import Method, PixelMethod, PixelSettings, later, run, setting
 
 # Width, blocks, heads; small, medium and large are the paper's (section 3.3).
 SIZES = {
@@ -35,41 +35,13 @@ class ImageGPTSettings(PixelSettings):
     )
 
 
-def palette(*given):
-    """The colours of the images."""
-    from hf_replearn.methods.image_gpt import fit_palette
-
-    return fit_palette(*given)
-
-
-def layers(encoder):
-    """All layers of an encoder, each the mean over positions."""
-    from hf_replearn.methods.image_gpt import Layers
-
-    return Layers(encoder)
-
-
-def own_task(*given):
-    """How well colours are told."""
-    from hf_replearn.methods.image_gpt.showing_image_gpt import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """Completions and samples."""
-    from hf_replearn.methods.image_gpt.showing_image_gpt import pictures
-
-    return pictures(*given)
-
-
 METHOD = PixelMethod(
     command="image-gpt",
-    palette=palette,
+    palette=later("hf_replearn.methods.image_gpt.fit_palette"),
     sizes=SIZES,
-    layers=layers,
-    own_task=own_task,
-    pictures=pictures,
+    layers=later("hf_replearn.methods.image_gpt.Layers"),
+    own_task=later("hf_replearn.methods.image_gpt.showing_image_gpt.own_task"),
+    pictures=later("hf_replearn.methods.image_gpt.showing_image_gpt.pictures"),
     facts=Method(
         name="image GPT",
         summary="An image is written as a row of colours, each of which is told from those before it; no labels are "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -65,25 +65,11 @@ def holes(settings: InpaintingSettings, backbone, data, augment):
     return one_crop(DataCollatorForInpainting, settings, backbone, data, augment, **about)
 
 
-def own_task(*given):
-    """How well what is hidden is told."""
-    from hf_replearn.methods.inpainting.showing_inpainting import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """Images, what was seen of them, how it was filled."""
-    from hf_replearn.methods.inpainting.showing_inpainting import pictures
-
-    return pictures(*given)
-
-
 METHOD = ImageMethod(
     command="inpainting",
     collator=holes,
-    own_task=own_task,
-    pictures=pictures,
+    own_task=later("hf_replearn.methods.inpainting.showing_inpainting.own_task"),
+    pictures=later("hf_replearn.methods.inpainting.showing_inpainting.pictures"),
     stages=True,
     facts=Method(
         name="inpainting",

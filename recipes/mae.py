@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -95,25 +95,11 @@ def hidden_patches(settings: MAESettings, backbone, data, augment):
     return one_crop(DataCollatorForMAE, settings, backbone, data, augment, side=rows, kept=kept)
 
 
-def own_task(*given):
-    """How well hidden patches are told."""
-    from hf_replearn.methods.mae.showing_mae import own_task
-
-    return own_task(*given)
-
-
-def pictures(*given):
-    """Images, what was seen of them, what was told."""
-    from hf_replearn.methods.mae.showing_mae import pictures
-
-    return pictures(*given)
-
-
 METHOD = ImageMethod(
     command="mae",
     collator=hidden_patches,
-    own_task=own_task,
-    pictures=pictures,
+    own_task=later("hf_replearn.methods.mae.showing_mae.own_task"),
+    pictures=later("hf_replearn.methods.mae.showing_mae.pictures"),
     probes=("linear_bn",),
     stages=True,
     facts=Method(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, run, setting
+from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, later, run, setting
 
 
 @dataclass(kw_only=True)
@@ -43,17 +43,10 @@ def four_turns(settings: RotationSettings, backbone, data, augment):
     return one_crop(DataCollatorForRotation, settings, backbone, data, augment)
 
 
-def own_task(*given):
-    """How well turns are told."""
-    from hf_replearn.methods.rotation.showing_rotation import own_task
-
-    return own_task(*given)
-
-
 METHOD = ImageMethod(
     command="rotation",
     collator=four_turns,
-    own_task=own_task,
+    own_task=later("hf_replearn.methods.rotation.showing_rotation.own_task"),
     stages=True,
     facts=Method(
         name="rotation",

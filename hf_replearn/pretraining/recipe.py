@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ContrastiveSettings", "CropSettings", "ImageMethod", "ImageSettings", "Method", "PictureSettings",
-    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "run", "setting",
+    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "later", "run", "setting",
 ]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
@@ -373,6 +373,17 @@ class TextSettings(PretrainingSettings):
             )
 
 
+def found(path: str) -> Any:
+    """What is at a dotted path, such as that of a function."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def later(path: str) -> Callable:
+    """The function at a dotted path, which is imported when it is called: reading a recipe imports nothing heavy."""
+    return lambda *given: found(path)(*given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
     """What every method has.
@@ -390,8 +401,7 @@ class _Trained:
     @property
     def model_class(self) -> type:
         """<Method>ForPreTraining."""
-        module, _, name = self.facts.model_class.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        return found(self.facts.model_class)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,6 +79,9 @@ def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command,
     whole = digest(out)
     report = json.loads((out / "report.json").read_text())
     assert list(report["rows"])[0] == report["method"]["name"]
+    method, usual = MODULES[command[0]].METHOD, {"augmentations.png", "neighbours.png", "curves.png"}
+    assert (report["own_task"] is None) == (method.own_task is None)
+    assert (report["figures"].keys() <= usual) == (method.pictures is None)  # none failed, which would be but a word
     encoder = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0).eval()
     with torch.no_grad():
         features = encoder(torch.rand(2, *encoder.pretrained_cfg["input_size"]))
