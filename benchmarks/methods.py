@@ -1,7 +1,7 @@
 """Every method on images for the same images seen, beside raw pixels, principal components and random weights.
 
     python -m benchmarks.methods digits                  # about 2 CPU-minutes a method, three rates before
-    python -m benchmarks.methods cifar10 --dataset FOLDER [--seeds 0 1 2] [--methods simclr byol]   # 15 CPU-minutes
+    python -m benchmarks.methods cifar10 --dataset FOLDER [--seeds 0 1 2] [--methods simclr byol]   # 10 CPU-minutes
     python -m benchmarks.methods gpu --dataset FOLDER    # CIFAR-10 on a GPU: a whole ResNet-18, half a minute a method
 
 Each method trains one small ResNet-10 with AdamW and its settings in recipes/configs/<method>/toy_digits.yaml; what all
@@ -54,7 +54,7 @@ SHARED = {"use_cpu": True, "knn_steps": 0, "save_steps": 10**6, "logging_steps":
 DATA = {
     "digits": {"max_steps": 130},
     "cifar10": {
-        "image_size": 48, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "imagenet", "max_steps": 1200,
+        "image_size": 32, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "imagenet", "max_steps": 800,
     },
     "gpu": {
         "image_size": 32, "strength": 0.5, "min_scale": 0.2, "flip": 0.5, "stem": "cifar", "backbone_args": None,
