@@ -121,7 +121,8 @@ def find_method(checkpoint: Path):
         raise InputError(f"{what} is the folder of a run: give one of its checkpoints, such as {found[0]}")
     if (reason := problem(checkpoint)) is not None:
         raise InputError(f"{what} is not a checkpoint that can be used: {reason}")
-    name = PreTrainedConfig.get_config_dict(checkpoint)[0].get("model_type", "").removeprefix("replearn-")
+    config = PreTrainedConfig.get_config_dict(checkpoint)[0]
+    name = (config.get("recipe") or config.get("model_type", "")).removeprefix("replearn-")
     try:
         return importlib.import_module(f"hf_replearn.recipes.{name.replace('-', '_')}").METHOD
     except ImportError as error:

@@ -30,7 +30,7 @@ from transformers import (
     ViTConfig,
 )
 
-from hf_replearn.encoders.ours import refuse_checkpoint
+from hf_replearn.encoders.ours import refuse_checkpoint, register_own
 from hf_replearn.encoders.weights import check_weights, drop_poolers, put_into, refusing
 from hf_replearn.errors import InputError
 
@@ -111,6 +111,7 @@ def channels_read_by(checkpoint: str) -> int | None:
     """
     try:
         with refusing(checkpoint):
+            register_own(checkpoint)
             config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     except InputError:
         return None
@@ -130,6 +131,7 @@ def channels_wanted(asked: int | None, encoders: Iterable[Any]) -> int | None:
 
 def _configuration(checkpoint: str, **changes) -> PreTrainedConfig:
     """config.json, as what its weights can be loaded by and used with."""
+    register_own(checkpoint)
     try:
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False, **changes)
     except OSError as error:  # how transformers says that neither the disk nor the Hub has it

@@ -3,8 +3,12 @@ adapters."""
 
 from __future__ import annotations
 
+import importlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
+
+from transformers import PreTrainedConfig
 
 from hf_replearn.errors import InputError
 
@@ -32,6 +36,17 @@ def refuse_checkpoint(name: str, setting: str = "--model") -> None:
             f"{setting} {name} is of a run that has not ended: run its command again, or take the encoder of a "
             f"checkpoint: `hf-replearn export --checkpoint {newest} --output_dir NEW`"
         )
+
+
+def register_own(checkpoint: str) -> None:
+    """Makes the classes of an encoder of ours, fitted by a method of this package, known to transformers: the code that
+    lies beside its weights is not run, since the same is here."""
+    try:
+        kind = PreTrainedConfig.get_config_dict(checkpoint)[0].get("model_type")
+    except OSError:  # whoever loads it says what is wrong
+        return
+    if isinstance(kind, str) and kind.isidentifier() and find_spec(f"hf_replearn.methods.{kind}") is not None:
+        importlib.import_module(f"hf_replearn.methods.{kind}")
 
 
 def _base_model(folder: Path) -> str:

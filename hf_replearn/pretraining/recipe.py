@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import run, setting
+from hf_replearn.settings import MOST_WORKERS, SharedRunSettings, run, setting
 from hf_replearn.sharing.report import Method
 from hf_replearn.training.settings import ENDLESS, PretrainingSettings
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 __all__ = [
-    "ContrastiveSettings", "CropSettings", "ImageMethod", "ImageSettings", "Method", "PictureSettings",
-    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "later", "run", "setting",
+    "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "ImageMethod", "ImageSettings", "Method", "PictureSettings",
+    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "WhitenedSettings", "later", "run", "setting",
 ]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
 
 
 @dataclass(kw_only=True)
-class PictureSettings(PretrainingSettings):
-    """What every recipe on images has, whatever its network is."""
+class PictureData(SharedRunSettings):
+    """What every recipe on images has of its data, and of how its encoder is judged."""
 
     dataset: str = setting(
         ...,
@@ -63,14 +63,24 @@ class PictureSettings(PretrainingSettings):
         at_least=8,
         at_most=4096,
     )
+    crop_pct: float = setting(
+        1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
+    )
+    shots: tuple[int, ...] | None = setting(
+        None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
+    )
+    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2, at_most=10_000)
+
+
+@dataclass(kw_only=True)
+class PictureSettings(PretrainingSettings, PictureData):
+    """What every recipe on images has that trains by steps, whatever its network is."""
+
     data_on_device: Literal["auto", "on", "off"] = setting(
         "auto",
         "all images stay decoded where the training is, and nothing is loaded; auto: on a GPU, if they take up to a "
         "quarter of its memory; the result is the same",
         section="data",
-    )
-    crop_pct: float = setting(
-        1.0, "share of the image that evaluation sees (ImageNet: 0.875)", section="data", at_least=0.1, at_most=1
     )
     per_device_train_batch_size: int | Literal["auto"] | None = setting(
         None,
@@ -101,10 +111,6 @@ class PictureSettings(PretrainingSettings):
         section="evaluation",
         at_least=0,
     )
-    shots: tuple[int, ...] | None = setting(
-        None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
-    )
-    draws: int = setting(20, "random choices of these labels", section="evaluation", at_least=2, at_most=10_000)
 
     BETAS: ClassVar[tuple[float, float]] = (0.9, 0.999)  # of AdamW
     VIEWS: ClassVar[int] = 1  # images that go through the network for each image of a batch
@@ -249,6 +255,83 @@ class PixelSettings(PictureSettings):
     )
 
     BETAS: ClassVar[tuple[float, float]] = (0.9, 0.95)
+
+
+@dataclass(kw_only=True)
+class FittedSettings(PictureData):
+    """What recipes have whose encoder is fitted in passes over images, their patches, or features of another encoder."""
+
+    dataset: str | None = setting(
+        None,
+        "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, toy, or "
+        "toy-scenes",
+        section="data",
+    )
+    features: str | None = setting(
+        None,
+        "instead of images: an .npz file of features of another encoder, as `hf-replearn encode` writes it",
+        section="data",
+    )
+    image_size: int | None = setting(
+        None,
+        "pixels to which images are brought; none: those of the images, at most 32, or 96 with --patches",
+        section="data",
+        at_least=4,
+        at_most=1024,
+    )
+    patches: int | None = setting(
+        None,
+        "pixels a side of patches to learn from: an image is then what its patches are, summed over quarters of it "
+        "(Coates, Lee & Ng 2011: 6); none: from whole images",
+        section="data",
+        at_least=2,
+        at_most=64,
+    )
+    stride: int = setting(
+        1, "with --patches: pixels between two patches of an image that is encoded", section="data", at_least=1
+    )
+    regions: int = setting(
+        2, "with --patches: regions a side over which codes are summed; 2: quarters", section="data", at_least=1
+    )
+    patch_count: int = setting(
+        200_000, "with --patches: how many to learn from, drawn from all images", section="data", at_least=10
+    )
+    contrast: float | None = setting(
+        None,
+        "added to the variance of an input before it is divided by its standard deviation, after its mean is taken "
+        "off; none: 10/255^2 of patches (Coates, Lee & Ng 2011), and images are left as they are",
+        section="data",
+        at_least=0,
+    )
+    components: int = setting(64, "numbers of a code", section="model", at_least=1, at_most=65_536)
+    batch_size: int = setting(
+        4096, "examples in memory at a time; the result is the same", section="training", at_least=1
+    )
+    dataloader_num_workers: int = setting(
+        0, "processes that load images", section="training", at_least=0, at_most=MOST_WORKERS
+    )
+    save_steps: int = setting(5, "passes over the data between two checkpoints", section="training", at_least=1)
+    save_total_limit: int = setting(2, "checkpoints kept", section="training", at_least=1)
+    resume: str = setting(
+        "auto", "auto: go on from the newest good checkpoint; never; or a checkpoint folder", section="training"
+    )
+    allow_change: bool = setting(
+        False, "go on although data or settings are others than before", section="training"
+    )
+
+    left_to_memory: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(kw_only=True)
+class WhitenedSettings(FittedSettings):
+    """What recipes have whose inputs may be whitened first."""
+
+    whiten: bool | None = setting(
+        None, "inputs get unit covariance first (ZCA); none: patches do, images do not", section="data"
+    )
+    whiten_noise: float = setting(
+        0.1, "added to every variance before it becomes 1 (Coates, Lee & Ng 2011)", section="data", at_least=0
+    )
 
 
 @dataclass(kw_only=True)
@@ -451,6 +534,28 @@ class PixelMethod(_Trained):
     pictures: Callable
 
     STORY: ClassVar[str] = "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedMethod(_Trained):
+    """What a method adds to the story of an encoder that is fitted in passes, which `pretraining/fitted.py` tells.
+
+    `model_class` is the encoder; each field that its configuration adds is a setting of that name.
+
+    fit:      (settings) -> the fit: `begin(examples, generator)` makes a state, a dict of tensors; `go_on(state, examples,
+              generator)` is one pass, which changes it and returns what was measured; `has_converged(state)`; at most
+              `passes`; `weights(state)`, those of the model.
+    filters:  what the picture of the model's `filters` shows, a sentence.
+    own_task: (model, examples) -> {measure: value} of OwnTask; None: that would say nothing. smaller: of these, those
+              of which less is better.
+    """
+
+    fit: Callable
+    filters: str
+    own_task: Callable | None = None
+    smaller: tuple[str, ...] = ()
+
+    STORY: ClassVar[str] = "fitted"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,32 @@ def draw_neighbours(neighbours: dict[str, Any], row: str, path: str | Path) -> N
     os.replace(partial, path)
 
 
+def draw_grid(filters: Tensor, path: str | Path, *, columns: int = 10) -> None:
+    """Draws filters, or atoms, line by line, each on a scale of its own around grey, which is 0.
+
+    filters: (K, C, H, W), of any device; of one channel they are grey.
+    """
+    import torch
+    from matplotlib.figure import Figure
+
+    filters = filters.detach().float().cpu()
+    filters = filters[:, :3] if filters.shape[1] > 2 else filters[:, :1].expand(-1, 3, -1, -1)
+    largest = filters.abs().flatten(1).amax(1).clamp(min=1e-12)[:, None, None, None]
+    count, _, height, width = filters.shape
+    lines, gap = -(-count // columns), max(1, height // 8)
+    canvas = torch.ones(lines * (height + gap) + gap, columns * (width + gap) + gap, 3)
+    for place, filter_ in enumerate(0.5 + filters / largest / 2):
+        y, x = (gap + number * (side + gap) for number, side in zip(divmod(place, columns), (height, width), strict=True))
+        canvas[y : y + height, x : x + width] = filter_.permute(1, 2, 0)
+    figure = Figure(figsize=(7, 7 * canvas.shape[0] / canvas.shape[1]))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(canvas.numpy(), interpolation="nearest")
+    axes.set_axis_off()
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    os.replace(partial, path)
+
+
 def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float = 1.3) -> None:
     """Draws images beside one another, a line for each image and a column for each title.
 

@@ -33,10 +33,11 @@ sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.sp
 """
 SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
-PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png"
+PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
-PUSHED = f"{WEIGHTS} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
+CODE = "configuration_*.py modeling_*.py fitted.py"  # of an encoder whose code lies beside its weights
+PUSHED = f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
 UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
 CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine
 PAUSES = (2, 8, 30, 120)  # seconds before each further attempt

@@ -50,6 +50,7 @@ class Encoder:
     initialized_from: "random weights", or the checkpoint as the user named it.
     base_model, base_revision: that checkpoint's Hub id and commit, if it has them.
     lightness: whether its one channel is L of CIE Lab of an image in colours.
+    own_code: whether it is loaded with code of its own, which lies beside the weights.
     """
 
     library: str
@@ -62,6 +63,7 @@ class Encoder:
     base_model: str | None = None
     base_revision: str | None = None
     lightness: bool = False
+    own_code: bool = False
 
 
 @dataclass(kw_only=True)

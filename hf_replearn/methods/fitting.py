@@ -1,0 +1,93 @@
+"""What fits share: sums over all of the data in float64, and whitening by them.
+
+N inputs, D numbers of each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hf_replearn.errors import InputError
+
+EDGE = 4096  # numbers of an input up to which their covariance is held
+FLAT = 1e-10  # of the largest variance: a direction of less is none
+
+
+class Examples(Protocol):
+    """The inputs of a fit, (N, D) in all, normalised and, where that is asked for, whitened.
+
+    `batches(size, order)`: tensors (n, D) float32 of so many, in the order of the places (N,), or as they stand.
+    `some(places)`: those at such places (n,).
+    """
+
+    width: int
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int | None = None, order: Tensor | None = None) -> Iterator[Tensor]: ...
+
+    def some(self, places: Tensor) -> Tensor: ...
+
+
+def moments(examples: Examples) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and covariance (D, D) over all examples, float64, in one pass.
+
+    Sums are taken around the first batch's mean: those of squares would lose what is left of large numbers.
+    """
+    count, centre, first, second = 0, None, 0.0, 0.0
+    for batch in examples.batches():
+        batch = batch.double()
+        centre = batch.mean(0) if centre is None else centre
+        batch = batch - centre
+        count, first, second = count + len(batch), first + batch.sum(0), second + batch.T @ batch
+    mean = first / count
+    return centre + mean, second / count - mean.outer(mean)
+
+
+def principal_axes(examples: Examples, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (D,), the `count` largest eigenvalues (count,) of the covariance, which divides by N, and their eigenvectors
+    (count, D); float64, in the order of the eigenvalues, the largest entry of each positive.
+
+    By the covariance (D, D), or by the products (N, N) of all examples where these are fewer. Raises InputError where
+    the data has fewer directions, and where both are more than can be held.
+    """
+    if examples.width > EDGE and len(examples) > EDGE:
+        raise InputError(
+            f"{len(examples):,} examples of {examples.width:,} numbers each: principal axes are computed up to "
+            f"{EDGE:,} of one or the other: lower --image_size, or learn from --patches"
+        )
+    if examples.width <= len(examples):
+        mean, covariance = moments(examples)
+        values, vectors = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(covariance))
+        axes = vectors.T
+    else:
+        x = torch.cat([batch.double() for batch in examples.batches()])
+        mean = x.mean(0)
+        x = x - mean
+        values, vectors = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(x @ x.T / len(x)))
+        axes = (x.T @ (vectors / (values.clamp(min=1e-300) * len(x)).sqrt())).T
+    directions = int((values > FLAT * values[0]).sum())
+    if values[0] <= 0 or directions < count:
+        raise InputError(
+            f"--components {count}: the data vary in {directions if values[0] > 0 else 0} directions only: give fewer"
+        )
+    largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+    return mean, values, axes * largest.sign()
+
+
+def zca(examples: Examples, noise: float) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and the symmetric matrix V (Λ + noise)^-½ Vᵀ (D, D), which takes examples to unit covariance, up to the
+    noise that keeps what hardly varies from being blown up (Coates, Lee & Ng 2011, section 3.2); float64."""
+    if examples.width > EDGE:
+        raise InputError(
+            f"whitening {examples.width:,} numbers: up to {EDGE:,}: lower --image_size, or learn from --patches"
+        )
+    mean, covariance = moments(examples)
+    values, vectors = torch.linalg.eigh(covariance)
+    if values[-1] <= 0:
+        raise InputError("all examples are the same: there is nothing to learn from them")
+    return mean, (vectors / (values.clamp(min=0) + noise).sqrt()) @ vectors.T
