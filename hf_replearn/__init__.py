@@ -17,6 +17,8 @@ _HOME = {
     "ContextPredictionConfig": "methods.context_prediction",
     "ContextPredictionForPreTraining": "methods.context_prediction",
     "ContextPredictionModel": "methods.context_prediction",
+    "ComponentsConfig": "methods.components",
+    "ComponentsModel": "methods.components",
     "ColorizationConfig": "methods.colorization",
     "ColorizationForPreTraining": "methods.colorization",
     "ColorizationModel": "methods.colorization",

@@ -55,7 +55,8 @@ MAY_IMPORT = {
 }
 COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness", "losses"}
 SHOWING_MAY_IMPORT = {"augmentation", "data", "evaluation", "sharing"}  # scores of its own task, and pictures of it
-TRUNK = "hf_replearn.methods.trunk"  # copied beside the files of a method when its weights are saved
+# Copied beside the files of a method when its weights are saved.
+SHARED = ("hf_replearn.methods.trunk", "hf_replearn.methods.fitted")
 TRAVELLING = [
     path for path in PACKAGE.glob("methods/*/modeling_*.py") if "register(" in path.with_name("__init__.py").read_text()
 ]
@@ -100,7 +101,11 @@ def test_a_recipe_knows_no_other(path):
     assert "recipes" not in imports_of_ours(path)
 
 
-@pytest.mark.parametrize("path", [*TRAVELLING, PACKAGE / "methods" / "trunk.py"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [*TRAVELLING, *(PACKAGE / "methods" / f"{name}.py" for name in ("trunk", "fitted"))],
+    ids=lambda path: path.name,
+)
 def test_modeling_files_travel_alone(path):
     """As remote code they reach only torch, transformers, timm and files beside them."""
     for file in {path, path.with_name(path.name.replace("modeling_", "configuration_"))}:
@@ -108,7 +113,7 @@ def test_modeling_files_travel_alone(path):
             if isinstance(node, ast.ImportFrom) and node.level:
                 assert node.level == 1 and node.module and "." not in node.module, f"{file.name}: from {node.module}"
             elif isinstance(node, ast.ImportFrom):
-                names = [node.module] if node.module != TRUNK else []
+                names = [node.module] if node.module not in SHARED else []
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:

@@ -1,4 +1,5 @@
-"""`pretraining/` loads with its own code in a process that has no hf_replearn. Methods are found by themselves."""
+"""`pretraining/`, and encoders that are fitted, load with their own code in a process that has no hf_replearn. Methods
+are found by themselves."""
 
 import importlib
 import inspect
@@ -15,7 +16,12 @@ import hf_replearn
 METHODS = sorted(
     path.parent.name
     for path in Path(hf_replearn.__file__).parent.glob("methods/*/__init__.py")
-    if "register(" in path.read_text()
+    if "trunk import register" in path.read_text()
+)
+FITTED = sorted(
+    path.parent.name
+    for path in Path(hf_replearn.__file__).parent.glob("methods/*/__init__.py")
+    if "fitted import register" in path.read_text()
 )
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
@@ -38,6 +44,12 @@ sys.meta_path.insert(0, Hidden())
 import torch
 from transformers import AutoModel, AutoModelForPreTraining
 for folder in sys.argv[1:]:
+    if "fitted-" in folder:
+        images = torch.load(folder + "/batch.pt", weights_only=True)
+        with torch.no_grad():
+            found = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()(images).pooler_output
+        torch.save(found, folder + "/loaded.pt")
+        continue
     batch = torch.load(folder + "/batch.pt", weights_only=True)
     model = AutoModelForPreTraining.from_pretrained(folder, trust_remote_code=True).eval()
     encoder = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
@@ -69,13 +81,22 @@ def loaded(tmp_path_factory):
             here[method] = model(**batch).loss
         model.save_pretrained(root / method)
         torch.save(batch, root / method / "batch.pt")
+    for method in FITTED:
+        package = importlib.import_module(f"hf_replearn.methods.{method}")
+        cls = next(getattr(package, name) for name in package.__all__ if name.endswith("Model"))
+        config = cls.config_class(image_size=8, inputs=48, components=6, patch_size=4, contrast=0.1, whitened=True)
+        model, images = cls(config).eval(), torch.rand(2, 3, 8, 8)
+        with torch.no_grad():
+            here[method] = model(images).pooler_output
+        model.save_pretrained(root / f"fitted-{method}")
+        torch.save(images, root / f"fitted-{method}" / "batch.pt")
     environment = os.environ | {"HF_MODULES_CACHE": str(root / "modules"), "HF_HUB_OFFLINE": "1"}
-    folders = [str(root / method) for method in METHODS]
+    folders = [str(root / name) for name in (*METHODS, *(f"fitted-{method}" for method in FITTED))]
     run = subprocess.run(
         [sys.executable, "-c", LOAD, *folders], cwd=root, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    return here, {method: torch.load(root / method / "loaded.pt", weights_only=True) for method in METHODS}
+    return here, {Path(folder).name: torch.load(f"{folder}/loaded.pt", weights_only=True) for folder in folders}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -83,3 +104,9 @@ def test_the_code_travels_with_the_weights(method, loaded):
     here, there = loaded
     assert torch.equal(there[method]["loss"], here[method])
     assert there[method]["same"]
+
+
+@pytest.mark.parametrize("method", FITTED)
+def test_a_fitted_encoder_travels_with_its_code(method, loaded):
+    here, there = loaded
+    assert torch.equal(there[f"fitted-{method}"], here[method])

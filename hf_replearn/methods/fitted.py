@@ -27,10 +27,10 @@ class FittedConfig(PreTrainedConfig):
     inputs:       D. components: K.
     image_size:   pixels S a side of the images; None: vectors (B, D) are read, such as features of another encoder.
     num_channels: C of the images.
-    patch_size:   pixels a side of the patches that are coded; None: the whole image, or vector, is coded. stride: pixels
-                  between two patches. regions: R a side, over whose patches codes are summed.
-    contrast:     added to the variance of an input, in squared units of its numbers, before its mean is taken off and it
-                  is divided by its standard deviation; None: it is left as it is.
+    patch_size:   pixels a side of the patches that are coded; None: the whole image, or vector, is coded. stride:
+                  pixels between two patches. regions: R a side, over whose patches codes are summed.
+    contrast:     added to the variance of an input, in squared units of its numbers, before its mean is taken off and
+                  it is divided by its standard deviation; None: it is left as it is.
     whitened:     whether a matrix, fitted to the data, takes the inputs to unit covariance.
     trained_at:   size and crop of the images before the image processor.
     """
@@ -124,6 +124,7 @@ class FittedModel(PreTrainedModel):
 
         last_hidden_state: (B, R R, F), of each region, or (B, 1, F). pooler_output: the same as one vector.
         """
+        pixel_values = pixel_values.to(self.shift.dtype)
         if self.config.patch_size is None:
             found = self.code(self.normalised(pixel_values.flatten(1)))[:, None]
         else:
@@ -131,9 +132,7 @@ class FittedModel(PreTrainedModel):
             some = max(1, AT_ONCE // places**2)
             found = torch.cat([self._regions(part, places) for part in pixel_values.split(some)])
         states = (found,) if output_hidden_states else None
-        return BaseModelOutputWithPooling(
-            last_hidden_state=found, pooler_output=found.flatten(1), hidden_states=states
-        )
+        return BaseModelOutputWithPooling(last_hidden_state=found, pooler_output=found.flatten(1), hidden_states=states)
 
     def _regions(self, pixel_values: Tensor, places: int) -> Tensor:
         """Codes of all patches, summed over regions: (B, C, S, S) -> (B, R R, F)."""

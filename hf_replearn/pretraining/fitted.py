@@ -1,6 +1,6 @@
 """The story of an encoder that is fitted in passes over images, their patches, or features of another encoder: data,
-folder, fit, the encoder as a small model of transformers, what it is worth beside its baselines, pictures, report, card,
-upload."""
+folder, fit, the encoder as a small model of transformers, what it is worth beside its baselines, pictures, report,
+card, upload."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from datasets.fingerprint import Hasher
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, CLIPImageProcessor, set_seed
+from transformers import AutoModel, CLIPImageProcessor, set_seed
 
 from hf_replearn.data.images import ImageData
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.sources import Source
 from hf_replearn.encoders.backbones import RGB
+from hf_replearn.encoders.ours import register_own
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.k_shot import feasible_shots
 from hf_replearn.evaluation.own_features import read_features
@@ -118,6 +119,8 @@ def fit_encoder(
         device=device,
     )
     state = passes.run(checkpoint)
+    if not fit.has_converged(state) and hasattr(fit, "tolerance"):
+        print(f"after {passes.done} passes it has not come to rest: --passes more, or a larger --tolerance")
     learnt = fitted(model, fit.weights(state) | whitening)
     write_model(learnt, out)
 
@@ -175,7 +178,7 @@ def read(settings: FittedSettings, source: Source | None, device: torch.device) 
     if settings.patches is None:
         make = partial(whole_images, crops=crops, channels=settings.channels or RGB, **about)
     else:
-        drawn = {"size": settings.patches, "count": settings.patch_count, "seed": settings.seed}
+        drawn = {"side": settings.patches, "count": settings.patch_count, "seed": settings.seed}
         make = partial(drawn_patches, crops=crops, **drawn, **about)
     few = None if images.test is None or not len(images.test) else images.test.shuffle(seed=0)
     few = few if few is None else few.select(range(min(OWN, len(few))))
@@ -260,7 +263,9 @@ def build(settings: FittedSettings, method: FittedMethod, data: FittedData) -> F
 def fitted(model: FittedModel, weights: dict[str, Tensor]) -> FittedModel:
     """The same encoder with these weights, and what it has besides as it was before it was fitted."""
     learnt = type(model)(model.config).eval()
-    learnt.load_state_dict({name: weights.get(name, torch.zeros_like(there)) for name, there in model.state_dict().items()})
+    learnt.load_state_dict(
+        {name: weights.get(name, torch.zeros_like(there)) for name, there in model.state_dict().items()}
+    )
     return learnt
 
 
@@ -281,7 +286,8 @@ def write_model(model: FittedModel, folder: Path) -> None:
 
 def export(method: FittedMethod, checkpoint: Path, given: dict[str, Any], out: Path) -> None:
     """Writes the encoder of a checkpoint as a run leaves it."""
-    write_model(method.model_class.from_pretrained(checkpoint), out)
+    register_own(str(checkpoint))
+    write_model(AutoModel.from_pretrained(checkpoint, trust_remote_code=False), out)
 
 
 # ---- what it is worth
@@ -383,7 +389,13 @@ def classes_of(data: FittedData) -> int | None:
 
 
 def show(
-    report: facts.Report, method: FittedMethod, model: FittedModel, settings: FittedSettings, data: FittedData, *, networks
+    report: facts.Report,
+    method: FittedMethod,
+    model: FittedModel,
+    settings: FittedSettings,
+    data: FittedData,
+    *,
+    networks,
 ) -> None:
     """Its own task, its filters, what is told from codes, and neighbours, into the report; each may fail by itself."""
     out = Path(settings.output_dir)
@@ -449,4 +461,6 @@ def draw_reconstructions(method: FittedMethod, model: FittedModel, data: FittedD
     lines = {"input": seen, f"told from {model.config.components} numbers": told}
     draw_columns({name: ((x - low) / (high - low)).unflatten(1, shape) for name, x in lines.items()}, path)
     what = "images" if model.config.patch_size is None else "patches, each of mean 0 and deviation 1,"
-    return f"Left {what} {'held out' if data.held_out else 'that were fitted'}, right what is told of each from its code."
+    return (
+        f"Left {what} {'held out' if data.held_out else 'that were fitted'}, right what is told of each from its code."
+    )

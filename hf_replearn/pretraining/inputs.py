@@ -97,21 +97,19 @@ def whole_images(rows, crops: Crops, *, channels: int, **about: Any) -> Inputs:
     return Inputs(torch.cat([images.flatten(1) for images in loader]), width, **about)
 
 
-def drawn_patches(rows, crops: Crops, *, size: int, count: int, seed: int, **about: Any) -> Inputs:
+def drawn_patches(rows, crops: Crops, *, side: int, count: int, seed: int, **about: Any) -> Inputs:
     """As many patches of all images, as near as can be, from anywhere in them, in one pass: `count` in all.
 
-    size: pixels a side. Raises InputError for patches that are larger than the images.
+    side: pixels. Raises InputError for patches that are larger than the images.
     """
-    if size > crops.size:
-        raise InputError(f"--patches {size}: images have {crops.size} pixels a side: give fewer, or more --image_size")
+    if side > crops.size:
+        raise InputError(f"--patches {side}: images have {crops.size} pixels a side: give fewer, or more --image_size")
     generator = torch.Generator().manual_seed(seed)
     bounds = [place * count // len(rows) for place in range(len(rows) + 1)]
-    corners = torch.randint(0, crops.size - size + 1, (count, 2), generator=generator).tolist()
-    images = itertools.chain.from_iterable(
-        DataLoader(rows, 256, collate_fn=crops, num_workers=about.get("workers", 0))
-    )
+    corners = torch.randint(0, crops.size - side + 1, (count, 2), generator=generator).tolist()
+    images = itertools.chain.from_iterable(DataLoader(rows, 256, collate_fn=crops, num_workers=about.get("workers", 0)))
     found = [
-        image[:, y : y + size, x : x + size].flatten()
+        image[:, y : y + side, x : x + side].flatten()
         for image, first, last in zip(images, bounds, bounds[1:], strict=False)
         for y, x in corners[first:last]
     ]

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 __all__ = [
-    "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "ImageMethod", "ImageSettings", "Method", "PictureSettings",
-    "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "WhitenedSettings", "later", "run", "setting",
+    "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "ImageMethod", "ImageSettings", "Method",
+    "PictureSettings", "PixelMethod", "PixelSettings", "TextMethod", "TextSettings", "ViewSettings", "WhitenedSettings",
+    "later", "run", "setting",
 ]  # fmt: skip
 
 SMALL = 64  # pixels up to which an image is treated as those of CIFAR-10
@@ -259,7 +260,7 @@ class PixelSettings(PictureSettings):
 
 @dataclass(kw_only=True)
 class FittedSettings(PictureData):
-    """What recipes have whose encoder is fitted in passes over images, their patches, or features of another encoder."""
+    """What recipes have whose encoder is fitted in passes over images, their patches, or features of another one."""
 
     dataset: str | None = setting(
         None,
@@ -315,9 +316,7 @@ class FittedSettings(PictureData):
     resume: str = setting(
         "auto", "auto: go on from the newest good checkpoint; never; or a checkpoint folder", section="training"
     )
-    allow_change: bool = setting(
-        False, "go on although data or settings are others than before", section="training"
-    )
+    allow_change: bool = setting(False, "go on although data or settings are others than before", section="training")
 
     left_to_memory: ClassVar[tuple[str, ...]] = ()
 
@@ -542,9 +541,9 @@ class FittedMethod(_Trained):
 
     `model_class` is the encoder; each field that its configuration adds is a setting of that name.
 
-    fit:      (settings) -> the fit: `begin(examples, generator)` makes a state, a dict of tensors; `go_on(state, examples,
-              generator)` is one pass, which changes it and returns what was measured; `has_converged(state)`; at most
-              `passes`; `weights(state)`, those of the model.
+    fit:      (settings) -> the fit: `begin(examples, generator)` makes a state, a dict of tensors; `go_on(state,
+              examples, generator)` is one pass, which changes it and returns what was measured; `has_converged(state)`;
+              at most `passes`; `weights(state)`, those of the model.
     filters:  what the picture of the model's `filters` shows, a sentence.
     own_task: (model, examples) -> {measure: value} of OwnTask; None: that would say nothing. smaller: of these, those
               of which less is better.

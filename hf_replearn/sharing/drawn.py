@@ -60,7 +60,9 @@ def draw_grid(filters: Tensor, path: str | Path, *, columns: int = 10) -> None:
     lines, gap = -(-count // columns), max(1, height // 8)
     canvas = torch.ones(lines * (height + gap) + gap, columns * (width + gap) + gap, 3)
     for place, filter_ in enumerate(0.5 + filters / largest / 2):
-        y, x = (gap + number * (side + gap) for number, side in zip(divmod(place, columns), (height, width), strict=True))
+        y, x = (
+            gap + number * (side + gap) for number, side in zip(divmod(place, columns), (height, width), strict=True)
+        )
         canvas[y : y + height, x : x + width] = filter_.permute(1, 2, 0)
     figure = Figure(figsize=(7, 7 * canvas.shape[0] / canvas.shape[1]))
     axes = figure.add_axes((0, 0, 1, 1))

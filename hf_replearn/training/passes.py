@@ -1,5 +1,5 @@
-"""A fit in passes over the data that can be killed at any time: its state is sealed as that of a trainer is, and the run
-that goes on from it ends with the same bits."""
+"""A fit in passes over the data that can be killed at any time: its state is sealed as that of a trainer is, and the
+run that goes on from it ends with the same bits."""
 
 from __future__ import annotations
 

@@ -36,7 +36,10 @@ class PrincipalComponents:
 
     def weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of the model."""
-        axes, scale = state["axes"], (state["values"].sqrt() if self.whiten else torch.ones_like(state["values"]))[:, None]
+        axes, scale = (
+            state["axes"],
+            (state["values"].sqrt() if self.whiten else torch.ones_like(state["values"]))[:, None],
+        )
         return {"shift": state["mean"], "components": axes / scale, "mixing": axes * scale}
 
 

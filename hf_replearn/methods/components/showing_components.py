@@ -9,8 +9,8 @@ from .modeling_components import ComponentsModel
 
 
 def own_task(model: ComponentsModel, inputs: Tensor) -> dict[str, float]:
-    """What of the variance of inputs (N, D) the span of the components leaves, and how heavy the tails of the codes are:
-    0 of a Gaussian, 3 of a Laplace distribution."""
+    """What of the variance of inputs (N, D) the span of the components leaves, and how heavy the tails of the codes
+    are: 0 of a Gaussian, 3 of a Laplace distribution."""
     x = model.normalised(inputs)
     x = (x - x.mean(0)).double()  # random components know no mean
     codes = x @ model.components.double().T
