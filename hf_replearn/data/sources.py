@@ -24,6 +24,7 @@ from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, ope
 from hf_replearn.data.inventory import NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
 from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.splits import MORE, WORDS, printable, some
+from hf_replearn.data.sprites import SHAPES, sprites
 from hf_replearn.errors import InputError
 
 # Columns that say which row or file it is, or about it, and are no texts themselves: `id`, `image_id`, `reviewerID`.
@@ -31,7 +32,7 @@ ABOUT_ROWS = re.compile(
     r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
     r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
 )
-SCENES = "toy-scenes"
+DRAWN = {"toy-scenes": toy.scenes} | {name: partial(sprites, name) for name in SHAPES}  # images that are made here
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
 
@@ -88,7 +89,7 @@ def load_source(
     streaming: bool = False,
     arrays: bool = False,
 ) -> Source:
-    """Finds a dataset: toy, toy-scenes, a local file or folder, or a Hub id.
+    """Finds a dataset: toy, one of `DRAWN`, a local file or folder, or a Hub id.
 
     purpose:   "images", "texts", "labels" or "shards": what is looked for in a folder (see inventory.READS).
     files:     patterns of the files of a folder that are meant.
@@ -100,8 +101,8 @@ def load_source(
     """
     if dataset == "toy":
         return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
-    if dataset == SCENES and purpose != "texts":
-        return Source(SCENES, None, "toy", dict(toy.scenes()))
+    if dataset in DRAWN and purpose != "texts":
+        return Source(dataset, None, "toy", dict(DRAWN[dataset]()))
     path = local_path(dataset)
     if path is None:
         complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
