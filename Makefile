@@ -22,15 +22,15 @@ demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
 test: .venv/installed  ## the quick tests in two processes; those of the CPU see no GPU, those of a GPU run by themselves
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-all: .venv/installed  ## the slow ones too
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not gpu"
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not gpu"
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-lowest: .venv-lowest/installed  ## the quick tests with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest -q -n 2 --dist loadfile
+	.venv-lowest/bin/python -m pytest -q -n 3 --dist loadfile
 
 .venv-lowest/installed: pyproject.toml
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

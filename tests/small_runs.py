@@ -5,7 +5,18 @@ VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar"]
 OWN = {  # settings that they cannot do without
-    "context-prediction": ("--image_size", "100", "--patch_size", "32", "--gap", "0"),
+    "context-prediction": (
+        "--image_size",
+        "100",
+        "--patch_size",
+        "32",
+        "--gap",
+        "0",
+        "--stem",
+        "imagenet",
+        "--bf16",
+        "false",
+    ),
     "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
     "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
 }

@@ -551,8 +551,10 @@ def test_pairs_with_numbers(checkpoints, tmp_path, mode):
     assert found["TF-IDF", 1.0, 42]["pearson"] > 0.6
 
 
-@pytest.mark.parametrize("mode", ["full", "linear"])
-def test_images(checkpoints, tmp_path, mode):
+@pytest.mark.parametrize(
+    ("mode", "layers"), [("full", "last"), ("linear", "all"), pytest.param("full", "all", marks=pytest.mark.slow)]
+)
+def test_images(checkpoints, tmp_path, mode, layers):
     arguments = ["--model", checkpoints / "resnet", "--dataset", "toy", "--label_fraction", "0.1", "--mode", mode]
     arguments += [
         "--min_steps",
@@ -564,17 +566,19 @@ def test_images(checkpoints, tmp_path, mode):
         "--seeds",
         "1",
         "--layers",
-        "all",
+        layers,
     ]
     assert finetune(*arguments, "--output_dir", tmp_path / "out") == 0
     found = scores_of(tmp_path / "out")
     assert [row for row, _, _ in found] == ["resnet", "random weights", "raw pixels"]
     assert found["raw pixels", 0.1, 42]["accuracy"] > 0.8
     if mode == "full":
-        assert found["resnet", 0.1, 42]["accuracy"] > 0.4 and found["resnet", 0.1, 42]["accuracy layer 4"] > 0.4
+        assert found["resnet", 0.1, 42]["accuracy"] > 0.4
+        assert found["resnet", 0.1, 42].get("accuracy layer 4", 1) > 0.4
         plain = AutoModelForImageClassification.from_pretrained(tmp_path / "out" / "model")
         assert plain.config.id2label == {number: str(number) for number in range(10)}
-    assert list(found["resnet", 0.1, 42]) == ["accuracy", *(f"accuracy layer {number}" for number in range(5))]
+    of_layers = [f"accuracy layer {number}" for number in range(5)] if layers == "all" else []
+    assert list(found["resnet", 0.1, 42]) == ["accuracy", *of_layers]
 
 
 def test_scores_join_the_card_of_the_encoder(checkpoints, texts, tmp_path):

@@ -18,6 +18,7 @@ def dry_run(monkeypatch, output, *arguments: str) -> dict[str, dict]:
     return json.loads(output.read_text())["rows"] if output.exists() else {}
 
 
+@pytest.mark.slow
 def test_rows_are_measured_and_written(tmp_path, monkeypatch, capsys):
     rows = dry_run(monkeypatch, tmp_path / "gpu.json", "toy", "--rows", *QUICK)
     assert list(rows) == QUICK

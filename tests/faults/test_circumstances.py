@@ -50,8 +50,13 @@ def test_the_disk_fills_up_on_the_way(whole, data, tmp_path):
     ("recipe", "more", "message"),
     [
         ("masked_lm", ["--per_device_train_batch_size", "4"], "per_device_train_batch_size 8 instead of 4"),
-        ("masked_lm", ["--max_steps", "9"], "max_steps 7 instead of 9"),
-        ("masked_lm", ["--gradient_accumulation_steps", "2"], "gradient_accumulation_steps 1 instead of 2"),
+        pytest.param("masked_lm", ["--max_steps", "9"], "max_steps 7 instead of 9", marks=pytest.mark.slow),
+        pytest.param(
+            "masked_lm",
+            ["--gradient_accumulation_steps", "2"],
+            "gradient_accumulation_steps 1 instead of 2",
+            marks=pytest.mark.slow,
+        ),
         ("simclr", ["--temperature", "0.2"], "temperature 0.5 instead of 0.2"),
     ],
 )

@@ -36,7 +36,8 @@ STATES = {  # what a method keeps besides weights that are trained: a teacher, a
 
 
 WITH_WORKERS = [
-    pytest.param(recipe, "2", marks=() if recipe == "simclr" else pytest.mark.slow) for recipe in trials.PRETRAINING
+    pytest.param(recipe, "2", marks=pytest.mark.slow)
+    for recipe in trials.PRETRAINING  # test_workers_outlive_epochs
 ]
 
 
@@ -75,6 +76,7 @@ def test_a_stream_that_began_again(whole, data, tmp_path):
     assert trials.digest(out) != trials.digest(whole("causal_lm"))
 
 
+@pytest.mark.slow
 def test_again_and_again(whole, data, tmp_path):
     given = trials.arguments("causal_lm", data, tmp_path / "out")
     for step in (1, 3, 3, 1, 2):  # counted from each start
@@ -105,7 +107,13 @@ def moments_of_a_save():
     }
 
 
-@pytest.mark.parametrize("moment", moments_of_a_save())
+QUICK = ("weights", "manifest", "in rotation")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in moments_of_a_save()],
+)
 def test_during_a_save(moment, whole, data, tmp_path):
     """save_total_limit 1: the last good checkpoint is the only one, and must outlive the save of the next."""
     out = killed_and_run_again("masked_lm", moments_of_a_save()[moment], data, tmp_path, "--save_total_limit", "1")
@@ -133,7 +141,7 @@ def test_while_the_log_and_the_result_are_written(whole, data, tmp_path):
     assert trials.digest(out) == trials.digest(whole("causal_lm"))
 
 
-@pytest.mark.parametrize("recipe", ["simclr", "masked_lm"])
+@pytest.mark.parametrize("recipe", ["simclr", pytest.param("masked_lm", marks=pytest.mark.slow)])
 def test_one_of_two_processes_dies(recipe, whole, data, tmp_path):
     """The other ends by itself within the minute (when it has a core of its own), and the run goes on."""
     out = killed_and_run_again(recipe, at_step(4, rank=1), data, tmp_path, processes=2)

@@ -34,7 +34,7 @@ def told(number: signal.Signals, *, times: int = 1, whole_group: bool = False, r
 @pytest.mark.parametrize(
     ("recipe", "number", "more"),
     [
-        ("causal_lm", signal.SIGTERM, []),
+        pytest.param("causal_lm", signal.SIGTERM, [], marks=pytest.mark.slow),
         pytest.param("masked_lm", signal.SIGTERM, ["--dataloader_num_workers", "2"], marks=pytest.mark.slow),
         ("simclr", signal.SIGINT, ["--dataloader_num_workers", "2"]),
     ],

@@ -1,7 +1,4 @@
-"""Runs of the real recipes, small ones, each in processes of its own, and the blows they are dealt.
-
-Processes are forked from one that has imported everything: a run takes two seconds instead of fifteen.
-"""
+"""Runs of the real recipes, small ones, each in processes of its own, and the blows they are dealt."""
 
 from __future__ import annotations
 
@@ -9,15 +6,10 @@ import hashlib
 import importlib
 import os
 import signal
-import socket
-import sys
-import time
-import traceback
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+import forked
 import numpy as np
 from PIL import Image
 
@@ -56,67 +48,18 @@ def arguments(recipe: str, data: Path, out: Path, *more: str) -> list[str]:
     return [*COMMON, *own, "--dataset", str(data / kind), "--output_dir", str(out), *more]
 
 
-@dataclass
-class Processes:
-    """The processes of a run, by rank, and where what they print goes."""
-
-    ids: list[int]
-    log: Path
-
-    def wait(self, timeout: float = 600) -> list[int]:
-        """Exit codes, negative for signals. Kills what is left after `timeout` seconds and raises TimeoutError."""
-        codes: dict[int, int] = {}
-        until = time.monotonic() + timeout
-        while len(codes) < len(self.ids):
-            for process in set(self.ids) - codes.keys():
-                ended, status = os.waitpid(process, os.WNOHANG)
-                if ended:
-                    codes[process] = os.waitstatus_to_exitcode(status)
-            if time.monotonic() > until:
-                for process in set(self.ids) - codes.keys():
-                    os.kill(process, signal.SIGKILL)
-                    os.waitpid(process, 0)
-                raise TimeoutError(f"still running after {timeout} s:\n{self.log.read_text()[-2000:]}")
-            time.sleep(0.01)
-        return [codes[process] for process in self.ids]
-
-    def printed(self) -> str:
-        return self.log.read_text()
-
-
 def start(recipe: str, given: list[str], log: Path, *, processes: int = 1, blow: Callable[[], None] | None = None):
     """Starts a recipe. blow: called in each process before the recipe, to prepare what will happen to it."""
     importlib.import_module("hf_replearn.training.trainer")  # before the fork: slow
     module = importlib.import_module(f"hf_replearn.recipes.{recipe}")
-    port = _free_port()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    ids = []
-    for rank in range(processes):
-        process = os.fork()
-        if process == 0:
-            code = 1
-            try:
-                _redirect(log)
-                signal.signal(
-                    signal.SIGINT, signal.default_int_handler
-                )  # whatever started the tests may have changed it
-                if processes > 1:
-                    _as_rank(rank, processes, port)
-                if blow is not None:
-                    blow()
-                run(module.main, getattr(module, SETTINGS[recipe]), given)
-                code = 0
-            except SystemExit as end:
-                code = end.code
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        ids.append(process)
-    return Processes(ids, log)
+
+    def main() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may have changed it
+        if blow is not None:
+            blow()
+        run(module.main, getattr(module, SETTINGS[recipe]), given)
+
+    return forked.start(main, log, processes=processes)
 
 
 def shards(*blows: Callable[[], None], **sizes: int) -> Callable[[], None]:
@@ -169,24 +112,3 @@ def _around(owner, name, first, last, calls, rank) -> None:
         return result
 
     setattr(owner, name, outer)
-
-
-def _redirect(log: Path) -> None:
-    file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.stdout, sys.stderr = (os.fdopen(n, "w", 1, closefd=False) for n in (1, 2))  # and not pytest's
-    warnings.showwarning = lambda message, *where: print(f"warning: {message}", file=sys.stderr)
-
-
-def _as_rank(rank: int, processes: int, port: int) -> None:
-    """What torchrun tells a process."""
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
-    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in told.items()})
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

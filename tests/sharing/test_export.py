@@ -26,12 +26,12 @@ class Hidden:
 sys.meta_path.insert(0, Hidden())
 import timm, torch
 from transformers import AutoImageProcessor, AutoModel
-folder = sys.argv[1]
-x = torch.load(folder + "/x.pt", weights_only=True)
-wrapped = AutoModel.from_pretrained(folder).eval()
-plain = timm.create_model("local-dir:" + folder, pretrained=True, num_classes=0).eval()
-with torch.no_grad():
-    torch.save({"transformers": wrapped(pixel_values=x).pooler_output, "timm": plain(x)}, folder + "/y.pt")
+for folder in sys.argv[1:]:
+    x = torch.load(folder + "/x.pt", weights_only=True)
+    wrapped = AutoModel.from_pretrained(folder).eval()
+    plain = timm.create_model("local-dir:" + folder, pretrained=True, num_classes=0).eval()
+    with torch.no_grad():
+        torch.save({"transformers": wrapped(pixel_values=x).pooler_output, "timm": plain(x)}, folder + "/y.pt")
 assert "hf_replearn" not in sys.modules
 """
 
@@ -57,27 +57,34 @@ def cifar_resnet(channels: int = 3) -> nn.Module:
     return with_statistics(network, 32, channels)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "arguments", "size"),
-    [("resnet18", SMALL, 32), ("vit_tiny_patch16_224", {"img_size": 64, "depth": 2}, 64), ("test_convnext", {}, 64)],
-)
-def test_bit_equal_in_plain_timm_and_plain_transformers(architecture, arguments, size, tmp_path):
-    encoder = trained(architecture, **arguments)
-    export_timm(encoder, tmp_path, architecture=architecture, arguments=arguments, image_size=size, mean=MEAN, std=STD)
-    x = torch.randn(3, 3, size, size)
-    torch.save(x, tmp_path / "x.pt")
+NETWORKS = {  # arguments and image size
+    "resnet18": (SMALL, 32),
+    "vit_tiny_patch16_224": ({"img_size": 64, "depth": 2}, 64),
+    "test_convnext": ({}, 64),
+}
+
+
+def test_bit_equal_in_plain_timm_and_plain_transformers(tmp_path):
+    expected = {}
+    for architecture, (arguments, size) in NETWORKS.items():
+        encoder, out = trained(architecture, **arguments), tmp_path / architecture
+        about = {"architecture": architecture, "arguments": arguments, "image_size": size, "mean": MEAN, "std": STD}
+        export_timm(encoder, out, **about)
+        x = torch.randn(3, 3, size, size)
+        torch.save(x, out / "x.pt")
+        with torch.no_grad():
+            expected[out] = encoder(x)
     run = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path)],
+        [sys.executable, "-c", LOAD, *map(str, expected)],
         capture_output=True,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    loaded = torch.load(tmp_path / "y.pt", weights_only=True)
-    with torch.no_grad():
-        expected = encoder(x)
-    assert torch.equal(loaded["transformers"], expected)
-    assert torch.equal(loaded["timm"], expected)
+    for out, y in expected.items():
+        loaded = torch.load(out / "y.pt", weights_only=True)
+        assert torch.equal(loaded["transformers"], y), out.name
+        assert torch.equal(loaded["timm"], y), out.name
 
 
 @pytest.mark.parametrize("channels", [3, 1, 5])

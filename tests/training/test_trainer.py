@@ -167,7 +167,7 @@ class Dropping(Model):
         return super().forward(nn.functional.dropout(x), return_loss)
 
 
-@pytest.mark.parametrize("stop", [None, 11, 16])
+@pytest.mark.parametrize("stop", [None, 16, pytest.param(11, marks=pytest.mark.slow)])
 def test_workers_outlive_epochs_and_change_no_bit(stop, tmp_path, monkeypatch):
     """Three epochs of eight steps: killed in the middle of the second, and just at its end."""
     monkeypatch.setitem(globals(), "Model", Dropping)
