@@ -21,7 +21,7 @@ demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is
 		--num_cpu_threads_per_process $$($(BIN)/python -c 'import os; print(os.cpu_count())') \
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
-test: .venv/installed  ## the quick tests in two processes; those of the CPU see no GPU, those of a GPU run by themselves
+test: .venv/installed  ## the quick tests, several at a time; those of the CPU see no GPU, those of a GPU run by themselves
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
