@@ -26,6 +26,7 @@ COMMANDS = {
     "moco": ("moco", "MoCoSettings", "MoCo v3 or v2: a query finds its teacher's key of another view of the image"),
     "dino": ("dino", "DINOSettings", "DINO: a student tells how its teacher sorts other crops of the image"),
     "inpainting": ("inpainting", "InpaintingSettings", "inpainting: what is in the part that is hidden?"),
+    "autoencoder": ("autoencoder", "AutoencoderSettings", "autoencoder: an image is made again of a few numbers"),
     "mae": ("mae", "MAESettings", "MAE: hidden patches of an image, told from the others"),
     "colorization": ("colorization", "ColorizationSettings", "colorization: which colours has this grey image?"),
     "rotation": ("rotation", "RotationSettings", "rotation: by how many quarter turns was an image turned?"),

@@ -100,6 +100,8 @@ def find_backbone(
 def _of_channels(known: dict, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the input: as they are known, or one half where they are of other channels."""
     mean, std = known["mean"], known["std"]
+    if len({*zip(mean, std, strict=True)}) == 1:  # the same for all
+        return tuple(mean[:1]) * channels, tuple(std[:1]) * channels
     return (mean, std) if len(mean) == channels else ((0.5,) * channels, (0.5,) * channels)
 
 

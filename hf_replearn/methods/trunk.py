@@ -17,13 +17,60 @@ import timm
 import torch
 import torch.distributed as dist
 from huggingface_hub.dataclasses import strict
+from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
+OWN = "dense"  # the architecture that is not timm's
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+class Dense(nn.Module):
+    """A network of fully connected layers, by the name OWN among timm's architectures: (B, C, S, S) -> (B, D).
+
+    widths:     of its layers, the last one D.
+    activation: after each layer: "relu"; or "none", of a linear map.
+    """
+
+    def __init__(self, widths: list[int], activation: str, channels: int, size: int):
+        super().__init__()
+        if activation not in ("relu", "none") or not widths or min(widths) < 1:
+            raise ValueError(f"widths {widths}, activation {activation!r}: one width or more, and relu or none")
+        self.widths, self.channels, self.size, self.num_features = list(widths), channels, size, widths[-1]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, width in zip([channels * size**2, *widths], widths, strict=False):
+            layers += [nn.Linear(before, width), *([nn.ReLU()] if activation == "relu" else [])]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        if pixel_values.shape[1:] != (self.channels, self.size, self.size):
+            raise ValueError(f"it takes images of {(self.channels, self.size, self.size)}")
+        return self.layers(pixel_values)
+
+
+def dense(  # noqa: PLR0913 (timm passes the first four)
+    pretrained=False,
+    pretrained_cfg=None,
+    pretrained_cfg_overlay=None,
+    cache_dir=None,
+    num_classes: int = 0,
+    widths: tuple[int, ...] = (400,),
+    activation: str = "relu",
+    in_chans: int = 3,
+    img_size: int = 28,
+) -> Dense:
+    """`Dense`, as timm makes it. There are no weights to be had, and it has no classifier."""
+    return Dense(list(widths), activation, in_chans, img_size)
+
+
+default_cfgs = generate_default_cfgs(  # where timm looks for it; levels from 0 to 1 are not normalised further
+    {OWN: {"input_size": (3, 28, 28), "fixed_input_size": True, "mean": (0, 0, 0), "std": (1, 1, 1)}}
+)
+if not timm.is_model(OWN):  # another copy of this file, which travels, may have been read before
+    register_model(dense)
 
 
 @strict
@@ -71,12 +118,21 @@ class ImagePreTrainedModel(PreTrainedModel):
             module.init_non_persistent_buffers()
 
     def save_pretrained(self, save_directory, **kwargs):
-        """As transformers', which copies the files of the method; and this file, which they then find beside them."""
+        """As transformers', which copies the files of the method; and what they share with others, this file and
+        maybe `codes`, which they then find beside them."""
         super().save_pretrained(save_directory, **kwargs)
-        here, package = Path(__file__), "from hf_replearn.methods.trunk import"
-        for path in Path(save_directory).glob(f"*_{self.config.model_type}.py"):
-            path.write_text(path.read_text(encoding="utf-8").replace(package, "from .trunk import"), encoding="utf-8")
-            path.with_name(here.name).write_text(here.read_text(encoding="utf-8"), encoding="utf-8")
+        waiting = list(Path(save_directory).glob(f"*_{self.config.model_type}.py"))
+        while waiting:
+            path = waiting.pop()
+            text = path.read_text(encoding="utf-8")
+            for shared in ("codes", "trunk"):
+                near = text.replace(f"from hf_replearn.methods.{shared} import", f"from .{shared} import")
+                if near != text:
+                    beside = path.with_name(f"{shared}.py")
+                    beside.write_text(Path(__file__).with_name(beside.name).read_text("utf-8"), encoding="utf-8")
+                    waiting.append(beside)
+                text = near
+            path.write_text(text, encoding="utf-8")
 
 
 class ImageEncoder(ImagePreTrainedModel):
@@ -100,8 +156,10 @@ class ImageEncoder(ImagePreTrainedModel):
         return getattr(self.encoder, "head_hidden_size", self.encoder.num_features)
 
     def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
-        """pixel_values: (B, C, H, W), normalised. Returns pooler_output: (B, D)."""
-        return BaseModelOutputWithPooling(pooler_output=self.encoder(pixel_values))
+        """pixel_values: (B, C, H, W), normalised. Returns pooler_output: (B, D), and last_hidden_state: (B, 1, D), the
+        same, for whom looks for positions."""
+        pooled = self.encoder(pixel_values)
+        return BaseModelOutputWithPooling(last_hidden_state=pooled.unsqueeze(1), pooler_output=pooled)
 
     @property
     def map_features(self) -> int:
@@ -134,10 +192,11 @@ class Decoder(nn.Sequential):
     convolution may (Odena et al. 2016); the width halves each time.
     """
 
-    def __init__(self, encoder: ImageEncoder, numbers: int, *, stride: int):
+    def __init__(self, encoder: ImageEncoder, numbers: int, *, stride: int, least: int = 64):
+        """least: channels of the narrowest maps."""
         features, modules = encoder.map_features, []
         for _ in range(max(0, round(math.log2(encoder.stride / stride)))):
-            width = max(64, min(512, features // 2))
+            width = max(least, min(512, features // 2))
             modules += [nn.Upsample(scale_factor=2), nn.Conv2d(features, width, 3, padding=1, bias=False)]
             modules += [nn.BatchNorm2d(width), nn.ReLU()]
             features = width
@@ -356,7 +415,7 @@ def register(config: type, encoder: type, model: type) -> None:
 
 
 __all__ = [
-    "Decoder", "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
+    "Decoder", "Dense", "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
     "TeacherForPreTraining", "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached",
     "project", "register",
 ]  # fmt: skip

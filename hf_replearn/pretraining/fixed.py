@@ -33,6 +33,7 @@ class FixedBatches:
 
     rows:     a datasets.Dataset. collator: of the method.
     batch:    images in one pass, at most. workers: of the loader.
+    learnt:   the rows that the network was trained on.
     """
 
     rows: Any
@@ -40,6 +41,13 @@ class FixedBatches:
     device: torch.device
     batch: int = TOGETHER
     workers: int = 0
+    learnt: Any = None
+
+    def of_training(self, most: int) -> FixedBatches:
+        """So many at most of the images that the network was trained on, at even distances."""
+        count = min(most, len(self.learnt))
+        places = [place * len(self.learnt) // count for place in range(count)]
+        return replace(self, rows=self.learnt if count == len(self.learnt) else self.learnt.select(places))
 
     def __len__(self) -> int:
         """Images, not batches."""

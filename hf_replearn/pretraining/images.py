@@ -26,7 +26,7 @@ from hf_replearn.errors import InputError
 from hf_replearn.evaluation.k_shot import feasible_shots
 from hf_replearn.evaluation.suite import protocols
 from hf_replearn.methods.collating import CROPS, POLICIES, DataCollatorForViews, own_policy
-from hf_replearn.methods.trunk import ImageEncoder, ImageMethodConfig
+from hf_replearn.methods.trunk import OWN, ImageEncoder, ImageMethodConfig
 from hf_replearn.pretraining.bfloat16 import undefined_gradients
 from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import (
@@ -41,12 +41,12 @@ from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
 from hf_replearn.pretraining.streams import check_stream, fingerprint, lanes, list_what_is_skipped
 from hf_replearn.pretraining.watch import watch
-from hf_replearn.pretraining.worth import Judged, judge, judge_stages, show_neighbours, show_own_task
+from hf_replearn.pretraining.worth import RANDOM, Judged, judge, judge_stages, show_neighbours, show_own_task
 from hf_replearn.randomness import Place
 from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.settings import as_dict, changed, command_line
 from hf_replearn.sharing import report as facts
-from hf_replearn.sharing.export import export_timm, save_native
+from hf_replearn.sharing.export import export_own, export_timm, save_native
 from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
@@ -142,13 +142,13 @@ def pretrain_images(
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
         return Run(out)
-    exported = write_encoder(
-        model.model.encoder, out, backbone, image_size=settings.image_size, crop_pct=settings.crop_pct
-    )
+    exported = write_encoder(model.model, out, backbone, image_size=settings.image_size, crop_pct=settings.crop_pct)
     save_native(model, out / "pretraining")  # both before anything is judged or drawn, which may fail
 
     # 5. Judge the encoder, and what it must beat
-    networks = {method.facts.name: model.to(args.device).model.encoder, "random weights": untrained.to(args.device)}
+    networks = {method.facts.name: model.to(args.device).model.encoder}
+    networks |= method.codes(model) if method.codes is not None else {}
+    networks |= {RANDOM: untrained.to(args.device)}
     judged = judge(settings, networks, data, preprocess=preprocess, probes=method.probes) if judging else {}
 
     # 6. Share: the report and its card, beside f in timm's format and f and g to go on training
@@ -156,7 +156,8 @@ def pretrain_images(
     report.command = command or report.command
     report.save(out)
     if method.stages and judging and data.single_label:
-        report.layers = judge_stages(settings, networks, data, preprocess=preprocess, probes=method.probes)
+        staged = {name: networks[name] for name in (method.facts.name, RANDOM)}
+        report.layers = judge_stages(settings, staged, data, preprocess=preprocess, probes=method.probes)
     show_own_task(report, settings, method, model, collator, rows=rows, test=data.test)
     try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
     tell_trackers(write_results(report, out, repo_id=repo_id), out, trainer)
@@ -389,10 +390,14 @@ def make_trainer(
 # ---- after training
 
 
-def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_size: int, crop_pct: float) -> nn.Module:
-    """Writes f in timm's format; returns the network that was written."""
+def write_encoder(f: ImageEncoder, out: Path, backbone: Backbone, *, image_size: int, crop_pct: float) -> nn.Module:
+    """Writes f in timm's format, or with its own code where it is none of timm's networks; returns the network that was
+    written."""
+    if backbone.architecture == OWN:
+        about = {"image_size": image_size, "crop_pct": crop_pct, "channels": backbone.channels}
+        return export_own(f, out, mean=backbone.mean, std=backbone.std, **about)
     return export_timm(
-        encoder,
+        f.encoder,
         out,
         architecture=backbone.architecture,
         arguments=backbone.arguments,
@@ -406,8 +411,10 @@ def write_encoder(encoder: nn.Module, out: Path, backbone: Backbone, *, image_si
 
 def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
     """The facts of the network that was written."""
+    own = backbone.architecture == OWN
     return facts.Encoder(
-        library="timm",
+        library="transformers" if own else "timm",
+        own_code=own,
         pipeline_tag="image-feature-extraction",
         architecture=backbone.architecture,
         parameters=count_parameters(exported),
@@ -468,5 +475,5 @@ def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Pa
     then["channels"] = given.get("channels")  # which earlier versions had not
     settings = ImageSettings(dataset=given["dataset"], output_dir=str(out), **then)
     backbone, _ = find_start(settings, image_size=given["image_size"], lightness=method.lightness)
-    encoder = model_of(checkpoint, method.model_class).model.encoder
-    write_encoder(encoder, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])
+    f = model_of(checkpoint, method.model_class).model
+    write_encoder(f, out, backbone, image_size=given["image_size"], crop_pct=given["crop_pct"])

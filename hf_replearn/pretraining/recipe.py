@@ -501,6 +501,8 @@ class ImageMethod(_Trained):
     pictures:     (model, batches, folder) -> {file written there: what it shows}, of the same images; None: none.
     probes:       what else than the scores of every run its features are judged by, see `evaluation.suite`.
     lightness:    whether f sees the lightness of images alone, by one channel, in training and whenever it is judged.
+    codes:        (model) -> {row of the report: module that gives (B, K)}, what is judged besides f's features, and
+                  beside principal components of the same number; None: nothing.
     stages:       whether kNN and linear probe judge each stage of f, since many a task is told best before the last.
     """
 
@@ -510,6 +512,7 @@ class ImageMethod(_Trained):
     pictures: Callable | None = None
     probes: tuple[str, ...] = ()
     lightness: bool = False
+    codes: Callable | None = None
     stages: bool = False
 
     STORY: ClassVar[str] = "images"

@@ -18,7 +18,7 @@ from hf_replearn.data.images import ImageData
 from hf_replearn.encoders.backbones import RGB, Backbone, find_backbone
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
-from hf_replearn.methods.trunk import ImageMethodConfig
+from hf_replearn.methods.trunk import OWN, ImageMethodConfig
 from hf_replearn.pretraining.recipe import SMALL, ImageSettings
 from hf_replearn.sharing.export import UPSAMPLING
 
@@ -48,7 +48,7 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int, lightness: bool
     elif backbone.source is not None:
         size = backbone.input_size
     else:  # a ResNet with the CIFAR stem halves three times, other networks five: 2 x 2 are left of the smallest
-        fine = stem == "cifar" or backbone.arguments.get("patch_size", 16) <= 8
+        fine = stem == "cifar" or backbone.architecture == OWN or backbone.arguments.get("patch_size", 16) <= 8
         step, least, most = (8, 16, SMALL) if fine and small else (32, 64, 224)
         size = min(max(-(-side // step) * step, least), most)
     small = size <= SMALL
@@ -127,7 +127,7 @@ def _find_start(settings: ImageSettings, image_size: int | None, *, channels: in
 
 def earlier_run(name: str) -> Path | None:
     """The folder with f and g that an earlier run left in `name`, or that `name` is."""
-    for folder in (Path(name), Path(name, "pretraining")):
+    for folder in (Path(name, "pretraining"), Path(name)):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):

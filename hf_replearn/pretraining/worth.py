@@ -27,6 +27,7 @@ from hf_replearn.sharing.report import Report
 from hf_replearn.sharing.show import try_to_show
 
 SHOWN = 64  # pixels of a picture of the page, at most
+RANDOM = "random weights"  # the row of the network before training
 PCA_WIDTHS = (16, 64)  # and that of the encoder
 Judged = dict[str, tuple[dict[str, float | None], dict[str, str]]]  # row -> scores, and why others are missing
 
@@ -53,12 +54,17 @@ def judge(
 
     learnt = represent(settings, networks[name], data, preprocess=preprocess, told=name)
     add(name, learnt)
+    codes = [other for other in others if other != RANDOM]
+    coded = {row: represent(settings, networks[row], data, preprocess=preprocess, told=row) for row in codes}
+    for row, features in coded.items():
+        add(row, features)
     pixels = [extract(nn.Flatten(), part, preprocess=small, progress="pixels") for part in parts]
     add("raw pixels", pixels)
     width, most = learnt[0].x.shape[1], min(pixels[0].x.shape)
-    for components in dict.fromkeys(min(count, width, most) for count in (*PCA_WIDTHS, width)):
+    widths = [min(count, width) for count in (*PCA_WIDTHS, width)] + [part[0].x.shape[1] for part in coded.values()]
+    for components in dict.fromkeys(min(count, most) for count in widths):
         add(f"PCA of pixels ({components})", pca(pixels[0], *pixels, components=components))
-    for row in others:
+    for row in others[len(codes) :]:
         add(row, represent(settings, networks[row], data, preprocess=preprocess, told=row))
     return judged
 
@@ -110,7 +116,7 @@ def show_own_task(report: Report, settings: ImageSettings, method: ImageMethod, 
     held_out = test is not None and len(test) > 0
     sample = fixed_sample(test if held_out else rows)
     batch, workers = settings.per_device_train_batch_size, settings.dataloader_num_workers
-    batches = FixedBatches(sample, collator, model.device, batch, workers)
+    batches = FixedBatches(sample, collator, model.device, batch, workers, learnt=rows)
     model.eval()
     with torch.no_grad(), undisturbed():
         if method.own_task is not None:

@@ -98,3 +98,40 @@ def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float =
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)
+
+
+def draw_lines(
+    lines: list[tuple[str, Tensor]], path: str | Path, *, titles: dict[int, str] | None = None, width: float = 0.9
+) -> None:
+    """Draws lines of images, each with its name on the left.
+
+    lines: (name, images (B, C, H, W) float in [0, 1], of any device), of one channel they are grey. titles: column ->
+    what stands above it. width: of an image, in inch.
+    """
+    from matplotlib.figure import Figure
+
+    names = [textwrap.fill(name, 16) for name, _ in lines]
+    left = 0.09 * max(len(part) for name in names for part in name.split("\n")) + 0.15
+    columns, head, gap = max(len(images) for _, images in lines), 0.25 if titles else 0.05, 0.05
+    size = (left + width * columns + 0.05, head + width * len(lines) + 0.05)
+    figure = Figure(figsize=size)
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    figure.subplots_adjust(
+        left=left / size[0], right=1 - 0.05 / size[0], bottom=0.05 / size[1], top=1 - head / size[1], wspace=gap, hspace=gap
+    )  # fmt: skip
+    for axes, name, (_, images) in zip(panels, names, lines, strict=True):
+        shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
+        shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)
+        for panel, image in zip(axes, shown, strict=False):
+            panel.imshow(image.numpy(), interpolation="nearest")
+            panel.spines[:].set(color=UNKNOWN, linewidth=0.6)
+        for panel in axes[len(shown) :]:
+            panel.set_visible(False)
+        for panel in axes:
+            panel.set(xticks=[], yticks=[])
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=5)
+    for column, title in (titles or {}).items():
+        panels[0, column].set_title(title, fontsize=9)
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    os.replace(partial, path)

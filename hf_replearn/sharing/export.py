@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from timm.models.resnet import ResNet
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel, ViTImageProcessor
 
 UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
 
@@ -130,6 +130,31 @@ def fold_cifar_stem(encoder: nn.Module, architecture: str, arguments: dict) -> n
     state |= {"conv1.weight": copies, "maxpool.0.weight": combine}
     folded.load_state_dict(state)
     return folded.train(encoder.training)
+
+
+def export_own(  # noqa: PLR0913 (each is a part of the format)
+    f: PreTrainedModel,
+    folder: str | Path,
+    *,
+    image_size: int,
+    channels: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    crop_pct: float = 1.0,
+) -> nn.Module:
+    """Writes an encoder that is of no library, with the code that loads it, for AutoModel and AutoImageProcessor;
+    returns its network.
+
+    The image processor normalises; `trained_at` says how images are brought to their size before.
+    """
+    size = {"height": image_size, "width": image_size}
+    f.config.num_channels = channels
+    f.config.trained_at = {"image_size": image_size, "crop_pct": crop_pct}
+    f.config.pretrained_cfg = {"input_size": [channels, image_size, image_size], "mean": list(mean), "std": list(std)}
+    save_native(f, folder)
+    ViTImageProcessor(size=size, image_mean=list(mean), image_std=list(std)).save_pretrained(folder)
+    f.encoder.pretrained_cfg = f.config.pretrained_cfg
+    return f.encoder
 
 
 def save_native(model: PreTrainedModel, folder: str | Path) -> None:
