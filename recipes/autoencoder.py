@@ -1,6 +1,6 @@
 """Autoencoder (Hinton and Salakhutdinov 2006; denoising: Vincent et al. 2010): an image made again of a few numbers.
 
-    accelerate launch recipes/autoencoder.py --config recipes/configs/autoencoder/toy_digits.yaml --output_dir out/digits
+    accelerate launch recipes/autoencoder.py --config recipes/configs/autoencoder/toy_digits.yaml --output_dir out/ae
     hf-replearn autoencoder --dataset PATH_OR_HUB_ID --code 32 --output_dir out/mine
     hf-replearn autoencoder --dataset PATH_OR_HUB_ID --code 32 --noise 0.25 --output_dir out/denoising
     hf-replearn autoencoder --dataset PATH_OR_HUB_ID --code 16 --linear --output_dir out/linear
@@ -22,7 +22,11 @@ from hf_replearn.pretraining.recipe import CropSettings, ImageMethod, Method, la
 @dataclass(kw_only=True)
 class AutoencoderSettings(CropSettings):
     min_scale: float = setting(
-        1.0, "smallest crop, as a share of the image's area; 1: the whole image", section="data", at_least=0.01, at_most=1
+        1.0,
+        "smallest crop, as a share of the image's area; 1: the whole",
+        section="data",
+        at_least=0.01,
+        at_most=1,
     )
     flip: float = setting(
         0.0, "probability of mirroring; 0 where left and right matter", section="data", at_least=0, at_most=1
@@ -56,9 +60,7 @@ class AutoencoderSettings(CropSettings):
     learning_rate: float | None = setting(
         None, "peak learning rate; none: 1e-3 * batch / 128, at most 2e-3", section="training", above=0, at_most=1000
     )
-    weight_decay: float = setting(
-        0.0, "of weight matrices; norms and biases have none", section="training", at_least=0
-    )
+    weight_decay: float = setting(0.0, "of weight matrices; norms and biases have none", section="training", at_least=0)
 
     RATE: ClassVar[float] = 2e-3
 

@@ -55,8 +55,7 @@ MAY_IMPORT = {
 }
 COLLATORS_MAY_IMPORT = {"augmentation", "data", "randomness", "losses"}
 SHOWING_MAY_IMPORT = {"augmentation", "data", "evaluation", "sharing"}  # scores of its own task, and pictures of it
-# Copied beside the files of a method when its weights are saved.
-SHARED = ("hf_replearn.methods.trunk", "hf_replearn.methods.fitted")
+SHARED = ("trunk", "codes", "fitted")  # files of methods/, copied beside those of a method when its weights are saved
 TRAVELLING = [
     path for path in PACKAGE.glob("methods/*/modeling_*.py") if "register(" in path.with_name("__init__.py").read_text()
 ]
@@ -101,11 +100,10 @@ def test_a_recipe_knows_no_other(path):
     assert "recipes" not in imports_of_ours(path)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [*TRAVELLING, *(PACKAGE / "methods" / f"{name}.py" for name in ("trunk", "fitted"))],
-    ids=lambda path: path.name,
-)
+TRAVELLERS = [*TRAVELLING, *(PACKAGE / "methods" / f"{name}.py" for name in SHARED)]
+
+
+@pytest.mark.parametrize("path", TRAVELLERS, ids=lambda path: path.name)
 def test_modeling_files_travel_alone(path):
     """As remote code they reach only torch, transformers, timm and files beside them."""
     for file in {path, path.with_name(path.name.replace("modeling_", "configuration_"))}:
@@ -113,7 +111,7 @@ def test_modeling_files_travel_alone(path):
             if isinstance(node, ast.ImportFrom) and node.level:
                 assert node.level == 1 and node.module and "." not in node.module, f"{file.name}: from {node.module}"
             elif isinstance(node, ast.ImportFrom):
-                names = [node.module] if node.module not in SHARED else []
+                names = [node.module] if node.module not in [f"hf_replearn.methods.{name}" for name in SHARED] else []
             elif isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             else:

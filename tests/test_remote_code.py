@@ -26,9 +26,10 @@ FITTED = sorted(
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
 VIEWS = {"rotation": (4,), "context_prediction": (9,), "cpc": (9,)}  # of other methods two
-ONE_IMAGE = {"mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
+ONE_IMAGE = {"autoencoder": 3, "vae": 3, "mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 OWN = {  # encoders that methods cannot do without
+    "autoencoder": {"image_size": 32},
     "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}},
     "mae": {"stem": "imagenet", "backbone": "vit_tiny_patch16_224", "backbone_args": VIT},
     "colorization": {"backbone_args": BACKBONE["backbone_args"] | {"in_chans": 1}},
@@ -74,7 +75,12 @@ def loaded(tmp_path_factory):
         model = cls(cls.config_class(**(BACKBONE | OWN.get(method, {})), **narrow)).eval()
         shape = (ONE_IMAGE[method],) if method in ONE_IMAGE else (*VIEWS.get(method, (2,)), 3)
         batch = {"pixel_values": torch.randn(3, *shape, 32, 32), "labels": torch.tensor([0, 1, 0])}
-        batch |= {"noise": torch.rand(3, 16), "hidden": torch.rand(3, 1, 32, 32) < 0.2, "ab": torch.rand(3, 2, 8, 8)}
+        batch |= {
+            "noise": torch.rand(3, 16),
+            "hidden": torch.rand(3, 1, 32, 32) < 0.2,
+            "levels": torch.rand(3, 3, 32, 32),
+            "ab": torch.rand(3, 2, 8, 8),
+        }
         taken = inspect.signature(model.forward).parameters
         batch = {name: value for name, value in batch.items() if name in taken}
         with torch.no_grad():

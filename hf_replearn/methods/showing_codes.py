@@ -55,7 +55,6 @@ def draw_between(decode: Callable[[Tensor], Tensor], levels: Tensor, code: Tenso
         lines.append(("pixels", torch.cat([ends[0], pixels[pair], ends[1]])))
     draw_lines(lines, path, titles={0: "image", 1: "decoded", STEPS: "decoded", STEPS + 1: "image"})
     return (
-        "From one image to another in equal steps. Above, of their codes, which the decoder turns into images; below, of "
-        "their pixels, which fade into one another."
+        "From one image to another in equal steps. Above, of their codes, which the decoder turns into images; below, "
+        "of their pixels, which fade into one another."
     )
-

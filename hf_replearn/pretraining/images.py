@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers import AutoModel, PreTrainedModel, TrainingArguments, set_seed
 
 from hf_replearn.data.images import ImageData, load_images
 from hf_replearn.data.inventory import write_skipped
@@ -395,7 +395,9 @@ def write_encoder(f: ImageEncoder, out: Path, backbone: Backbone, *, image_size:
     written."""
     if backbone.architecture == OWN:
         about = {"image_size": image_size, "crop_pct": crop_pct, "channels": backbone.channels}
-        return export_own(f, out, mean=backbone.mean, std=backbone.std, **about)
+        kept = AutoModel.from_config(f.config)  # the class whose code travels with it
+        kept.load_state_dict(f.state_dict())
+        return export_own(kept, out, mean=backbone.mean, std=backbone.std, **about)
     return export_timm(
         f.encoder,
         out,
@@ -412,6 +414,7 @@ def write_encoder(f: ImageEncoder, out: Path, backbone: Backbone, *, image_size:
 def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
     """The facts of the network that was written."""
     own = backbone.architecture == OWN
+    input_size = [backbone.channels, exported.size, exported.size] if own else exported.pretrained_cfg["input_size"]
     return facts.Encoder(
         library="transformers" if own else "timm",
         own_code=own,
@@ -419,7 +422,7 @@ def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
         architecture=backbone.architecture,
         parameters=count_parameters(exported),
         features=count_features(exported),
-        input_size=list(exported.pretrained_cfg["input_size"]),
+        input_size=list(input_size),
         initialized_from="random weights" if backbone.source is None else backbone.source,
         base_model=backbone.hub_id,
         lightness=backbone.lightness,

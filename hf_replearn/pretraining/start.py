@@ -151,8 +151,10 @@ def of_earlier_run(settings: ImageSettings, folder: Path, *, channels: int) -> t
     """f of an earlier run, as it was trained: its stem is its own, where the exported network has it folded."""
     with refusing(f"--backbone {settings.backbone} is of an earlier run, but cannot be loaded"):
         network = AutoModel.from_pretrained(folder, trust_remote_code=False)
-        config, told = network.config, json.loads((folder.parent / "config.json").read_text())["pretrained_cfg"]
-        mean, std, size = tuple(told["mean"]), tuple(told["std"]), told["input_size"][-1]
+        config, told = network.config, json.loads((folder.parent / "config.json").read_text())
+        told = told.get("pretrained_cfg") or told["trained_at"]
+        mean, std = tuple(told["mean"]), tuple(told["std"])
+        size = told["input_size"][-1] if "input_size" in told else told["image_size"]
     size = size // UPSAMPLING if config.stem == "cifar" else size
     asked = {"--stem": (settings.stem, config.stem), "--backbone_args": (settings.backbone_args, config.backbone_args)}
     for flag, (given, has) in asked.items():

@@ -116,9 +116,8 @@ def draw_lines(
     size = (left + width * columns + 0.05, head + width * len(lines) + 0.05)
     figure = Figure(figsize=size)
     panels = figure.subplots(len(lines), columns, squeeze=False)
-    figure.subplots_adjust(
-        left=left / size[0], right=1 - 0.05 / size[0], bottom=0.05 / size[1], top=1 - head / size[1], wspace=gap, hspace=gap
-    )  # fmt: skip
+    figure.subplots_adjust(left=left / size[0], right=1 - 0.05 / size[0], wspace=gap)
+    figure.subplots_adjust(bottom=0.05 / size[1], top=1 - head / size[1], hspace=gap)
     for axes, name, (_, images) in zip(panels, names, lines, strict=True):
         shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
         shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import save
 from timm.models.resnet import ResNet
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel, ViTImageProcessor
+from transformers import AutoConfig, CLIPImageProcessor, PreTrainedModel
 
+RGB = 3  # channels
 UPSAMPLING = 4  # the stride of a ResNet's stem, which a folded stem undoes by its input's size
 
 
@@ -132,7 +133,7 @@ def fold_cifar_stem(encoder: nn.Module, architecture: str, arguments: dict) -> n
     return folded.train(encoder.training)
 
 
-def export_own(  # noqa: PLR0913 (each is a part of the format)
+def export_own(
     f: PreTrainedModel,
     folder: str | Path,
     *,
@@ -147,13 +148,17 @@ def export_own(  # noqa: PLR0913 (each is a part of the format)
 
     The image processor normalises; `trained_at` says how images are brought to their size before.
     """
-    size = {"height": image_size, "width": image_size}
     f.config.num_channels = channels
-    f.config.trained_at = {"image_size": image_size, "crop_pct": crop_pct}
-    f.config.pretrained_cfg = {"input_size": [channels, image_size, image_size], "mean": list(mean), "std": list(std)}
+    f.config.trained_at = {"image_size": image_size, "crop_pct": crop_pct, "mean": list(mean), "std": list(std)}
     save_native(f, folder)
-    ViTImageProcessor(size=size, image_mean=list(mean), image_std=list(std)).save_pretrained(folder)
-    f.encoder.pretrained_cfg = f.config.pretrained_cfg
+    CLIPImageProcessor(
+        size={"shortest_edge": image_size},
+        crop_size={"height": image_size, "width": image_size},
+        resample=2,  # bilinear
+        image_mean=list(mean),
+        image_std=list(std),
+        do_convert_rgb=channels == RGB,
+    ).save_pretrained(folder)
     return f.encoder
 
 

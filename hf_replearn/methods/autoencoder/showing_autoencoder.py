@@ -42,17 +42,15 @@ def own_task(model: nn.Module, batches) -> OwnTask:
         for name, told in ways.items():
             errors[name] = errors.get(name, 0.0) + (told - levels).square().double().sum().item()
         numbers += levels.numel()
-    rows = {
-        name: {ERROR: total / numbers, SHARE: 1 - total / errors["mean image"]} for name, total in errors.items()
-    }
-    told = f"How near is what the decoder makes of {model.config.code} numbers to the image? Mean squared error of levels "
-    told += "from 0 to 1, and the share of the variance around the mean training image that is kept"
+    rows = {name: {ERROR: total / numbers, SHARE: 1 - total / errors["mean image"]} for name, total in errors.items()}
+    told = f"How near to the image is what the decoder makes of {model.config.code} numbers? Mean squared error of "
+    told += "levels from 0 to 1, and the share of the variance around the mean training image that is kept"
     told += "; the encoder sees a noisy image, and the clean one is to be made." * noisy + "." * (not noisy)
     if model.config.linear and not noisy:
         rows["this run"] |= beside_pca(model, known)
         told += (
-            f" On the training images a linear autoencoder can at best reach PCA's error: {EXCESS} is relative, and the "
-            "angle is the largest between what the decoder and the components span."
+            f" On the training images a linear autoencoder can at best reach PCA's error: {EXCESS} is relative, and "
+            "the angle is the largest between what the decoder and the components span."
         )
         if model.config.l2:
             told += (
