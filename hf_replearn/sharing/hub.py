@@ -36,7 +36,9 @@ SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
-CODE = "configuration_*.py modeling_*.py fitted.py"  # of an encoder whose code lies beside its weights
+CODE = (
+    "configuration_*.py modeling_*.py fitted.py trunk.py codes.py"  # of an encoder whose code lies beside its weights
+)
 PUSHED = f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
 UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
 CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine

@@ -309,7 +309,9 @@ def test_dense_run_resumes_bit_for_bit_and_is_loaded_by_transformers(given, feat
     assert found.shape == (2, features)
     encoder = find_encoder(out, modality="image")
     assert encoder.preprocess.channels == 1
-    assert start("--dataset", images, "--output_dir", tmp_path / "next", "--backbone", out) == 0, capsys.readouterr().err
+    assert start("--dataset", images, "--output_dir", tmp_path / "next", "--backbone", out) == 0, (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
