@@ -31,6 +31,8 @@ _HOME = {
     "DINOConfig": "methods.dino",
     "DINOForPreTraining": "methods.dino",
     "DINOModel": "methods.dino",
+    "KMeansConfig": "methods.kmeans",
+    "KMeansModel": "methods.kmeans",
     "ImageGPTForPreTraining": "methods.image_gpt",
     "InpaintingConfig": "methods.inpainting",
     "InpaintingForPreTraining": "methods.inpainting",
