@@ -43,6 +43,8 @@ _HOME = {
     "MoCoConfig": "methods.moco",
     "MoCoForPreTraining": "methods.moco",
     "MoCoModel": "methods.moco",
+    "RBMConfig": "methods.rbm",
+    "RBMModel": "methods.rbm",
     "RotationConfig": "methods.rotation",
     "RotationForPreTraining": "methods.rotation",
     "RotationModel": "methods.rotation",

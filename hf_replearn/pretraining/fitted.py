@@ -105,7 +105,7 @@ def fit_encoder(
 
     # 2. Fit, and save
     def write(state: dict[str, Tensor], folder: Path) -> None:
-        write_model(fitted(model, fit.weights(state) | whitening), folder)
+        write_model(fitted(model, whitening | fit.weights(state)), folder)
 
     passes = Passes(
         fit,
@@ -121,7 +121,7 @@ def fit_encoder(
     state = passes.run(checkpoint)
     if not fit.has_converged(state) and hasattr(fit, "tolerance"):
         print(f"after {passes.done} passes it has not come to rest: --passes more, or a larger --tolerance")
-    learnt = fitted(model, fit.weights(state) | whitening)
+    learnt = fitted(model, whitening | fit.weights(state))
     write_model(learnt, out)
 
     # 3. What it is worth, and share it
@@ -201,7 +201,7 @@ def filled(settings: FittedSettings, *, image_size: int | None) -> FittedSetting
     if settings.contrast is None and patched:
         more["contrast"] = PATCH_CONTRAST
     if getattr(settings, "whiten", False) is None:
-        more["whiten"] = patched
+        more["whiten"] = patched or (settings.features is not None and settings.WHITENS_FEATURES)
     return replace(settings, **more)
 
 

@@ -332,6 +332,8 @@ class WhitenedSettings(FittedSettings):
         0.1, "added to every variance before it becomes 1 (Coates, Lee & Ng 2011)", section="data", at_least=0
     )
 
+    WHITENS_FEATURES: ClassVar[bool] = False  # where that is left to the data
+
 
 @dataclass(kw_only=True)
 class TextSettings(PretrainingSettings):
