@@ -54,6 +54,8 @@ _HOME = {
     "BYOLConfig": "methods.byol",
     "BYOLForPreTraining": "methods.byol",
     "BYOLModel": "methods.byol",
+    "SparseCodingConfig": "methods.sparse_coding",
+    "SparseCodingModel": "methods.sparse_coding",
     "SimSiamConfig": "methods.simsiam",
     "SimSiamForPreTraining": "methods.simsiam",
     "SimSiamModel": "methods.simsiam",

@@ -39,6 +39,8 @@ COMMANDS = {
     "image-gpt": ("image_gpt", "ImageGPTSettings", "image GPT: the colour of each pixel is told from those before it"),
     "pca": ("pca", "PCASettings", "PCA: the directions in which images, patches or features vary most"),
     "ica": ("ica", "ICASettings", "ICA: directions that tell as little of one another as they can"),
+    "dictionary": ("dictionary", "DictionarySettings", "dictionary learning: atoms of which few tell an image"),
+    "sparse-coding": ("sparse_coding", "SparseCodingSettings", "sparse coding: an image as a sum of few atoms"),
     "rbm": ("rbm", "RBMSettings", "restricted Boltzmann machines: hidden units explain what is seen"),
     "kmeans": ("kmeans", "KMeansSettings", "k-means features: how near patches are to centroids"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-AT_ONCE = 2**14  # inputs whose codes are held at a time
+AT_ONCE = 2**10  # patches whose codes are held at a time: they stay in the cache of a CPU
 
 
 @strict
