@@ -68,6 +68,8 @@ def reads_images(config: PreTrainedConfig) -> bool | None:
     """Whether a network reads images, or else texts; None: it has a tower for each, or is neither."""
     if _tower(config, images=True) and _tower(config, images=False):
         return None
+    if getattr(config, "reads_pixels", False):  # of our own, by number
+        return True
     network = MODEL_MAPPING.get(type(config), None)
     network = network[0] if isinstance(network, tuple) else network
     if getattr(network, "input_modalities", None) in ("image", ("image",), ["image"]):

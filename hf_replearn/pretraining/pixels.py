@@ -4,13 +4,14 @@ processor in transformers' format, what it is worth layer by layer, samples, rep
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import ImageGPTConfig, ImageGPTImageProcessor, PreTrainedModel, set_seed
+from transformers import ImageGPTImageProcessor, PreTrainedModel, set_seed
 
 from hf_replearn import architectures
 from hf_replearn.data.images import ImageData
@@ -27,7 +28,7 @@ from hf_replearn.pretraining.recipe import PixelMethod, PixelSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.watch import watch
 from hf_replearn.pretraining.worth import judge, judge_stages, show_neighbours
-from hf_replearn.randomness import Place, undisturbed
+from hf_replearn.randomness import Place, undisturbed, upload
 from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.sharing import report as facts
 from hf_replearn.sharing.export import save_native
@@ -44,12 +45,19 @@ COUNTED = 5000  # images whose colours are counted
 TOGETHER = 64  # images in one pass, where nothing is trained
 
 
+@dataclass(frozen=True, kw_only=True)
 class OneView(DataCollatorForViews):
-    """A crop of each image, mirrored or not."""
+    """A crop of each image, mirrored or not. hidden: how many of its pixels are not seen."""
+
+    hidden: int = 0
 
     def views(self, batch: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
-        """pixel_values: (B, 3, S, S), black at -1 and white at 1."""
-        return {"pixel_values": self.normalized(self.policy, batch, place.generator(), count=1)[:, 0].contiguous()}
+        """pixel_values: (B, 3, S, S), black at -1 and white at 1. hidden: (B, n), positions, where some are."""
+        pixels = self.normalized(self.policy, batch, place.generator(), count=1)[:, 0].contiguous()
+        if not self.hidden:
+            return {"pixel_values": pixels}
+        drawn = place.uniform(len(pixels), pixels.shape[-1] * pixels.shape[-2])
+        return {"pixel_values": pixels, "hidden": upload(drawn.argsort(1)[:, : self.hidden], pixels.device)}
 
 
 def pretrain_pixels(
@@ -70,7 +78,8 @@ def pretrain_pixels(
         feasible_shots(labels_of(data.labelled), settings.shots)
     rows, preprocess = data.train, ImagePreprocessor(settings.image_size, HALF, HALF, settings.crop_pct)
     policy = partial(CROPS, size=settings.image_size, min_scale=settings.min_scale, flip=settings.flip)
-    collator = OneView(policy, HALF, HALF, canvas=data.canvas(settings.image_size))
+    hidden = round(method.hidden * settings.image_size**2)
+    collator = OneView(policy, HALF, HALF, canvas=data.canvas(settings.image_size), hidden=hidden)
     palette = method.palette(colours_of(some(rows, COUNTED), preprocess), settings.colours)
     held, place = images.hold(settings, args, data, rows, collator)
     whole = partial(build, method=method, palette=palette)
@@ -156,22 +165,12 @@ def colours_of(rows, preprocess: ImagePreprocessor) -> Tensor:
 
 def build(settings: PixelSettings, *, method: PixelMethod, palette: Tensor) -> PreTrainedModel:
     """The model from scratch. Head and output projections start at zero: the loss begins at ln K of K colours."""
-    width, layers, heads = method.sizes[settings.size]
-    decoder = ImageGPTConfig(
-        vocab_size=len(palette) + 1,  # the last one starts an image
-        n_positions=settings.image_size**2,
-        n_embd=width,
-        n_layer=layers,
-        n_head=heads,
-        resid_pdrop=settings.dropout,
-        embd_pdrop=settings.dropout,
-        attn_pdrop=settings.dropout,
-    )
-    model = method.model_class(method.model_class.config_class(decoder=decoder))
+    config = method.native(settings, len(palette))
+    model = method.model_class(method.model_class.config_class(decoder=config))
     model.model.palette.copy_(palette)
     with torch.no_grad():
         architectures.zero_output_projections(model.model.network)
-        model.model.network.lm_head.weight.zero_()
+        model.model.network.get_output_embeddings().weight.zero_()
     return model
 
 
@@ -201,7 +200,7 @@ def encoder_facts(settings: PixelSettings, model: PreTrainedModel) -> facts.Enco
         pipeline_tag="image-feature-extraction",
         architecture=type(network).__name__,
         parameters=network.num_parameters(),
-        features=network.config.n_embd,
+        features=network.config.hidden_size,
         input_size=[RGB, settings.image_size, settings.image_size],
     )
 

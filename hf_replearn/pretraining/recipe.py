@@ -525,17 +525,20 @@ class PixelMethod(_Trained):
     """What a method adds to the story of a run on images as rows of colours, which `pretraining/pixels.py` tells.
 
     palette:  (colours (N, 3) uint8, K) -> (K, 3), black at -1 and white at 1.
-    sizes:    name -> width, blocks and heads.
+    native:   (settings, K) -> the configuration of the native model.
+    hidden:   share of the pixels that are not seen, and told.
     layers:   encoder -> a module that gives all its layers beside one another, with their `widths`.
     own_task: (model, images learnt from, images to be told, both in batches) -> OwnTask.
     pictures: (model, images, folder) -> {file written there: what it shows}.
     """
 
     palette: Callable
-    sizes: dict[str, tuple[int, int, int]]
+    native: Callable
     layers: Callable
     own_task: Callable
     pictures: Callable
+
+    hidden: float = 0.0
 
     STORY: ClassVar[str] = "pixels"
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoModel, ImageGPTConfig, ImageGPTForCausalImageModeling
+from transformers import AutoImageProcessor, AutoModel, BertConfig, ImageGPTConfig, ImageGPTForCausalImageModeling
 
 from hf_replearn.encoders.encoder import find_encoder
 from hf_replearn.errors import InputError
 from hf_replearn.methods.image_gpt import ImageGPTForPreTraining, ImageGPTPretrainingConfig, Layers, fit_palette
 from hf_replearn.methods.image_gpt.showing_image_gpt import frequencies, go_on, own_task, pictures
+from hf_replearn.pretraining.pixels import OneView
+from hf_replearn.randomness import Place
 from hf_replearn.recipes import export, image_gpt
 from hf_replearn.settings import run
 
@@ -258,3 +260,71 @@ def test_what_has_no_such_palette_is_refused(arguments, said, images, tmp_path, 
     assert start("--dataset", str(images), "--output_dir", str(tmp_path / "run"), *arguments) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
     assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+# ---- the masked objective
+
+
+@pytest.fixture
+def masked():
+    torch.manual_seed(0)
+    shape = {"max_position_embeddings": SIDE**2, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "tie_word_embeddings": False}
+    config = BertConfig(vocab_size=COLOURS + 1, intermediate_size=32, pad_token_id=None, **shape, **off)
+    model = ImageGPTForPreTraining(ImageGPTPretrainingConfig(decoder=config))
+    model.model.palette.copy_(NAMED / 127.5 - 1)
+    return model
+
+
+def test_the_masked_loss_is_that_of_the_native_model_at_hidden_pixels(masked):
+    images, hidden = drawn(3), torch.tensor([[1, 7], [0, 15], [4, 2]])
+    tokens = masked.model.tokens(images)
+    logits = masked.model.network(tokens.scatter(1, hidden, COLOURS)).logits.double()[..., :COLOURS].log_softmax(-1)
+    by_hand = -sum(logits[i, t, tokens[i, t]].item() for i in range(3) for t in hidden[i]) / 6
+    assert masked(images, hidden=hidden).loss.item() == pytest.approx(by_hand, rel=1e-5)
+    torch.nn.init.zeros_(masked.model.network.get_output_embeddings().weight)  # as a run starts
+    assert masked(images, hidden=hidden).loss.item() == pytest.approx(math.log(COLOURS))
+
+
+def test_the_colour_of_a_hidden_pixel_is_not_seen_and_only_it_is_told(masked):
+    hidden = torch.tensor([[3, 9]])
+    one = masked.model.tokens(drawn(1))
+    other = one.clone()
+    other[:, hidden] = (other[:, hidden] + 1) % COLOURS
+    with torch.no_grad():
+        (states, asked, colours), (others, same, _) = (masked.model.asked(tokens, hidden) for tokens in (one, other))
+    assert torch.equal(asked, same) and all(map(torch.equal, states, others))
+    assert torch.equal(colours, one[0, hidden[0]])
+
+
+def test_hidden_pixels_are_drawn_anew_in_each_step_and_alike_on_any_number_of_processes():
+    collator = OneView(lambda images, **how: images / 255, (0.5,) * 3, (0.5,) * 3, canvas=SIDE, hidden=3)
+    batch = {"pixel_values": torch.zeros(4, 3, SIDE, SIDE)}
+    together = collator.views(batch, Place(0, 1))["hidden"]
+    assert together.shape == (4, 3) and not torch.equal(together, collator.views(batch, Place(0, 2))["hidden"])
+    halves = [collator.views({"pixel_values": batch["pixel_values"][:2]}, Place(0, 1, 0, rank, 2)) for rank in (0, 1)]
+    assert torch.equal(torch.cat([half["hidden"] for half in halves]), together)
+
+
+def test_a_masked_run_resumes_bit_for_bit_and_is_judged_as_bert(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(image_gpt.SIZES, "tiny", (16, 2, 2))
+    out = tmp_path / "run"
+    given = ["--objective", "masked", "--dataset", str(images), "--output_dir", str(out)]
+    assert start(*given) == 0, capsys.readouterr().err
+    whole, report = (out / "model.safetensors").read_bytes(), json.loads((out / "report.json").read_text())
+    assert "told.png" in report["figures"] and report["own_task"]["rows"]["this run"]["nats per pixel"] < 2
+    assert list(report["rows"])[0] == "image GPT, masked" and len(report["layers"]["image GPT, masked"]["linear"]) == 3
+    ours = ImageGPTForPreTraining.from_pretrained(out / "pretraining").eval()
+    content = (images / "many" / "0.png").read_bytes()
+    tokens = AutoImageProcessor.from_pretrained(out)(Image.open(images / "many" / "0.png"), return_tensors="pt")
+    plain = AutoModel.from_pretrained(out).eval()
+    judged = find_encoder(str(out), modality="image", all_layers=True)
+    with torch.no_grad():
+        states = plain(**tokens, output_hidden_states=True).hidden_states
+        layers = judged.network(judged.preprocess([{"image": {"bytes": content, "path": None}}]))
+        assert torch.equal(states[1], ours.model.states(tokens["input_ids"])[1])
+    assert torch.allclose(layers[:, 16:32], states[1].mean(1), atol=1e-6)
+    shutil.rmtree(out / "checkpoint-3")
+    (out / "model.safetensors").unlink()
+    assert start(*given) == 0, capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == whole

@@ -128,6 +128,7 @@ RUNS = [  # in which something else happens
     ("dino", "--local_crops", "2", "--centring", "sinkhorn"),
     ("masked-lm", "--whole_words", "--gradient_accumulation_steps", "2", "--on_nonfinite", "skip"),
     ("masked-lm", "--packing", "documents", "--optimizer", "adamw"),
+    ("image-gpt", "--objective", "masked"),
     ("causal-lm", "--packing", "documents"),
     ("causal-lm", "--packing", "documents", "--architecture", "qwen3", "--gradient_checkpointing"),
 ]

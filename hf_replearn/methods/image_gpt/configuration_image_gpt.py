@@ -4,7 +4,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 
 class ImageGPTPretrainingConfig(PreTrainedConfig):
-    """decoder: the ImageGPTConfig of the native model; of its vocabulary the last number starts an image."""
+    """decoder: the configuration of the native model. The last number of its vocabulary is no colour: with
+    ImageGPTConfig it starts an image, with BertConfig it stands for a hidden pixel."""
 
     model_type = "replearn-image-gpt"
     sub_configs = {"decoder": AutoConfig}
