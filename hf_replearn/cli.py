@@ -47,6 +47,11 @@ COMMANDS = {
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),
     "evaluate": ("evaluation", "EvaluateSettings", "what frozen representations are worth, side by side"),
+    "disentanglement": (
+        "disentanglement",
+        "DisentanglementSettings",
+        "whether each factor of images has a part of a code to itself",
+    ),
     "encode": ("encode", "EncodeSettings", "features of a dataset, in one file of arrays"),
     "export": ("export", "ExportSettings", "the encoder of a checkpoint, in its library's own format"),
     "report": ("report", "ReportSettings", "one page that puts runs and evaluations beside one another"),

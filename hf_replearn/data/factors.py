@@ -14,7 +14,7 @@ from hf_replearn.data.sprites import GRID, SHAPES
 from hf_replearn.errors import InputError
 
 KNOWN = {name: tuple(GRID) for name in SHAPES}  # of the datasets that are made here
-MOST = 0.1  # different values of a factor, as a share of the images
+MOST = 0.25  # different values of a factor, as a share of the images
 
 
 @dataclass(frozen=True)

@@ -52,10 +52,10 @@ PROTOCOLS = {
     "most of; mean over the numbers; {train} images.",
     "factor_vae_score": "FactorVAE score (Kim & Mnih 2018): accuracy with which the number of the code that varies "
     "least among 64 images that share the value of one factor names this factor, by majority vote; chance is about "
-    "1 / K. It hardly sees whether factors are mixed: read it beside the rotated factors.",
+    "1 / K. It may be high where factors are mixed: read it beside the rotated factors.",
     "beta_vae_score": "BetaVAE score (Higgins et al. 2017): accuracy with which a logistic regression names the factor "
-    "that 64 pairs of images share, by the mean absolute difference of their codes; chance is 1 / K. It hardly sees "
-    "whether factors are mixed: read it beside the rotated factors.",
+    "that 64 pairs of images share, by the mean absolute difference of their codes; chance is 1 / K. It may be "
+    "high where factors are mixed: read it beside the rotated factors.",
 }
 
 

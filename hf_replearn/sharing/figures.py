@@ -179,6 +179,39 @@ def confusion(table: Sequence[Sequence[int]], names: Sequence[str], *, title: st
     return svg + listed.format(lines) if worst else svg
 
 
+def telling(names: Sequence[str], numbers: Sequence[int], shares: Sequence[Sequence[float]], *, title: str) -> Markup:
+    """Factors (lines) and numbers of a code (columns), darker where a number tells more of a factor.
+
+    shares: of each number, those of each factor's entropy, 0 … 1.
+    """
+    cell, left, top = min(40.0, 460 / max(1, len(numbers))), 112, 26
+    high = 36
+    parts = Markup("")
+    for column, (number_, line) in enumerate(zip(numbers, shares, strict=True)):
+        across = left + column * cell
+        parts += Markup('<text x="{:.1f}" y="18" text-anchor="middle">{}</text>').format(across + cell / 2, number_)
+        for row, share in enumerate(line):
+            told = f"number {number_} tells {share:.0%} of {names[row]}"
+            parts += Markup(
+                '<rect x="{:.1f}" y="{}" width="{:.1f}" height="{}" fill="currentColor" fill-opacity="{:.3f}">'
+                "<title>{}</title></rect>"
+            ).format(across + 1, top + row * high + 1, cell - 2, high - 2, 0.04 + 0.96 * min(1.0, share), told)
+            if cell >= 28 and share >= 0.095:
+                parts += Markup('<text class="{}" x="{:.1f}" y="{}" text-anchor="middle">{:.0f}</text>').format(
+                    "on" if share > 0.55 else "off", across + cell / 2, top + row * high + high // 2 + 5, 100 * share
+                )
+    for row, name in enumerate(names):
+        parts += Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(
+            left - 8, top + row * high + high // 2 + 5, cut(name, CUT)
+        )
+    size = (left + 464, top + high * len(names) + 4)
+    best = [max((line[row] for line in shares), default=0.0) for row in range(len(names))]
+    most = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, best, strict=True))
+    return Markup('<svg class="matrix small" viewBox="0 0 {:.0f} {}" role="img" aria-label="{}">{}</svg>').format(
+        *size, f"{title}; most that one number tells: {most}", parts
+    )
+
+
 def mistakes(table: Sequence[Sequence[int]], names: Sequence[str], *, most: int = 5) -> list[str]:
     """ "cat taken for dog: 31 %" of the pairs with the largest shares."""
     shares = [

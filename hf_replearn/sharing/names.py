@@ -22,6 +22,14 @@ FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn
     "matched": "Clusters found without labels",
     "silhouette": "Clusters found without labels",
     "prompt": "Prompted",
+    "mig": "Disentanglement",
+    "dci_disentanglement": "Disentanglement",
+    "dci_completeness": "Disentanglement",
+    "dci_informativeness": "Disentanglement",
+    "sap": "Disentanglement",
+    "modularity": "Disentanglement",
+    "factor_vae_score": "Disentanglement",
+    "beta_vae_score": "Disentanglement",
 }
 WORDS = {  # protocol -> its name, the head of its column, the type of the Hub; None: as its sentence begins
     "k_shot": ("accuracy, {} a class", "{}", "accuracy"),
@@ -41,6 +49,14 @@ WORDS = {  # protocol -> its name, the head of its column, the type of the Hub; 
     "matched": ("accuracy of clusters named after classes", "named clusters", "accuracy"),
     "silhouette": ("silhouette of the classes", "silhouette", "silhouette_score"),
     "prompt": ("{measure}, {} in the prompt", "{measure}, {}", None),
+    "mig": ("mutual information gap (MIG)", "MIG", "mutual_information_gap"),
+    "dci_disentanglement": ("DCI disentanglement", "DCI disentangled", "dci_disentanglement"),
+    "dci_completeness": ("DCI completeness", "DCI complete", "dci_completeness"),
+    "dci_informativeness": ("DCI informativeness", "DCI informative", "dci_informativeness"),
+    "sap": ("separated attribute predictability (SAP)", "SAP", "sap_score"),
+    "modularity": ("modularity", "modularity", "modularity"),
+    "factor_vae_score": ("FactorVAE score", "FactorVAE score", "factor_vae_score"),
+    "beta_vae_score": ("BetaVAE score", "BetaVAE score", "beta_vae_score"),
 }
 TYPES = {"acc": "accuracy", "pearson": "pearsonr", "spearman": "spearmanr"}  # the Hub's, where another than the name
 

@@ -43,6 +43,11 @@ IN_CURVES = {
 }
 OVER = {"k_shot": "labels a class", "voc07": "labels a class", "prompt": "examples in the prompt"}
 NOTE = "Larger is better; ± is half the 95 % interval."
+DISENTANGLED = (
+    "Images of which all factors are known, such as place and shape. In a code that is disentangled, each number tells "
+    "of one factor, and each factor is told by one number. The true factors are such a code; the rotated ones, in "
+    "which every number mixes all factors, know as much and are none."
+)
 SHARE = ("finetune", "finetune_once", "linear_probe")  # whose parameter is a share of the labels
 
 
@@ -206,7 +211,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
 def evaluation_page(report: Evaluation) -> Page:
     """Of several encoders on one dataset."""
     task = report.task
-    facts = [("Data", summary(report)), ("Test examples", task.held_out)]
+    facts = [("Data", summary(report)), ("Images" if report.factors else "Test examples", task.held_out)]
     facts += [("About the data", note) for note in task.notes]
     facts += [("Not measured", line) for line in report.reasons()]
     known = list(dict.fromkeys(name for encoder in report.encoders.values() for name in encoder))
@@ -224,12 +229,20 @@ def evaluation_page(report: Evaluation) -> Page:
         (f"Linear probe of {row}, % of each class", figures.confusion(table, names, title=f"Linear probe of {row}"))
         for row, table in report.confusion.items()
     ]
+    title, lead = (
+        f"What representations are worth on {task.name}",
+        "Frozen features of every encoder, judged in the same ",
+    )
+    lead += "way on the same examples."
+    if report.factors:
+        title, lead = f"Which factors of {task.name} a code keeps apart", DISENTANGLED
     return Page(
-        title=f"What representations are worth on {task.name}",
-        lead="Frozen features of every encoder, judged in the same way on the same examples.",
+        title=title,
+        lead=lead,
         facts=facts,
         tables=[Table("Encoders", known, lines), *score_tables(report)],
         charts=[
+            ("Which number tells of which factor", factor_charts(report)),
             ("Curves", score_charts(report)),
             ("Layers", layer_charts(report)),
             *maps.items(),
@@ -300,6 +313,8 @@ def summary(report: Report | Evaluation | Measured) -> str:
         return f"{report.title}: {report.data}"
     if isinstance(report, Evaluation):
         task = report.task
+        if report.factors:
+            return f"{task.name}: {task.train:,} images to learn from, {task.test:,} to judge on"
         train = f"{task.train:,} labels, " if task.train else ""
         classes = f", {len(task.classes)} classes" if task.classes else ""
         return f"{task.name}: {train}{task.test:,} test examples ({task.unit}){classes}"
@@ -542,6 +557,19 @@ def score_charts(report: Scores) -> list:
         task = family_and_task(protocol)[1]
         caption = in_words(protocol, report.protocols[protocol]) + (f" ({task})" if task else "")
         charts += [] if drawn is None else [(f"{caption}; bands are 95 % intervals", drawn)]
+    return charts
+
+
+def factor_charts(report: Evaluation) -> list:
+    """What the numbers of each code tell of each factor."""
+    charts = []
+    for row, found in report.factors.get("told", {}).items():
+        some = "" if len(found["numbers"]) == found["of"] else f", the {len(found['numbers'])} that tell most"
+        caption = (
+            f"{row}: {found['of']} numbers{some}; % of a factor that a number tells (mutual information / entropy)"
+        )
+        drawn = figures.telling(report.factors["names"], found["numbers"], found["shares"], title=row)
+        charts.append((caption, drawn))
     return charts
 
 

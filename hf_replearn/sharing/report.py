@@ -396,6 +396,21 @@ class TopFeature(TypedDict):
     examples: list[Example]
 
 
+class Telling(TypedDict):
+    """What some numbers of a code tell of each factor: `shares` of its entropy, for the places `numbers` of `of`."""
+
+    of: int
+    numbers: list[int]
+    shares: list[list[float]]
+
+
+class FactorsTold(TypedDict):
+    """The names of factors, and row -> what its code tells of them."""
+
+    names: list[str]
+    told: dict[str, Telling]
+
+
 @dataclass(kw_only=True, repr=False)
 class Evaluation(Scores):
     """Several encoders on one dataset.
@@ -407,6 +422,9 @@ class Evaluation(Scores):
     top_features: row -> those that tell classes best, each with its examples, most active first.
     confusion: row -> examples of each class (lines) told as each class (columns) by the linear probe.
     layers: row -> {metric: [value of layer 0, 1, …]}.
+    factors: of images whose factors are known, {"names": […], "told": {row: {"of": width of the code, "numbers": some
+             of its places, "shares": what each tells of each factor, as a share of the factor's entropy}}}.
+    figures: file name of a picture beside the report -> what it shows, in words.
     """
 
     task: Task
@@ -419,6 +437,8 @@ class Evaluation(Scores):
     top_features: dict[str, list[TopFeature]] = field(default_factory=dict)
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    factors: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: str | Path, *, page: bool = True) -> None:
         """Writes `folder/report.json` and, with `page`, `folder/report.html`, which shows all of it."""
@@ -438,6 +458,8 @@ class Evaluation(Scores):
             shape = list[int] if kind == "labels" else dict[str, list[list[float]]]
             report.maps[kind] = checked(shape, report.maps[kind], f"{where}, maps, {kind}")
         check_neighbours(report.neighbours, where)
+        if report.factors:
+            report.factors = checked(FactorsTold, report.factors, f"{where}, factors")
         return report
 
 
