@@ -6,8 +6,9 @@
         --output_dir out/rendered
 
 Any encoder is judged. Of a run with a decoder, such as an autoencoder, that is its code (the means of a variational
-autoencoder's), of others their features. The factors are those of `sprites` and `sprites-asymmetric`, which are made
-here, or columns of your own data: numbers are factors with an order, words and declared classes without one.
+autoencoder's), of others their features. The factors are those of `sprites`, `sprites-asymmetric` and
+`scenes3d`, which are made here, or columns of your own data: numbers are factors with an order, words and declared
+classes without one.
 
 MIG, DCI, SAP, modularity, and the scores of FactorVAE and BetaVAE stand beside those of the factors themselves, of the
 same factors rotated, so that each number mixes all of them, of as many principal components of the pixels, and of the
@@ -39,11 +40,11 @@ class DisentanglementSettings:
     )
     dataset: str = setting(
         ...,
-        "sprites, sprites-asymmetric, or a Hub id, folder or file of images with columns of what they were made of",
+        "sprites, sprites-asymmetric, scenes3d, or a Hub id, folder or file of images with columns of their factors",
         section="data",
     )
     factors: tuple[str, ...] = setting(
-        (), "columns that say what an image was made of; none: those of the sprites", section="data"
+        (), "columns that say what an image was made of; none: those of the images that are made here", section="data"
     )
     files: tuple[str, ...] = setting((), "files of the folder that are the data; none: all", section="data")
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")

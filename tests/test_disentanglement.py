@@ -61,7 +61,7 @@ def squares(tmp_path_factory):
         pixels = np.zeros((32, 32, 3), np.uint8)
         top = 4 * place + int(rng.integers(2))
         pixels[top : top + 8 + 6 * size, 8 : 16 + 6 * size] = 85 * (shade + 1)
-        columns["picture"].append({"bytes": drawn._png(pixels), "path": None})
+        columns["picture"].append({"bytes": drawn.png(pixels), "path": None})
         for name, value in (("size", ["small", "large"][size]), ("place", place), ("shade", shade)):
             columns[name].append(value)
     folder = str(tmp_path_factory.mktemp("data") / "squares")

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import ClassLabel, Dataset, Value
 
+from hf_replearn.data import scenes3d, sprites
 from hf_replearn.data.labels import shown_columns
-from hf_replearn.data.sprites import GRID, SHAPES
 from hf_replearn.errors import InputError
 
-KNOWN = {name: tuple(GRID) for name in SHAPES}  # of the datasets that are made here
+KNOWN = {name: tuple(sprites.GRID) for name in sprites.SHAPES} | {
+    "scenes3d": tuple(scenes3d.GRID)
+}  # of the datasets that are made here
 MOST = 0.25  # different values of a factor, as a share of the images
 
 

@@ -23,6 +23,7 @@ from hf_replearn.data import toy
 from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, opened
 from hf_replearn.data.inventory import NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
 from hf_replearn.data.metadata import with_metadata
+from hf_replearn.data.scenes3d import scenes3d
 from hf_replearn.data.splits import MORE, WORDS, printable, some
 from hf_replearn.data.sprites import SHAPES, sprites
 from hf_replearn.errors import InputError
@@ -32,7 +33,8 @@ ABOUT_ROWS = re.compile(
     r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
     r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
 )
-DRAWN = {"toy-scenes": toy.scenes} | {name: partial(sprites, name) for name in SHAPES}  # images that are made here
+DRAWN = {"toy-scenes": toy.scenes, "scenes3d": scenes3d}  # images that are made here
+DRAWN |= {name: partial(sprites, name) for name in SHAPES}
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
 

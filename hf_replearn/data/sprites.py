@@ -46,7 +46,7 @@ def draw_sprites(factors: np.ndarray, name: str = "sprites") -> np.ndarray:
 
 
 def _rows(name: str, factors: np.ndarray) -> datasets.Dataset:
-    files = [{"bytes": _png(image), "path": None} for image in draw_sprites(factors, name)]
+    files = [{"bytes": png(image), "path": None} for image in draw_sprites(factors, name)]
     features = datasets.Features(
         image=datasets.Image(decode=False),
         shape=datasets.ClassLabel(names=list(SHAPES[name])),
@@ -111,7 +111,8 @@ def _flag(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 OUTLINES = {"square": _square, "ellipse": _ellipse, "heart": _heart, "triangle": _triangle, "flag": _flag}
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png(pixels: np.ndarray) -> bytes:
+    """The file of an image, (H, W) or (H, W, 3) uint8."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()

@@ -32,7 +32,7 @@ class PictureData(SharedRunSettings):
     dataset: str = setting(
         ...,
         "folder of images, in class folders or train/ and test/ or flat; or of parquet or arrow; Hub id, toy, "
-        "toy-scenes or sprites; with --streaming shards of parquet, arrow or webdataset (.tar), also at https://.../train-{000..127}.tar",
+        "toy-scenes, sprites or scenes3d; with --streaming shards of parquet, arrow or webdataset (.tar), also at https://.../train-{000..127}.tar",
         section="data",
     )
     files: tuple[str, ...] = setting(
