@@ -4,6 +4,7 @@ import json
 import math
 from functools import partial
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,6 +247,21 @@ def test_own_task_is_beside_a_constant_and_the_least_possible(tmp_path):
     assert losses["colours as often as in training"] == pytest.approx(math.log(Q), rel=1e-4)  # here all alike
     assert 0 < losses["the bins themselves"] < math.log(5) and losses["all grey"] is None
     assert (tmp_path / "colours.png").stat().st_size > 1000 and set(drawn) == {"colours.png"}
+
+
+def test_a_network_that_favours_rare_colours_as_it_was_told_to_knows_how_often_they_are_met():
+    """It says p v of each bin (p: how often it is met), the least of the weighted loss for who knows no more."""
+    prior = torch.linspace(1, 9, Q) / torch.linspace(1, 9, Q).sum()
+    batches = Batches([collator().views({"pixel_values": torch.randint(256, (4, 3, 16, 16)).byte()}, Place(0, 0, 0))])
+    batches.collator = collator(prior=tuple(prior.tolist()))
+    model = network().eval()
+    told = (prior * rebalancing(prior, 0.5)).log().view(1, -1, 1, 1).expand(4, -1, 4, 4)
+    model.forward = lambda **views: SimpleNamespace(told=told)
+    with torch.no_grad():
+        rows = own_task(model, batches).rows
+    undone = rows["this run, rare colours not favoured"]
+    assert undone == pytest.approx(rows["colours as often as in training"], rel=1e-4)
+    assert rows["this run"][LOSS] != pytest.approx(undone[LOSS], rel=1e-3)
 
 
 def test_encoder_is_judged_on_lightness_by_the_run_and_by_evaluate(tmp_path, capsys):

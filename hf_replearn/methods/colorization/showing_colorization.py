@@ -15,6 +15,7 @@ from hf_replearn.methods.colorization.modeling_colorization import (
     annealed_mean,
     bins,
     colour_cross_entropy,
+    rebalancing,
     soft_encode,
 )
 from hf_replearn.sharing.drawn import draw_columns
@@ -27,14 +28,19 @@ LOSS, ERROR = "cross entropy (nats)", "error of a and b (RMS)"
 
 def own_task(model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> OwnTask:
     """Cross entropy and error of the colours, beside who knows only how often each colour is met."""
-    prior = torch.tensor(batches.collator.prior).log().clamp(min=-30.0)
+    collator = batches.collator
+    favoured = rebalancing(torch.tensor(collator.prior), collator.share).log()  # a network of weight v tells p v, not p
+    prior = torch.tensor(collator.prior).log().clamp(min=-30.0)
     sums, strength, true_strength = {}, 0.0, 0.0
     for views in batches:
         ab, told = views["ab"], model(**views, return_loss=False).told
         constant = prior.to(ab.device).view(1, -1, 1, 1).expand(len(ab), -1, *ab.shape[2:])
         own = soft_encode(ab)[1]
-        rows = {
-            "this run": (colour_cross_entropy(told, ab) if model.classes else None, model.colours(told)),
+        rows = {"this run": (colour_cross_entropy(told, ab) if model.classes else None, model.colours(told))}
+        if model.classes and collator.share < 1:
+            plain = told.float() - favoured.to(ab.device).view(1, -1, 1, 1)
+            rows["this run, rare colours not favoured"] = (colour_cross_entropy(plain, ab), annealed_mean(plain))
+        rows |= {
             "colours as often as in training": (colour_cross_entropy(constant, ab), annealed_mean(constant)),
             "all grey": (None, torch.zeros_like(ab)),
             "the bins themselves": (-(own * own.clamp(min=1e-30).log()).sum(1).mean(), None),
