@@ -30,6 +30,7 @@ ONE_IMAGE = {"autoencoder": 3, "vae": 3, "mae": 3, "inpainting": 3, "colorizatio
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 OWN = {  # encoders that methods cannot do without
     "autoencoder": {"image_size": 32},
+    "vae": {"image_size": 32, "latents": 16},
     "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}},
     "mae": {"stem": "imagenet", "backbone": "vit_tiny_patch16_224", "backbone_args": VIT},
     "colorization": {"backbone_args": BACKBONE["backbone_args"] | {"in_chans": 1}},

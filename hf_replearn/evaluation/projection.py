@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from torch import Tensor
 
 from hf_replearn.representation import Features, pca
 
@@ -13,6 +14,11 @@ def pca_map(features: Features) -> np.ndarray:
     """The first two principal components (N, 2)."""
     points = pca(features, features, components=2)[0].x.numpy()
     return np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
+
+
+def tsne_of(points: Tensor) -> np.ndarray:
+    """`tsne_map` of points (N, D)."""
+    return tsne_map(Features(points))
 
 
 def tsne_map(features: Features, *, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from datasets import ClassLabel
+from torch import Tensor, nn
 
-from hf_replearn.sharing.drawn import draw_lines
+from hf_replearn.evaluation.projection import tsne_of
+from hf_replearn.sharing.drawn import draw_lines, draw_points
 
 SHOWN, PAIRS, STEPS = 10, 3, 9  # images in a line; interpolations, and images of each
+FEWEST = 30  # images of a map
 MOST = 2**26  # numbers of the training images that are held, where their covariance is not
 
 
@@ -58,3 +61,17 @@ def draw_between(decode: Callable[[Tensor], Tensor], levels: Tensor, code: Tenso
         "From one image to another in equal steps. Above, of their codes, which the decoder turns into images; below, "
         "of their pixels, which fade into one another."
     )
+
+
+def draw_map(encode: nn.Module, batches, path: Path, *, what: str) -> dict[str, str]:
+    """A map of the codes of the images, in the colours of their classes. what: the codes, in words. Returns {file: what
+    is seen}; nothing where the images have not one class each, of up to twenty, or are few."""
+    kind = batches.rows.features.get("label")
+    if not isinstance(kind, ClassLabel) or not 2 <= kind.num_classes <= 20 or len(batches) < FEWEST:
+        return {}
+    points = tsne_of(torch.cat([encode(views["pixel_values"]).float().cpu() for views in batches]))
+    draw_points(points, batches.rows["label"][:], kind.names, path)
+    return {
+        path.name: f"A map of {what} of {len(batches):,} images by t-SNE, coloured by their classes, which the "
+        "training did not see. Images that are near have codes that are near; how far groups are means nothing."
+    }

@@ -100,37 +100,67 @@ def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float =
     os.replace(partial, path)
 
 
+def draw_points(points: Any, labels: list[int], names: list[str], path: str | Path) -> None:
+    """Draws points (N, 2) in the colours of their classes, up to twenty, each with its name at the middle of its
+    points."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
+
+    figure = Figure(figsize=(6.2, 5.6))
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
+    colours = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+    groups = {
+        name: points[[place for place, label in enumerate(labels) if label == number]]
+        for number, name in enumerate(names)
+    }
+    for colour, own in zip(colours, groups.values(), strict=False):
+        axes.scatter(own[:, 0], own[:, 1], s=14, color=colour, linewidths=0, alpha=0.8)
+    for colour, (name, own) in zip(colours, groups.items(), strict=False):
+        if len(own):
+            middle = sorted(own[:, 0])[len(own) // 2], sorted(own[:, 1])[len(own) // 2]
+            text = axes.annotate(name[:20], middle, ha="center", va="center", fontsize=10, weight="bold")
+            text.set(color=colour, path_effects=[withStroke(linewidth=3, foreground="white")])
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(color=UNKNOWN, linewidth=0.6)
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=110, format="png")
+    os.replace(partial, path)
+
+
 def draw_lines(
     lines: list[tuple[str, Tensor]], path: str | Path, *, titles: dict[int, str] | None = None, width: float = 0.9
 ) -> None:
     """Draws lines of images, each with its name on the left.
 
-    lines: (name, images (B, C, H, W) float in [0, 1], of any device), of one channel they are grey. titles: column ->
-    what stands above it. width: of an image, in inch.
+    lines: (name, images (B, C, H, W) float in [0, 1], of any device), of one size; of one channel they are grey.
+    titles: column -> what stands above it. width: of an image, in inch.
     """
+    import torch
     from matplotlib.figure import Figure
 
-    names = [textwrap.fill(name, 16) for name, _ in lines]
-    left = 0.09 * max(len(part) for name in names for part in name.split("\n")) + 0.15
-    columns, head, gap = max(len(images) for _, images in lines), 0.25 if titles else 0.05, 0.05
-    size = (left + width * columns + 0.05, head + width * len(lines) + 0.05)
-    figure = Figure(figsize=size)
-    panels = figure.subplots(len(lines), columns, squeeze=False)
-    figure.subplots_adjust(left=left / size[0], right=1 - 0.05 / size[0], wspace=gap)
-    figure.subplots_adjust(bottom=0.05 / size[1], top=1 - head / size[1], hspace=gap)
-    for axes, name, (_, images) in zip(panels, names, lines, strict=True):
+    height, across = lines[0][1].shape[2:]
+    gap, columns = max(1, across // 20), max(len(images) for _, images in lines)
+    canvas = torch.ones(len(lines) * (height + gap) - gap, columns * (across + gap) - gap, 3)
+    for line, (_, images) in enumerate(lines):
         shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
         shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)
-        for panel, image in zip(axes, shown, strict=False):
-            panel.imshow(image.numpy(), interpolation="nearest")
-            panel.spines[:].set(color=UNKNOWN, linewidth=0.6)
-        for panel in axes[len(shown) :]:
-            panel.set_visible(False)
-        for panel in axes:
-            panel.set(xticks=[], yticks=[])
-        axes[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9, labelpad=5)
+        for column, image in enumerate(shown):
+            top, left = line * (height + gap), column * (across + gap)
+            canvas[top : top + height, left : left + across] = image
+    names = [textwrap.fill(name, 16) for name, _ in lines]
+    left = 0.075 * max(len(part) for name in names for part in name.split("\n")) + 0.15
+    head, inch = 0.25 if titles else 0.05, width / (across + gap)
+    size = (left + canvas.shape[1] * inch + 0.05, head + canvas.shape[0] * inch + 0.05)
+    figure = Figure(figsize=size)
+    place = (left / size[0], 0.05 / size[1], canvas.shape[1] * inch / size[0], canvas.shape[0] * inch / size[1])
+    axes = figure.add_axes(place)
+    axes.imshow(canvas.numpy(), interpolation="nearest", aspect="auto")
+    axes.set_axis_off()
+    for line, name in enumerate(names):
+        axes.text(-3 * gap, line * (height + gap) + height / 2, name, ha="right", va="center", fontsize=9)
     for column, title in (titles or {}).items():
-        panels[0, column].set_title(title, fontsize=9)
+        axes.text(column * (across + gap) + across / 2, -2 * gap, title, ha="center", va="bottom", fontsize=9)
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)

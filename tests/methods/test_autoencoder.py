@@ -12,6 +12,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from transformers import AutoImageProcessor, AutoModel
 
+import hf_replearn.sharing.results
 from hf_replearn.encoders.encoder import find_encoder
 from hf_replearn.evaluation.reconstruction import principal_components
 from hf_replearn.methods.autoencoder import AutoencoderConfig, AutoencoderForPreTraining, reconstruction_error
@@ -26,6 +27,8 @@ from hf_replearn.methods.autoencoder.showing_autoencoder import (
     pictures,
 )
 from hf_replearn.methods.collating import CROPS
+from hf_replearn.pretraining.recipe import ImageSettings
+from hf_replearn.pretraining.start import find_start
 from hf_replearn.randomness import Place
 from hf_replearn.recipes import autoencoder
 from hf_replearn.settings import run
@@ -279,6 +282,14 @@ def start(*arguments: str) -> int:
     return 0
 
 
+@pytest.fixture
+def _no_curves(monkeypatch):
+    """They take most of the time of a run so small, and other tests look at them."""
+    monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
+    monkeypatch.setattr("hf_replearn.pretraining.worth.draw_neighbours", lambda neighbours, row, path: None)
+
+
+@pytest.mark.usefixtures("_no_curves")
 @pytest.mark.parametrize(
     "given, features",
     [
@@ -309,9 +320,7 @@ def test_dense_run_resumes_bit_for_bit_and_is_loaded_by_transformers(given, feat
     assert found.shape == (2, features)
     encoder = find_encoder(out, modality="image")
     assert encoder.preprocess.channels == 1
-    assert start("--dataset", images, "--output_dir", tmp_path / "next", "--backbone", out) == 0, (
-        capsys.readouterr().err
-    )
+    assert find_start(ImageSettings(dataset="", output_dir="", backbone=str(out), channels=1), image_size=8)[0].weights
 
 
 @pytest.mark.parametrize(

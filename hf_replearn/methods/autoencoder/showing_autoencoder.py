@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from hf_replearn.evaluation.reconstruction import Components, principal_components
 from hf_replearn.methods.codes import Codes
-from hf_replearn.methods.showing_codes import SHOWN, draw_between, look, trained_on
+from hf_replearn.methods.showing_codes import SHOWN, draw_between, draw_map, look, trained_on
 from hf_replearn.sharing.drawn import draw_lines
 from hf_replearn.sharing.report import OwnTask
 
-PICTURE, BETWEEN = "reconstructions.png", "interpolation.png"
+PICTURE, BETWEEN, MAP = "reconstructions.png", "interpolation.png", "codes.png"
 ERROR, SHARE = "squared error", "share of variance"
 EXCESS, ANGLE, OFF = "excess over PCA", "largest angle (degrees)", "largest error of 1 - l2 / variance"
 
@@ -96,4 +96,4 @@ def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
         PICTURE: f"Images{noisy}, what the decoder makes of their {numbers} numbers, and what as many principal "
         "components make of them.",
         BETWEEN: draw_between(model.decode, levels, code, folder / BETWEEN),
-    }
+    } | draw_map(Codes(model), batches, folder / MAP, what="the codes")
