@@ -73,6 +73,8 @@ _HOME = {
     "evaluate": "recipes.evaluation",
     "extract": "representation",
     "encode": "encoding",
+    "decode": "decoded",
+    "interpolate": "decoded",
     "PretrainingTrainer": "training.trainer",
     "load_images": "data.images",
 }

@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "encoders": {"encoders", "data"},
     "representation": {"data", "encoders"},
     "encoding": {"data", "encoders", "representation"},
+    "decoded": {"encoders", "encoding"},
     "evaluation": {"representation", "evaluation", "encoders", "metrics", "data"},
     "judging": {
         "judging",
