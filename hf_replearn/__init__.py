@@ -75,6 +75,9 @@ _HOME = {
     "encode": "encoding",
     "decode": "decoded",
     "interpolate": "decoded",
+    "nearest": "encoders.words",
+    "analogy": "encoders.words",
+    "WordVectors": "encoders.words",
     "PretrainingTrainer": "training.trainer",
     "load_images": "data.images",
 }

@@ -1,0 +1,331 @@
+"""What is learnt from neighbours in rows of ids, words of a text or nodes of a walk: skip-gram and CBOW with negative
+sampling (Mikolov et al. 2013), computed on blocks of a row by their own gradients.
+
+A row is cut into tiles of 32 ids. All pairs of a tile, and the negatives that its ids share, are a few small dense
+products, so that most of the time goes into arithmetic and not into fetching rows of tables from memory.
+
+Symbols: V ids, D dimensions, W the window, T ids of a block, N = T / 32 tiles of a block, S negatives of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, logsigmoid, pad
+
+TILE, SHARED = 32, 16  # ids of a tile, and the negatives that they share
+CAP = 0.25  # the longest step of a row at once: what keeps sums over many occurrences from running away
+POWER = 0.75  # of the frequencies that negatives are drawn by (Mikolov et al. 2013, section 2.2)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of a row of ids, with those around it.
+
+    ids, rows: (W + T + W,), the ids and the number of the row, document or walk, of each: no pair goes across rows; -1
+               where there is no id. negatives: (N, S).
+    reach:     (T,) how far the window of each id goes; None: every distance by its expected weight, see `weights`.
+    """
+
+    ids: Tensor
+    rows: Tensor
+    negatives: Tensor
+    window: int
+    reach: Tensor | None = None
+
+    def parts(self, count: int) -> list[Block]:
+        """The same in `count` blocks, or in as many as it has tiles."""
+        edges = sorted({round(len(self.negatives) * part / count) for part in range(count + 1)})
+        return [
+            Block(
+                self.ids[first * TILE : last * TILE + 2 * self.window],
+                self.rows[first * TILE : last * TILE + 2 * self.window],
+                self.negatives[first:last],
+                self.window,
+                None if self.reach is None else self.reach[first * TILE : last * TILE],
+            )
+            for first, last in zip(edges[:-1], edges[1:], strict=True)
+        ]
+
+    @property
+    def centres(self) -> Tensor:
+        """(T,)"""
+        return self.ids[self.window : -self.window]
+
+    @cached_property
+    def others(self) -> Tensor:
+        """(W + T + W + N S,): all that the ids of the block are told, or told apart, from."""
+        return torch.cat([self.ids, self.negatives.flatten()])
+
+    @cached_property
+    def contexts(self) -> Tensor:
+        """(N, 32 + 2 W): the ids of a tile and those around them."""
+        return self.ids.unfold(0, TILE + 2 * self.window, TILE)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(N, 32, 32 + 2 W): how much the pair of an id of a tile and one around it counts.
+
+        word2vec.c draws for each id how far its window goes, 1 ... W, each as likely: a pair at distance d is used in
+        W - d + 1 of W cases, and that is its weight here. With `reach` it is 1 up to there, and 0 beyond.
+        """
+        window, rows = self.window, self.rows.unfold(0, TILE + 2 * self.window, TILE)
+        own = self.rows[window:-window].view(-1, TILE, 1)
+        distance, expected = _distances(window)
+        weights = expected if self.reach is None else (distance > 0) & (distance <= self.reach.view(-1, TILE, 1))
+        return weights * ((own == rows[:, None, :]) & (own >= 0))
+
+
+@cache
+def _distances(window: int) -> tuple[Tensor, Tensor]:
+    """(32, 32 + 2 W): from each id of a tile to those around it, and the expected weight of the pair."""
+    distance = (torch.arange(TILE)[:, None] + window - torch.arange(TILE + 2 * window)).abs()
+    return distance, torch.where((distance > 0) & (distance <= window), 1 - (distance - 1) / window, 0.0)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Of rows of the two tables: ids (n,), an id maybe several times, and what each adds (n, D), to be summed."""
+
+    inputs: tuple[Tensor, Tensor]
+    outputs: tuple[Tensor, Tensor]
+
+
+def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gradient:
+    """Each id tells those around it: the gradient of `loss` for tables (V, D), downhill.
+
+    negatives: as many as are told apart from each neighbour; the S of a tile stand for them, each with its share.
+    """
+    tiles, window, width = len(block.negatives), block.window, inputs.shape[1]
+    weights, length = block.weights, len(block.ids)
+    centre = inputs.index_select(0, block.centres).view(tiles, TILE, width)
+    fetched = outputs.index_select(0, block.others)  # those around lie in two tiles, and are fetched once
+    around = fetched.as_strided((tiles, TILE + 2 * window, width), (TILE * width, width, 1))
+    other = fetched[length:].view(tiles, SHARED, width)
+    told = torch.bmm(centre, around.transpose(1, 2)).neg_().sigmoid_().mul_(weights)
+    apart = torch.bmm(centre, other.transpose(1, 2)).sigmoid_().mul_(_counted(block, weights)).mul_(-negatives / SHARED)
+    of_centre = torch.bmm(told, around).baddbmm_(apart, other)
+    of_others = torch.empty_like(fetched)
+    _add(torch.bmm(told.transpose(1, 2), centre), window, of_others[:length])
+    torch.bmm(apart.transpose(1, 2), centre, out=of_others[length:].view(tiles, SHARED, width))
+    return Gradient((block.centres, of_centre.view(-1, width)), (block.others, of_others))
+
+
+def _counted(block: Block, weights: Tensor) -> Tensor:
+    """(N, 32, S): the neighbours that a negative is told apart from, by weight. Not from itself: where the two are one,
+    it is left out, as in word2vec.c."""
+    equal = (block.contexts[:, :, None] == block.negatives[:, None, :]).float()
+    return weights.sum(2, keepdim=True) - torch.bmm(weights, equal)
+
+
+def _add(tiles: Tensor, window: int, total: Tensor) -> None:
+    """Tiles (N, 32 + 2 W, D), which overlap by 2 W, into the row (T + 2 W, D): what lies on one place is added."""
+    count, _, width = tiles.shape
+    total[:window] = 0
+    total[-window:] = 0
+    total[window:-window].view(count, TILE, width).copy_(tiles[:, window:-window])
+    for own, first in ((tiles[:, :window], 0), (tiles[:, -window:], TILE + window)):
+        total.as_strided((count, window, width), (TILE * width, width, 1), total.storage_offset() + first * width).add_(
+            own
+        )
+
+
+def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float) -> None:
+    """Adds to each row of a table (V, D) the sum of its gradients times the rate, at most `CAP` long."""
+    order = np.argsort(ids.numpy(), kind="stable")
+    ranked = ids.numpy()[order]
+    first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    step = embedding_bag(torch.from_numpy(order), gradient, torch.from_numpy(first), mode="sum")
+    length = torch.linalg.vector_norm(step, dim=1, keepdim=True)
+    step.mul_(torch.clamp(CAP / length, max=rate))
+    table.index_add_(0, torch.from_numpy(ranked[first]), step)
+
+
+def cbow(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gradient:
+    """Those around tell each id, from their mean: the gradient of `loss`, downhill.
+
+    Each of n neighbours gets 1 / n of the gradient of their mean, as it has to; word2vec.c and gensim give each all of
+    it (İrsoy, Benton & Stratos 2021).
+    """
+    tiles, window, width = len(block.negatives), block.window, inputs.shape[1]
+    weights, centres = block.weights, block.centres
+    count = weights.sum(2, keepdim=True)
+    share, known = weights / count.clamp(min=1), (count > 0).float()
+    around = inputs.index_select(0, block.ids)
+    around = around.as_strided((tiles, TILE + 2 * window, width), (TILE * width, width, 1))
+    centre = outputs.index_select(0, centres).view(tiles, TILE, width)
+    other = outputs.index_select(0, block.negatives.flatten()).view(tiles, SHARED, width)
+    mean = torch.bmm(share, around)
+    told = (mean * centre).sum(2, keepdim=True).neg_().sigmoid_().mul_(known)
+    different = (centres.view(tiles, TILE, 1) != block.negatives[:, None, :]).float().mul_(known)
+    apart = torch.bmm(mean, other.transpose(1, 2)).sigmoid_().mul_(different).mul_(-negatives / SHARED)
+    of_mean = (told * centre).baddbmm_(apart, other)
+    of_around = around.new_empty(len(block.ids), width)
+    _add(torch.bmm(share.transpose(1, 2), of_mean), window, of_around)
+    of_others = torch.cat([(told * mean).view(-1, width), torch.bmm(apart.transpose(1, 2), mean).view(-1, width)])
+    return Gradient((block.ids, of_around), (torch.cat([centres, block.negatives.flatten()]), of_others))
+
+
+def loss(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, mean: bool = False) -> Tensor:
+    """What `skipgram` (or, with `mean`, `cbow`) lessens: the sum over pairs of -log s(u v), and of -log s(-u v) over
+    their negatives, each S of which stand for `negatives`; s is the logistic function."""
+    centre, around = block.centres.view(-1, TILE), block.contexts
+    if mean:
+        count = block.weights.sum(2, keepdim=True)
+        told = torch.bmm((block.weights / count.clamp(min=1)).to(inputs.dtype), inputs[around])
+        known = (count[..., 0] > 0).to(inputs.dtype)
+        right = (logsigmoid((told * outputs[centre]).sum(2)) * known).sum()
+        counted = (centre[:, :, None] != block.negatives[:, None, :]).float() * known[..., None]
+    else:
+        told = inputs[centre]
+        right = (logsigmoid(told @ outputs[around].transpose(1, 2)) * block.weights).sum()
+        counted = _counted(block, block.weights)
+    wrong = logsigmoid(-(told @ outputs[block.negatives].transpose(1, 2)))
+    return -right - (wrong * counted).sum() * negatives / SHARED
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Rows of ids, one after the other, as they are learnt from: a stretch of them in a pass.
+
+    ids:    (n,) int32, -1 after each row; may be a file that is mapped into memory.
+    counts: (V,) how often each id is there. size: numbers of a stretch.
+    """
+
+    ids: np.ndarray
+    counts: np.ndarray
+    size: int = 2**18
+
+    def __len__(self) -> int:
+        """Stretches of all rows."""
+        return -(-len(self.ids) // self.size)
+
+    def stretch(self, number: int) -> tuple[Tensor, Tensor]:
+        """The ids of a stretch, and the row of each, counted from its beginning."""
+        ids = np.asarray(self.ids[number * self.size : (number + 1) * self.size], dtype=np.int64)
+        rows = np.cumsum(ids < 0)
+        return torch.from_numpy(ids[ids >= 0]), torch.from_numpy(rows[ids >= 0])
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Of PyTorch's: its operations here are too small to be shared, and threads would wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class NeighbourFit:
+    """A fit, see `training.passes`, of vectors of ids to those around them: each pass is over one stretch.
+
+    dim, window, negatives: as their symbols. mean: CBOW. subsample: share of all ids above which one is left out at
+    times, by word2vec.c's formula; 0: never. rate: at the start; it falls in a straight line to a ten-thousandth.
+    block: T. workers: threads that share a block.
+    """
+
+    dim: int
+    window: int
+    negatives: int
+    epochs: int
+    stretches: int
+    rate: float
+    mean: bool = False
+    subsample: float = 1e-4
+    block: int = 1024
+    workers: int = 1
+
+    @property
+    def passes(self) -> int:
+        return self.epochs * self.stretches
+
+    def has_converged(self, state: dict[str, Tensor]) -> bool:
+        return False
+
+    def begin(self, examples: Stretches, generator: torch.Generator) -> dict[str, Tensor]:
+        """Inputs in ±1 / 2 D, outputs 0, as in word2vec.c."""
+        count = len(examples.counts)
+        inputs = (torch.rand(count, self.dim, generator=generator) - 0.5) / self.dim
+        return {"inputs": inputs, "outputs": torch.zeros(count, self.dim), "done": torch.zeros((), dtype=torch.int64)}
+
+    def weights(self, state: dict[str, Tensor]) -> Tensor:
+        """(V, D): the vectors that are kept."""
+        return state["inputs"]
+
+    def go_on(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> dict[str, float]:
+        """One stretch. Returns the loss of a pair, over a block in its middle, and the rate by then."""
+        done = int(state["done"])
+        blocks = self.blocks(*examples.stretch(done % len(examples)), examples.counts, generator)
+        gradient = cbow if self.mean else skipgram
+        measured, inputs, outputs = {}, state["inputs"], state["outputs"]
+        with ThreadPoolExecutor(self.workers) as pool, one_thread_each():
+            for place, block in enumerate(blocks):
+                rate = self.rate * max(1e-4, 1 - (done + place / len(blocks)) / self.passes)
+                if place == len(blocks) // 2:
+                    of_pairs = float(loss(inputs, outputs, block, negatives=self.negatives, mean=self.mean))
+                    measured = {"loss": of_pairs / max(self.pairs(block), 1.0), "learning_rate": rate}
+                compute = partial(gradient, inputs, outputs, negatives=self.negatives)
+                found = list(pool.map(compute, block.parts(self.workers))) if self.workers > 1 else [compute(block)]
+                steps = [
+                    partial(update, table, *map(torch.cat, zip(*parts, strict=True)), rate=rate)
+                    for table, parts in (
+                        (inputs, [part.inputs for part in found]),
+                        (outputs, [part.outputs for part in found]),
+                    )
+                ]
+                for step in [pool.submit(step) for step in steps] if self.workers > 1 else []:
+                    step.result()
+                for step in steps if self.workers == 1 else []:
+                    step()
+        state["done"] += 1
+        return measured
+
+    def held_out(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> float:
+        """The loss of a pair over the first stretch of rows that are not learnt from."""
+        total = pairs = 0.0
+        for block in self.blocks(*examples.stretch(0), examples.counts, generator):
+            of_pairs = loss(state["inputs"], state["outputs"], block, negatives=self.negatives, mean=self.mean)
+            total, pairs = total + float(of_pairs), pairs + self.pairs(block)
+        return total / max(pairs, 1.0)
+
+    def pairs(self, block: Block) -> float:
+        """What `loss` is a sum over: pairs by their weight or, with `mean`, ids that have neighbours."""
+        of_each = block.weights.sum(2)
+        return float((of_each > 0).sum() if self.mean else of_each.sum())
+
+    def blocks(self, ids: Tensor, rows: Tensor, counts: np.ndarray, generator: torch.Generator) -> list[Block]:
+        """A stretch without the frequent ids that are left out, in blocks, the last one filled up with none."""
+        kept = torch.rand(len(ids), generator=generator) < torch.from_numpy(self.keep(counts))[ids]
+        ids, rows = ids[kept], rows[kept]
+        number = max(1, -(-len(ids) // self.block))
+        ids, rows = (
+            pad(part, (self.window, number * self.block - len(part) + self.window), value=value)
+            for part, value in ((ids, 0), (rows, -1))
+        )
+        chance = torch.from_numpy(np.cumsum(counts.astype(np.float64) ** POWER))
+        drawn = torch.rand(number, self.block // TILE, SHARED, dtype=torch.float64, generator=generator)
+        negatives = torch.searchsorted(chance, drawn * chance[-1], right=True).clamp_(max=len(counts) - 1)
+        reach = torch.randint(1, self.window + 1, (number, self.block), generator=generator) if self.mean else None
+        blocks = []
+        for place in range(number):
+            part = slice(place * self.block, (place + 1) * self.block + 2 * self.window)
+            far = None if reach is None else reach[place]
+            blocks.append(Block(ids[part], rows[part], negatives[place], self.window, far))
+        return blocks
+
+    def keep(self, counts: np.ndarray) -> np.ndarray:
+        """(V,) float32: how likely an occurrence of an id stays, (sqrt(f / t) + 1) t / f of its share f, at most 1."""
+        if self.subsample == 0:
+            return np.ones(len(counts), dtype=np.float32)
+        of_limit = self.subsample * counts.sum() / np.maximum(counts, 1)
+        return np.minimum(1, np.sqrt(of_limit) + of_limit).astype(np.float32)

@@ -1,0 +1,235 @@
+"""Vectors by their neighbours: pairs and weights by hand, gradients by loops and autograd, draws by frequencies."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import logsigmoid
+
+from hf_replearn.methods.skipgram import CAP, SHARED, TILE, Block, NeighbourFit, Stretches, cbow, loss, skipgram, update
+
+GRADIENTS = {False: skipgram, True: cbow}
+
+
+def block_of(documents: list[list[int]], *, window: int, reach: int | None = None, negatives=None) -> Block:
+    """Documents one after the other, filled up to whole tiles."""
+    ids = [word for document in documents for word in document]
+    rows = [number for number, document in enumerate(documents) for _ in document]
+    length = -(-len(ids) // TILE) * TILE
+    empty = [-1] * window
+    more = length - len(ids)
+    if negatives is None:
+        negatives = torch.randint(0, max(ids) + 1, (length // TILE, SHARED))
+    return Block(
+        torch.tensor([0] * window + ids + [0] * (more + window)),
+        torch.tensor(empty + rows + [-1] * more + empty),
+        negatives,
+        window,
+        None if reach is None else torch.full((length,), reach),
+    )
+
+
+def pairs(block: Block) -> dict[tuple[int, int], float]:
+    """(place of the centre, place of its neighbour) -> weight."""
+    found = {}
+    for tile, centre, other in block.weights.nonzero().tolist():
+        place = (tile * TILE + centre, tile * TILE + other - block.window)
+        found[place] = float(block.weights[tile, centre, other])
+    return found
+
+
+def test_the_pairs_of_the_quick_brown_fox():
+    """The figure of the lecture: a window of two words on each side, all of it."""
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
+    found = pairs(block_of([list(range(9))], window=2, reach=2))
+    assert set(found.values()) == {1.0}
+    told = [(words[centre], words[other]) for centre, other in sorted(found) if centre < 4]
+    assert told == [
+        ("the", "quick"), ("the", "brown"),
+        ("quick", "the"), ("quick", "brown"), ("quick", "fox"),
+        ("brown", "the"), ("brown", "quick"), ("brown", "fox"), ("brown", "jumps"),
+        ("fox", "quick"), ("fox", "brown"), ("fox", "jumps"), ("fox", "over"),
+    ]  # fmt: skip
+
+
+def test_pairs_weigh_as_often_as_word2vec_draws_them():
+    """word2vec.c draws how far the window of each word goes; over 20,000 draws that is the weight."""
+    length, window = 70, 4
+    drawn = np.zeros((length, length))
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        for centre, reach in enumerate(rng.integers(1, window + 1, length)):
+            drawn[centre, max(0, centre - reach) : centre + reach + 1] += 1 / 2000
+    np.fill_diagonal(drawn, 0)
+    found = np.zeros((length, length))
+    for place, weight in pairs(block_of([list(range(length))], window=window)).items():
+        found[place] = weight
+    assert set(np.unique(found).round(6)) == {0, 0.25, 0.5, 0.75, 1}
+    np.testing.assert_allclose(found, drawn, atol=0.06)
+
+
+def test_no_pair_goes_across_documents_and_none_is_of_filling():
+    documents = [[1], [2, 3], list(range(40)), [5, 6, 7]]
+    rows = [number for number, document in enumerate(documents) for _ in document]
+    found = pairs(block_of(documents, window=5))
+    assert found and all(max(place) < len(rows) and rows[place[0]] == rows[place[1]] for place in found)
+    assert not any(0 in place for place in found)  # a document of one word has no neighbour
+
+
+def test_a_block_in_parts_is_the_same_block():
+    block = block_of([list(range(100))], window=3, reach=2)
+    whole = pairs(block)
+    parts = block.parts(3)
+    assert [len(part.negatives) for part in parts] == [1, 2, 1]
+    shifted, first = {}, 0
+    for part in parts:
+        shifted |= {(a + first, b + first): weight for (a, b), weight in pairs(part).items()}
+        first += len(part.negatives) * TILE
+    assert shifted == whole
+
+
+def by_loops(inputs, outputs, block, *, negatives, mean):
+    """The loss, pair by pair. A negative that is the neighbour, or with CBOW the word itself, is left out."""
+    total, ids = 0.0, block.centres.tolist()
+    around = {place: [] for place in range(len(ids))}
+    for (centre, other), weight in pairs(block).items():
+        around[centre].append((ids[other], weight))
+    for place, found in around.items():
+        others = block.negatives[place // TILE].tolist()
+        if mean and found:
+            found = [(ids[place], 1.0)]
+            told = torch.stack([inputs[ids[b]] for a, b in pairs(block) if a == place]).mean(0)
+        else:
+            told = inputs[ids[place]]
+        for target, weight in found:
+            total = total - weight * logsigmoid(told @ outputs[target])
+            for other in others:
+                if other != target:
+                    total = total - weight * negatives / SHARED * logsigmoid(-told @ outputs[other])
+    return total
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["skipgram", "cbow"])
+def test_the_gradient_is_that_of_the_loss(mean):
+    """Against autograd through loops over pairs, in float64, on words that occur several times."""
+    vocabulary, width, negatives = 50, 8, 5
+    inputs, outputs = (torch.randn(vocabulary, width, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    documents = [torch.randint(0, vocabulary, (length,)).tolist() for length in (40, 1, 17, 30)]
+    block = block_of(documents, window=3, reach=2 if mean else None)
+    wanted = by_loops(inputs, outputs, block, negatives=negatives, mean=mean)
+    told = loss(inputs, outputs, block, negatives=negatives, mean=mean)
+    torch.testing.assert_close(told, wanted, rtol=1e-6, atol=0)
+    wanted = torch.autograd.grad(wanted, (inputs, outputs))
+    found = GRADIENTS[mean](inputs.detach().float(), outputs.detach().float(), block, negatives=negatives)
+    for (ids, gradient), right in zip((found.inputs, found.outputs), wanted, strict=True):
+        summed = torch.zeros(vocabulary, width).index_add_(0, ids, gradient)
+        torch.testing.assert_close(summed, -right.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_negative_that_is_the_neighbour_is_left_out():
+    """All negatives are word 1: from the pair (0, 1) nothing is told apart, from (1, 0) word 1 is."""
+    block = block_of([[0, 1]], window=1, negatives=torch.ones(1, SHARED, dtype=torch.int64))
+    inputs, outputs = torch.eye(2), torch.zeros(2, 2)
+    found = skipgram(inputs, outputs, block, negatives=5)
+    step = torch.zeros(2, 2).index_add_(0, *found.outputs)
+    # word 0 is told from 1: + 1/2; word 1 from 0: + 1/2, and apart from word 1 five times: - 5/2
+    torch.testing.assert_close(step, torch.tensor([[0.0, 0.5], [0.5, -2.5]]))
+
+
+def test_a_row_moves_by_the_sum_of_its_gradients_but_not_far():
+    table = torch.zeros(4, 2)
+    gradient = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [100.0, 0.0]])
+    update(table, torch.tensor([2, 0, 2, 3]), gradient, rate=0.01)
+    torch.testing.assert_close(table, torch.tensor([[0.0, 0.02], [0, 0], [0.04, 0], [CAP, 0]]))
+
+
+def corpus(*, words: int = 60, length: int = 20_000, seed: int = 0) -> Stretches:
+    """Documents of words by Zipf's law, each of even words alone or of odd ones."""
+    rng = np.random.default_rng(seed)
+    chance = 1 / np.arange(1, words // 2 + 1)
+    found = []
+    for document in range(length // 25):
+        found += [*(2 * rng.choice(words // 2, 25, p=chance / chance.sum()) + document % 2), -1]
+    ids = np.array(found, dtype=np.int32)
+    return Stretches(ids, np.bincount(ids[ids >= 0], minlength=words), size=8192)
+
+
+def fit(examples: Stretches, **more) -> NeighbourFit:
+    about = {"epochs": 2, "stretches": len(examples), "rate": 0.05, "subsample": 0.0, "block": 256} | more
+    return NeighbourFit(16, 4, 5, **about)
+
+
+def learnt(examples: Stretches, **more) -> dict[str, torch.Tensor]:
+    made = fit(examples, **more)
+    state = made.begin(examples, torch.Generator().manual_seed(0))
+    for number in range(made.passes):
+        measured = made.go_on(state, examples, torch.Generator().manual_seed(number))
+        assert math.isfinite(measured["loss"])
+    return state
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["skipgram", "cbow"])
+def test_words_with_the_same_neighbours_come_to_lie_near(mean):
+    examples = corpus()
+    state = learnt(examples, mean=mean)
+    unit = torch.nn.functional.normalize(state["inputs"][:40], dim=1)
+    similar, same = unit @ unit.T, torch.arange(40)[:, None] % 2 == torch.arange(40) % 2
+    inside = similar[same & ~torch.eye(40, dtype=torch.bool)].mean()
+    assert inside > similar[~same].mean() + 0.1
+    begun = fit(examples, mean=mean).begin(examples, torch.Generator().manual_seed(0))
+    held_out = [fit(examples, mean=mean).held_out(s, corpus(seed=1), torch.Generator()) for s in (state, begun)]
+    assert held_out[0] < held_out[1] - 0.2 and abs(held_out[1] - 6 * math.log(2)) < 0.25
+
+
+def test_two_threads_learn_what_one_does():
+    examples = corpus(length=4000)
+    one, two = (learnt(examples, workers=workers) for workers in (1, 2))
+    for name in ("inputs", "outputs"):
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+
+
+def test_nothing_diverges_in_large_blocks():
+    """Where a row has hundreds of gradients at once: without the cap this is not finite."""
+    state = learnt(corpus(words=10), block=4096, rate=0.5)
+    assert all(table.isfinite().all() for table in state.values())
+
+
+def test_frequent_words_are_left_out_as_in_word2vec():
+    """A word of share f stays with (sqrt(f / t) + 1) t / f, by hand of f = 0.8, 0.16 and 0.04, with t = 0.01."""
+    counts = np.array([80_000, 16_000, 4_000])
+    keep = fit(corpus(), subsample=0.01).keep(counts)
+    np.testing.assert_allclose(keep, [0.111803 + 0.0125, 0.25 + 0.0625, 0.5 + 0.25], rtol=1e-5)
+    ids = torch.from_numpy(np.repeat(np.arange(3), counts))
+    made = fit(corpus(), subsample=0.01)
+    blocks = made.blocks(ids, torch.zeros_like(ids), counts, torch.Generator().manual_seed(0))
+    kept = sum(torch.bincount(block.centres[block.rows[4:-4] >= 0], minlength=3) for block in blocks)
+    np.testing.assert_allclose(kept / torch.from_numpy(counts), keep, rtol=0.05)
+
+
+def test_negatives_are_drawn_by_frequency_to_three_quarters():
+    from scipy.stats import chisquare
+
+    counts = np.array([1000, 500, 100, 10, 1])
+    ids = torch.zeros(100_000, dtype=torch.int64)
+    blocks = fit(corpus()).blocks(ids, ids, counts, torch.Generator().manual_seed(0))
+    drawn = np.bincount(torch.cat([block.negatives.flatten() for block in blocks]).numpy(), minlength=5)
+    chance = counts**0.75
+    assert chisquare(drawn, drawn.sum() * chance / chance.sum()).pvalue > 0.01
+
+
+def test_every_word_of_a_corpus_is_in_one_stretch():
+    ids = np.array([*range(10), -1, *range(7), -1, -1, 3, 4, -1], dtype=np.int32)
+    examples = Stretches(ids, np.bincount(ids[ids >= 0]), size=4)
+    found = [examples.stretch(number) for number in range(len(examples))]
+    assert list(itertools.chain(*(some.tolist() for some, _ in found))) == ids[ids >= 0].tolist()
+    assert found[2][1].tolist() == [0, 0, 1]  # 8, 9, end, 0
+
+
+def test_a_stretch_of_empty_documents_is_no_fault():
+    examples = Stretches(np.array([-1, -1], dtype=np.int32), np.array([3, 4]), size=4)
+    made = fit(examples)
+    state = made.begin(examples, torch.Generator().manual_seed(0))
+    made.go_on(state, examples, torch.Generator().manual_seed(1))
+    assert state["outputs"].abs().max() == 0 and state["inputs"].isfinite().all()

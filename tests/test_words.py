@@ -1,0 +1,242 @@
+"""Vectors of words end to end: runs, what others load of them, runs that go on, neighbours and analogies, bad input."""
+
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import hf_replearn as hr
+from hf_replearn.encoders.words import WordVectors, learn_words, read_words, words_of, write_text, write_words
+from hf_replearn.errors import InputError
+from hf_replearn.recipes.word2vec import Word2VecSettings, main
+from hf_replearn.settings import run
+from hf_replearn.training.passes import Passes
+
+SHORT = ["--dim", "12", "--num_train_epochs", "3", "--save_steps", "1"]
+
+LOAD = """
+import json, sys
+class Hidden:
+    def find_spec(self, name, *_):
+        if name.split(".")[0] == "hf_replearn":
+            raise ImportError("this process is without hf_replearn")
+sys.meta_path.insert(0, Hidden())
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+from sentence_transformers import SentenceTransformer
+found = {"sentence_transformers": SentenceTransformer(folder, device="cpu").encode(texts).tolist()}
+try:
+    from model2vec import StaticModel
+    found["model2vec"] = StaticModel.from_pretrained(folder).encode(texts).tolist()
+except ImportError:
+    pass
+try:
+    from gensim.models import KeyedVectors
+    vectors = KeyedVectors.load_word2vec_format(folder + "/words.txt")
+    found["gensim"] = {word: vectors[word].tolist() for word in vectors.index_to_key}
+    found["analogy"] = vectors.most_similar(positive=[texts[1], texts[2]], negative=[texts[0]], topn=5)
+except ImportError:
+    pass
+print(json.dumps(found))
+"""
+
+
+def start(*arguments: str) -> int:
+    """Runs it in this process; returns its exit code."""
+    try:
+        run(main, Word2VecSettings, [*SHORT, *arguments])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    monkeypatch.setattr("hf_replearn.sharing.results.write_curves", lambda folder: False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run on Python's documentation."""
+    out = tmp_path_factory.mktemp("words") / "toy"
+    assert start("--dataset", "toy", "--output_dir", str(out)) == 0
+    return out
+
+
+def digest(out) -> str:
+    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_run_leaves_what_others_load_without_this_package(made):
+    """sentence-transformers, model2vec and gensim: all give the vectors that we read, and means of them for texts."""
+    words = read_words(made)
+    texts = ["class", "method", "object", "The CLASS, the object\u2019s; object's!", "the object zzzzz"]
+    shown = subprocess.run(
+        [sys.executable, "-c", LOAD, str(made), json.dumps(texts)], capture_output=True, text=True, check=True
+    )
+    found = json.loads(shown.stdout.splitlines()[-1])
+    known = [[word] for word in texts[:3]] + [["the", "class", "the", "object's", "object's"], ["the", "object"]]
+    wanted = np.stack([words.vectors[[words.places[word] for word in some]].mean(0) for some in known])
+    theirs = np.array(found["sentence_transformers"], dtype=np.float32)
+    np.testing.assert_allclose(theirs[:4], wanted[:4], rtol=1e-5, atol=1e-7)
+    unit = [x / np.linalg.norm(x) for x in (theirs[4], wanted[4])]  # a word that is not known is counted, as 0
+    np.testing.assert_allclose(*unit, rtol=1e-4, atol=1e-6)
+    if "model2vec" in found:
+        np.testing.assert_allclose(found["model2vec"], wanted, rtol=1e-5, atol=1e-7)
+    if "gensim" in found:
+        assert list(found["gensim"]) == words.words
+        np.testing.assert_array_equal(np.array(list(found["gensim"].values()), dtype=np.float32), words.vectors)
+        ours = words.analogy(*texts[:3], count=5)
+        assert [word for word, _ in found["analogy"]] == [word for word, _ in ours]
+        np.testing.assert_allclose([c for _, c in found["analogy"]], [c for _, c in ours], rtol=1e-4)
+
+
+def test_what_the_report_shows(made):
+    report = json.loads((made / "report.json").read_text())
+    own = report["own_task"]["rows"]
+    assert own["this run"]["loss of a pair (nats)"] < own["random vectors"]["loss of a pair (nats)"] - 0.2
+    assert "nearest to frequent words" in report["samples"] and "nearest to rare words" in report["samples"]
+    assert "map.png" in report["figures"] and (made / "map.png").exists()
+    counts = read_words(made)
+    assert report["encoder"]["parameters"] == counts.vectors.size and report["encoder"]["features"] == 12
+    card = (made / "README.md").read_text()
+    assert "SentenceTransformer(" in card and "library_name: sentence-transformers" in card and "map.png" in card
+    assert "nearest to frequent words" in (made / "report.html").read_text()
+
+
+@pytest.mark.parametrize("more", [[], ["--model", "cbow", "--workers", "2"]], ids=["skipgram", "cbow of two threads"])
+def test_killed_it_goes_on_bit_for_bit(more, made, tmp_path, monkeypatch, capsys):
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    if more:
+        assert start("--dataset", "toy", "--output_dir", str(whole), *more) == 0
+    else:
+        whole = made
+    save = Passes._save
+
+    def killed(self, state):
+        if self.done == 2:
+            raise KeyboardInterrupt
+        save(self, state)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Passes, "_save", killed)
+        main(Word2VecSettings(dataset=("toy",), dim=12, num_train_epochs=3, save_steps=1, output_dir=str(again),
+                              **({"model": "cbow", "workers": 2} if more else {})))  # fmt: skip
+    assert (again / "checkpoint-1").exists() and not (again / "model.safetensors").exists()
+    assert start("--dataset", "toy", "--output_dir", str(again), *more) == 0
+    assert digest(again) == digest(whole)
+    assert [json.loads(line)["step"] for line in (again / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert start("--dataset", "toy", "--output_dir", str(again), *more, "--window", "3") == 2
+    assert "window" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_exported(made, tmp_path):
+    recipe = importlib.import_module("hf_replearn.recipes.export")
+    run(
+        recipe.main,
+        recipe.ExportSettings,
+        ["--checkpoint", str(made / "checkpoint-2"), "--output_dir", str(tmp_path / "x")],
+    )
+    found, last = read_words(tmp_path / "x"), read_words(made)
+    assert found.words == last.words and not np.array_equal(found.vectors, last.vectors)
+    assert (tmp_path / "x" / "words.txt").exists()
+
+
+def test_a_stream_is_learnt_from_as_files_are(tmp_path):
+    """The words of a file of 30 documents, all the same in both ways but for which are held out."""
+    for part in ("train", "validation"):
+        lines = [
+            json.dumps({"text": f"the {'red' if n % 2 else 'blue'} house of number {n} stands"}) for n in range(30)
+        ]
+        (tmp_path / f"{part}.jsonl").write_text("\n".join(lines))
+    runs = {}
+    for name, more in {"files": [], "stream": ["--streaming"]}.items():
+        given = ["--dataset", str(tmp_path), "--files", "*.jsonl", "--output_dir", str(tmp_path / name), *more]
+        assert start(*given) == 0
+        runs[name] = digest(tmp_path / name)
+    assert runs["files"] == runs["stream"]
+
+
+# ---- words and vectors
+
+PLANE = WordVectors(
+    ["north", "east", "northeast", "south", "zero"],
+    np.array([[0, 2], [3, 0], [1, 1], [0, -1], [0, 0]], dtype=np.float32),
+)
+
+
+def test_neighbours_by_hand():
+    found = PLANE.nearest("North", 3)
+    assert [word for word, _ in found] == ["northeast", "east", "zero"]
+    np.testing.assert_allclose([cosine for _, cosine in found], [0.5**0.5, 0, 0], atol=1e-6)
+    with pytest.raises(InputError, match="'west' is not among the 5"):
+        PLANE.nearest("west")
+
+
+def test_an_analogy_by_hand():
+    """south is to north as ... : north - south + east = (1, 2) of unit vectors."""
+    found = PLANE.analogy("south", "north", "east", 2)
+    assert found[0][0] == "northeast"
+    np.testing.assert_allclose(found[0][1], 3 / (5**0.5 * 2**0.5), rtol=1e-6)
+    assert [word for word, _ in PLANE.analogy("south", "north", "east", 10)] == ["northeast", "zero"]
+
+
+def test_words_are_cut_as_they_are_said_to_be():
+    texts = ["It\u2019s a Café; it's 3 cafe\u0301s: naïve—naïve _x_ 'quoted'", "it's a"]
+    tokenizer = learn_words(texts, lowercase=True, min_count=1, most=None)
+    cut = ["it's", "a", "café", "it's", "cafés", "naïve", "naïve", "x", "quoted"]
+    assert tokenizer.encode(texts[0]).tokens == cut
+    assert words_of(tokenizer) == ["it's", "a", "naïve", "café", "cafés", "quoted", "x"]  # by count, then by letters
+    assert words_of(learn_words(texts, lowercase=True, min_count=2, most=None)) == ["it's", "a", "naïve"]
+    assert words_of(learn_words(texts, lowercase=True, min_count=1, most=2)) == ["it's", "a"]
+    assert "It's" in words_of(learn_words(texts, lowercase=False, min_count=1, most=None))
+
+
+def test_text_formats_of_others_are_read(tmp_path):
+    write_text(PLANE.words, PLANE.vectors, tmp_path / "word2vec.txt")
+    body = (tmp_path / "word2vec.txt").read_text().split("\n", 1)[1]
+    (tmp_path / "glove.txt").write_text(body + "east 9 9\n")  # the first of two counts
+    for name in ("word2vec.txt", "glove.txt"):
+        found = read_words(tmp_path / name)
+        assert found.words == PLANE.words
+        np.testing.assert_array_equal(found.vectors, PLANE.vectors)
+    assert hr.nearest(tmp_path / "glove.txt", "north", 1)[0][0] == "northeast"
+    assert hr.analogy(tmp_path / "glove.txt", "south", "north", "east", 1)[0][0] == "northeast"
+
+
+@pytest.mark.parametrize("text", ["", "2 3\n", "once upon a time\n", "a 1 2\nb 1\n"])
+def test_a_file_of_something_else_is_refused_in_one_line(text, tmp_path):
+    (tmp_path / "vectors.txt").write_text(text)
+    with pytest.raises(InputError, match="no file of word vectors") as told:
+        read_words(tmp_path / "vectors.txt")
+    assert "\n" not in str(told.value)
+
+
+def test_folders_of_something_else_are_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no vectors of words"):
+        read_words(tmp_path)
+    tokenizer = learn_words(["a b c"], lowercase=True, min_count=1, most=None)
+    write_words(WordVectors(["a", "b"], np.ones((2, 3), np.float32), tokenizer), tmp_path, recipe="word2vec")
+    with pytest.raises(InputError, match="no vector for each word"):
+        read_words(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "message"),
+    [
+        ("\n\n".join(["one two three four", "five six seven eight"]), ["--min_count", "5"], "0 words occur at least 5"),
+        ("\n\n".join(["word word word"] * 4), ["--min_count", "1"], "1 words occur at least 1"),
+        ("\n\n".join(["one two", "two one"]), ["--min_count", "1"], "the text has 2 words that are known"),
+        ("\n\n".join(["one two", "two one"]), ["--text_column", "body"], "--text_column 'body' does not exist"),
+        ("one two three", [], "has 1 document"),
+    ],
+)
+def test_too_little_text_is_refused_before_anything_is_learnt(text, more, message, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(text)
+    assert start("--dataset", str(tmp_path / "text.txt"), "--output_dir", str(tmp_path / "out"), *more) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
