@@ -15,6 +15,7 @@ from hf_replearn.encoders.codes import code_of
 from hf_replearn.encoders.encoder import find_encoder
 from hf_replearn.evaluation import disentanglement as metrics
 from hf_replearn.evaluation.disentanglement import Coded, mig
+from hf_replearn.judging.desiderata import known_factors
 from hf_replearn.judging.disentanglement import most_telling
 from hf_replearn.methods.autoencoder import AutoencoderConfig, AutoencoderForPreTraining
 from hf_replearn.settings import run
@@ -204,3 +205,34 @@ def test_images_that_do_not_decode_are_left_out_up_to_a_share(autoencoder, squar
     assert "1 of 240 images do not decode" in capsys.readouterr().err
     assert command(*asked, "--output_dir", tmp_path / "out") == 0
     assert load(tmp_path / "out").task.held_out.startswith("239 of the 240 images")
+
+
+# ---- what is asked of a representation, in `evaluate`
+
+
+def test_evaluate_tells_what_is_asked_of_a_representation(autoencoder, tmp_path):
+    out = tmp_path / "out"
+    recipe = importlib.import_module("hf_replearn.recipes.evaluation")
+    asked = ["--use_cpu", "--model", autoencoder, "--dataset", "sprites", "--shots", "1,4", "--layers", "all"]
+    asked += ["--train_examples", "60", "--test_examples", "60", "--output_dir", str(out)]
+    run(recipe.main, recipe.EvaluateSettings, asked)
+    lines = {line["asked"]: line for line in load(out).desiderata}
+    scores = load(out).rows
+    few = lines["few labels"]["values"]["autoencoder"]
+    assert few == f"{scores['autoencoder']['k_shot@4']:.3f}"
+    best = max(value["nmi"] for row, value in scores.items() if row != "autoencoder")
+    assert lines["clusters"]["baseline"].startswith(f"{best:.3f}, ")
+    assert lines["interpolation"]["values"]["autoencoder"] != "–"
+    assert "layer" in lines["hierarchy"]["values"]["autoencoder"]
+    assert lines["disentanglement"]["values"] == {"autoencoder": "–"}
+    page = (out / "report.html").read_text()
+    assert "What is asked of a representation" in page and "few labels" in page
+
+
+def test_what_a_run_knows_of_factors_is_found_in_its_report(tmp_path, report):
+    report.rows = {"it": {"mig_sprites": 0.3}, "PCA": {"mig_sprites": 0.1}, "true factors": {"mig_sprites": 0.9}}
+    report.protocols = {"mig_sprites": "MIG."}
+    report.save(tmp_path)
+    assert known_factors(str(tmp_path), "mine") == {"mine": 0.3, "PCA": 0.1}
+    (tmp_path / "report.json").write_text("{}")
+    assert known_factors(str(tmp_path), "mine") == {}

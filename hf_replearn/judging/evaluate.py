@@ -28,6 +28,7 @@ from hf_replearn.evaluation.side_by_side import (
     over_layers,
 )
 from hf_replearn.evaluation.steps import at_work
+from hf_replearn.judging.desiderata import asked_of
 from hf_replearn.judging.pictures import draw
 from hf_replearn.judging.task import task_of
 from hf_replearn.judging.telling import describe, explain, note, of_task
@@ -100,6 +101,8 @@ def evaluate_encoders(
     if protocol.kind != "several":
         with at_work("paired tests"):
             report.comparisons = compare(judged, labels_of(examples.test), kind=protocol.kind, seed=settings.seed)
+    with at_work("what is asked of a representation"):
+        report.desiderata = asked_of(report, contestants, asked, examples, seed=settings.seed)
     report.save(out, page=False)
     if show:
         print(f"\n{report.table()}\n", flush=True)
@@ -182,4 +185,6 @@ def find_card(settings: Any) -> Report | None:
 def add_to_card(settings: Any, card: Report, report: Evaluation) -> None:
     """The scores, into the report and card of the first model."""
     rows, protocols, missing = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
-    extend_card(settings.model[0], rows, protocols=protocols, missing=missing)
+    first = next(iter(report.rows))
+    lines = [line | {"values": {first: line["values"][first]}} for line in report.desiderata]
+    extend_card(settings.model[0], rows, protocols=protocols, missing=missing, desiderata=lines)

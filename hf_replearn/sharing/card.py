@@ -6,7 +6,7 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,15 @@ def own_task_table(own: OwnTask) -> Markdown:
     for row in own.rows:
         cells = (f"**{own.cell(row, m)}**" if row in own.best(m) else own.cell(row, m) for m in own.measures)
         lines.append([escape(row), *cells])
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def desiderata_table(report: Report) -> Markdown:
+    """A line for each thing that is asked of a representation."""
+    lines = [["", "this encoder", "best baseline", "measured by"], ["---"] * 4]
+    for line in report.desiderata:
+        value = next(iter(line["values"].values()))
+        lines.append([escape(cell) for cell in (line["asked"], value, line["baseline"], line["measure"])])
     return Markdown("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
@@ -200,6 +209,7 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
             title=report.repo_id.split("/")[-1] if report.repo_id else None,
             tables=score_tables(report),
             layers=layer_tables(report),
+            desiderata=desiderata_table(report) if report.desiderata else None,
             own_task=own_task_table(report.own_task) if report.own_task else None,
             compared=len(report.compared()),
             misses=misses if len(misses) <= MOST else [],
@@ -295,8 +305,11 @@ def extend_card(
     protocols: dict[str, str],
     missing: dict[str, dict[str, str]] | None = None,
     figures: dict[str, str] | None = None,
+    desiderata: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Adds scores, and pictures that lie in `folder`, to the report, the page and the card of the run in it.
+
+    desiderata: of these scores, in the place of those that are there.
 
     The report is read anew: while these scores were measured, others may have come in.
     """
@@ -305,5 +318,6 @@ def extend_card(
     report = Report.load(folder)
     report.extend(rows, protocols=protocols, missing=missing)
     report.figures |= figures or {}
+    report.desiderata = list(desiderata) or report.desiderata
     write_results(report, folder)
     print(f"added to {Path(folder, FILE)} and what shows it")

@@ -43,6 +43,7 @@ IN_CURVES = {
 }
 OVER = {"k_shot": "labels a class", "voc07": "labels a class", "prompt": "examples in the prompt"}
 NOTE = "Larger is better; ± is half the 95 % interval."
+ASKED = "What is asked of a representation"
 DISENTANGLED = (
     "Images of which all factors are known, such as place and shape. In a code that is disentangled, each number tells "
     "of one factor, and each factor is told by one number. The true factors are such a code; the rotated ones, in "
@@ -65,12 +66,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with a line for each encoder. columns: what their heads say."""
+    """A table with a line for each encoder. columns: what their heads say. corner: what the first column has."""
 
     title: str
     columns: list[str]
     lines: list[tuple[str, list[Cell]]]
     note: str = ""
+    corner: str = "encoder"
 
     def is_text(self, column: int) -> bool:
         """Whether no cell of the column is a number."""
@@ -186,7 +188,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
         facts.append(("Representation", f"{verdict} (spread {training.spread:.3g} of the last batch; 0 is one point)"))
     facts += [("Does it learn?", line) for line in learning(report, log)]
     facts += [("Not measured", line) for line in report.reasons()]
-    tables = own_task_tables({"": report}) + score_tables(report)
+    tables = own_task_tables({"": report}) + desiderata_tables(report) + score_tables(report)
     tables += held_out_tables({"": report})
     return Page(
         title=f"{report.method.name[0].upper()}{report.method.name[1:]} on {data.name}",
@@ -240,7 +242,7 @@ def evaluation_page(report: Evaluation) -> Page:
         title=title,
         lead=lead,
         facts=facts,
-        tables=[Table("Encoders", known, lines), *score_tables(report)],
+        tables=[Table("Encoders", known, lines), *desiderata_tables(report), *score_tables(report)],
         charts=[
             ("Which number tells of which factor", factor_charts(report)),
             ("Curves", score_charts(report)),
@@ -364,6 +366,19 @@ def score_tables(report: Report | Evaluation) -> list[Table]:
         lines = [(row, [plain(found.get(name)) for name in names]) for row, found in report.properties.items()]
         tables.append(Table("Properties", names, lines, note="Neither good nor bad by being large."))
     return tables + comparison_tables(report)
+
+
+def desiderata_tables(report: Report | Evaluation) -> list[Table]:
+    """What is asked of a representation, a line each."""
+    if not report.desiderata:
+        return []
+    rows = list(report.desiderata[0]["values"])
+    lines = []
+    for line in report.desiderata:
+        cells = [Cell(line["values"].get(row, "–"), why=line["why"]) for row in rows]
+        lines.append((line["asked"], [*cells, Cell(line["baseline"]), Cell(line["measure"])]))
+    note = "A number for each thing that a good representation has; more is better, but for sparsity, which is a taste."
+    return [Table(ASKED, [*rows, "best baseline", "measured by"], lines, note=note, corner="what is asked")]
 
 
 def comparison_tables(report: Report | Evaluation) -> list[Table]:

@@ -273,6 +273,7 @@ class Report(Scores):
     neighbours: of some held-out images, as in Evaluation.
     figures: file name of a picture beside the card -> what it shows, in words.
     repo_id: the repository that it was pushed to, "owner/name".
+    desiderata: what is asked of a representation, a line each, as `evaluate --add_to_card` found it.
     """
 
     method: Method
@@ -289,6 +290,7 @@ class Report(Scores):
     neighbours: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
     repo_id: str | None = None
+    desiderata: list["Desideratum"] = field(default_factory=list)
 
     def without_local_paths(self) -> "Report":
         """The same, each path of this machine by its last part."""
@@ -396,6 +398,17 @@ class TopFeature(TypedDict):
     examples: list[Example]
 
 
+class Desideratum(TypedDict):
+    """A thing that is asked of a representation: by what it is measured, {row: number in words}, the best baseline's in
+    words, and why all of these are dashes."""
+
+    asked: str
+    measure: str
+    values: dict[str, str]
+    baseline: str
+    why: str
+
+
 class Telling(TypedDict):
     """What some numbers of a code tell of each factor: `shares` of its entropy, for the places `numbers` of `of`."""
 
@@ -425,6 +438,7 @@ class Evaluation(Scores):
     factors: of images whose factors are known, {"names": […], "told": {row: {"of": width of the code, "numbers": some
              of its places, "shares": what each tells of each factor, as a share of the factor's entropy}}}.
     figures: file name of a picture beside the report -> what it shows, in words.
+    desiderata: what is asked of a representation, a line each.
     """
 
     task: Task
@@ -438,6 +452,7 @@ class Evaluation(Scores):
     confusion: dict[str, list[list[int]]] = field(default_factory=dict)
     layers: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     factors: dict[str, Any] = field(default_factory=dict)
+    desiderata: list[Desideratum] = field(default_factory=list)
     figures: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: str | Path, *, page: bool = True) -> None:
