@@ -151,6 +151,21 @@ def test_random_weights_of_a_code_are_others(autoencoder):
     assert not all(same)
 
 
+def test_the_code_is_of_images_without_repeated_pixels(tmp_path):
+    """As a ResNet for small images takes them in its library's format."""
+    about = {"backbone": "resnet18", "backbone_args": {"layers": [1] * 4, "channels": [8] * 4}, "stem": "cifar"}
+    model = AutoencoderForPreTraining(AutoencoderConfig(image_size=16, code=CODE, **about)).eval()
+    grey = {"image_size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    export_timm(model.model.encoder, tmp_path, architecture="resnet18", arguments=about["backbone_args"], **grey)
+    model.save_pretrained(tmp_path / "pretraining")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    rows = [{"image": {"bytes": drawn.png(image), "path": None}} for image in pixels]
+    encoder = code_of(find_encoder(str(tmp_path), modality="image"))
+    with torch.no_grad():
+        expected = model.codes((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5)
+        torch.testing.assert_close(encoder.network(encoder.preprocess(rows)), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_an_encoder_without_a_code_has_none(resnet):
     assert code_of(find_encoder(resnet, modality="image")) is None
 

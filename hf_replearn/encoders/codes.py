@@ -15,14 +15,20 @@ from hf_replearn.encoders.weights import refusing
 
 
 class Coding(nn.Module):
-    """Batches of images -> their codes (B, K), by a model that has `codes`."""
+    """Batches of images -> their codes (B, K), by a model that has `codes`.
+
+    The encoder in the native format of its library may take images whose pixels are repeated (sharing/export.py), which
+    the model does not: of these, every so many is taken.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
 
     def forward(self, batch) -> Tensor:
-        return self.model.codes(batch["pixel_values"])
+        pixels = batch["pixel_values"]
+        repeated = max(1, pixels.shape[-1] // self.model.config.image_size)
+        return self.model.codes(pixels[..., ::repeated, ::repeated])
 
 
 def code_of(encoder: Encoder, *, pretrained: bool = True) -> Encoder | None:

@@ -51,7 +51,7 @@ def desiderata(found: Found, *, asked: Sequence[str]) -> list[dict[str, Any]]:
         "few labels": (f"accuracy with {labels}", of(found.rows, few), ONE_CLASS),
         "clusters": ("mutual information of classes and k-means clusters (NMI)", of(found.rows, "nmi"), ONE_CLASS),
         "interpolation": (
-            "how much nearer to images the middle between two codes is than that between their images, as a share",
+            "how much nearer to images the middle of two codes is than that of their images",
             between,
             "it is of runs with a decoder, such as an autoencoder",
         ),

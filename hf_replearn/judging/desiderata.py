@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 
 from hf_replearn.encoders.codes import code_of
@@ -33,9 +33,10 @@ def asked_of(
         if isinstance(given, str) and Path(given, FILE).is_file():
             found.disentanglement |= known_factors(given, row)
         if examples.images and isinstance(given, str) and Path(given, "pretraining").is_dir():
-            found.interpolation |= alone(
-                lambda given=given, row=row: {row: interpolated(given, *examples.parts, seed=seed)}, metrics=[row]
-            )[0]
+            measure = partial(interpolated, given, *examples.parts, seed=seed)
+            told, missing = alone(measure, metrics=["interpolation"], what=f"interpolation of {row}")
+            found.interpolation[row] = told.get("interpolation")
+            report.missing[row] |= missing
     return desiderata(found, asked=rows)
 
 
@@ -54,13 +55,13 @@ def known_factors(folder: str, row: str) -> dict[str, float | None]:
     )
 
 
-def interpolated(folder: str, train: Dataset, test: Dataset, *, seed: int) -> float | None:
-    """`gain_of_codes` of a run with a decoder; None of others."""
+def interpolated(folder: str, train: Dataset, test: Dataset, *, seed: int) -> dict[str, float]:
+    """`gain_of_codes` of a run with a decoder; nothing of others."""
     encoder = code_of(find_encoder(folder, modality="image"))
     if encoder is None:
-        return None
+        return {}
     model = encoder.network.model
     parts = train.select(range(min(NEAREST, len(train)))), test.select(range(min(2 * PAIRS, len(test))))
     codes = [extract(encoder.network, part, preprocess=encoder.preprocess).x for part in parts]
     device = next(model.parameters()).device
-    return gain_of_codes(*codes, lambda some: model.decode(some.to(device, torch.float32)), seed=seed)
+    return {"interpolation": gain_of_codes(*codes, lambda some: model.decode(some.to(device)), seed=seed)}

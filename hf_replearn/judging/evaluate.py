@@ -101,8 +101,7 @@ def evaluate_encoders(
     if protocol.kind != "several":
         with at_work("paired tests"):
             report.comparisons = compare(judged, labels_of(examples.test), kind=protocol.kind, seed=settings.seed)
-    with at_work("what is asked of a representation"):
-        report.desiderata = asked_of(report, contestants, asked, examples, seed=settings.seed)
+    report.desiderata = asked_of(report, contestants, asked, examples, seed=settings.seed)
     report.save(out, page=False)
     if show:
         print(f"\n{report.table()}\n", flush=True)
