@@ -232,7 +232,7 @@ def tell(settings: FittedSettings, data: FittedData, inputs: Inputs) -> None:
     kept = "kept in memory" if inputs.numbers is not None else "read again in each pass"
     print(f"{len(inputs):,} {what} of {inputs.width:,} numbers, {kept}; log: {settings.output_dir}/log.jsonl")
     if settings.components >= inputs.width:
-        print(f"a code of {settings.components:,} numbers is as wide as what it codes, of {inputs.width:,}")
+        print(f"a code of {settings.components:,} numbers is no narrower than the {inputs.width:,} that it is of")
 
 
 # ---- model

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA, FastICA
 from hf_replearn.errors import InputError
 from hf_replearn.methods.components import ComponentsConfig, ComponentsModel, IndependentComponents, PrincipalComponents
 from hf_replearn.methods.components.fitting_components import decorrelated
-from hf_replearn.methods.fitting import moments, principal_axes, zca
+from hf_replearn.methods.fitting import leading, moments, principal_axes, zca
 from hf_replearn.pretraining.inputs import Inputs
 
 
@@ -57,6 +57,22 @@ def test_principal_components_are_those_of_scikit_learn(count, whiten):
     theirs = theirs / np.sqrt(peer.explained_variance_ * (count - 1) / count) if whiten else theirs
     np.testing.assert_allclose(codes, theirs, rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(told, peer.inverse_transform(peer.transform(x)), rtol=1e-3, atol=1e-3)
+
+
+def test_few_components_of_many_numbers_are_those_of_all_eigenvectors():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(900, 40)) * 0.9 ** np.arange(40) @ rng.normal(size=(40, 600))).astype(np.float32)
+    mean, values, axes = principal_axes(inputs(x, size=128), 5)
+    theirs, vectors = np.linalg.eigh(np.cov(x.astype(np.float64).T, bias=True))
+    np.testing.assert_allclose(values, theirs[::-1][:5], rtol=1e-5)
+    np.testing.assert_allclose(np.abs((axes.numpy() * vectors[:, ::-1][:, :5].T).sum(1)), 1, atol=1e-6)
+    np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), atol=1e-6)
+
+
+def test_where_subspace_iteration_does_not_come_to_rest_all_eigenvectors_are_computed():
+    values, vectors = leading(torch.eye(600, dtype=torch.float64) + torch.diag(torch.arange(600) * 1e-7), 3)
+    torch.testing.assert_close(values, 1 + torch.tensor([599, 598, 597], dtype=torch.float64) * 1e-7)
+    assert vectors.abs().argmax(0).tolist() == [599, 598, 597]
 
 
 def test_what_principal_components_leave_is_the_sum_of_the_smaller_eigenvalues():

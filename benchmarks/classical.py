@@ -1,0 +1,167 @@
+"""PCA, k-means features and sparse codes, ours and scikit-learn's in turn, for the same result.
+
+    python -m benchmarks.classical [--quick]
+
+Seconds are of the processor, one thread, the median of three runs (of PCA one). PCA: 64 components of 50,000 x 3,072
+numbers whose variances fall as i^-2; scikit-learn by its default for this shape, randomized, whose span is less exact
+than ours, and by the covariance, which is as exact; how exact, is the smallest cosine of a principal angle with the
+span by all eigenvectors. k-means: triangle features of images of 32 x 32 pixels in colours by 400 centroids of
+whitened patches of 6 x 6; scikit-learn's `KMeans.transform` between the same steps in numpy. Sparse codes: lasso of
+whitened patches over 196 atoms to a KKT residual of 1e-3 of the penalty at most; scikit-learn's `sparse_encode` by its
+default, lasso_lars, and by coordinate descent, lasso_cd, in as few rounds as come as near.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA, sparse_encode
+
+from benchmarks._machine import machine, write_result
+from hf_replearn.methods.fitting import principal_axes
+from hf_replearn.methods.kmeans import KMeansConfig, KMeansModel
+from hf_replearn.methods.sparse_coding.modeling_sparse_coding import fista, residual
+from hf_replearn.pretraining.inputs import Inputs
+
+
+def in_turn(times: int, **works: Callable[[], Any]) -> tuple[dict[str, float], dict[str, Any]]:
+    """name -> median of processor seconds, and what each gave, one after the other each time."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    results = {}
+    for _ in range(times):
+        for name, work in works.items():
+            start = time.process_time()
+            results[name] = work()
+            seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(found) for name, found in seconds.items()}, results
+
+
+def of_pca(count: int, width: int, components: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(width, width, generator=generator) / torch.arange(1, width + 1)[:, None]
+    x = torch.cat([torch.randn(1000, width, generator=generator) @ mixing for _ in range(count // 1000)])
+    inputs = Inputs(x, width, torch.device("cpu"), 4096)
+
+    def theirs(solver: str) -> np.ndarray:
+        return PCA(components, svd_solver=solver, random_state=0).fit(x.numpy()).components_
+
+    seconds, found = in_turn(
+        1,
+        ours=lambda: principal_axes(inputs, components)[2].numpy(),
+        scikit_learn_default=lambda: theirs("auto"),
+        scikit_learn_by_covariance=lambda: theirs("covariance_eigh"),
+    )
+    centred = x.double() - x.double().mean(0)
+    exact = torch.linalg.eigh(centred.T @ centred)[1].flip(1)[:, :components].numpy()
+    angles = {name: np.linalg.svd(axes.astype(np.float64) @ exact)[1].min() for name, axes in found.items()}
+    return {
+        "examples": count,
+        "numbers": width,
+        "components": components,
+        "seconds": seconds,
+        "smallest_cosine": angles,
+    }
+
+
+def of_kmeans(count: int, centroids: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    config = KMeansConfig(
+        image_size=32, inputs=108, components=centroids, patch_size=6, contrast=10 / 255**2, whitened=True
+    )
+    model = KMeansModel(config).eval()
+    with torch.no_grad():
+        model.whitener.copy_(torch.randn(108, 108) / 10)
+        model.centroids.copy_(torch.randn(centroids, 108))
+    images = torch.rand(count, 3, 32, 32)
+    fitted = KMeans(centroids, n_init=1, max_iter=1).fit(model.centroids.detach().numpy())
+    fitted.cluster_centers_ = model.centroids.detach().numpy()
+
+    def theirs() -> np.ndarray:
+        shift, whitener = (part.detach().numpy() for part in (model.shift, model.whitener))
+        rows = []
+        for image in images.numpy():
+            patches = np.lib.stride_tricks.sliding_window_view(image, (6, 6), axis=(1, 2))
+            x = patches.transpose(1, 2, 0, 3, 4).reshape(-1, 108)
+            x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + config.contrast)
+            z = fitted.transform((x - shift) @ whitener)
+            codes = np.maximum(z.mean(1, keepdims=True) - z, 0).reshape(27, 27, -1)
+            quarters = [
+                codes[ys, xs].sum((0, 1)) for ys in (slice(14), slice(14, 27)) for xs in (slice(14), slice(14, 27))
+            ]
+            rows.append(np.concatenate(quarters))
+        return np.stack(rows)
+
+    def ours() -> np.ndarray:
+        with torch.no_grad():
+            return model(images).pooler_output.numpy()
+
+    seconds, found = in_turn(3, ours=ours, scikit_learn=theirs)
+    scale = np.abs(found["scikit_learn"]).max()
+    difference = np.abs(found["ours"] - found["scikit_learn"]).max() / scale
+    return {"images": count, "centroids": centroids, "seconds": seconds, "largest_difference": float(difference)}
+
+
+def of_sparse_codes(count: int, atoms: int, width: int) -> dict[str, Any]:
+    generator, penalty = torch.Generator().manual_seed(0), 1.0
+    dictionary = torch.nn.functional.normalize(torch.randn(atoms, width, generator=generator))
+    x = torch.randn(count, width, generator=generator)
+
+    def off(codes: torch.Tensor) -> float:
+        return residual(codes, (codes @ dictionary - x) @ dictionary.T, penalty).max().item()
+
+    def theirs(algorithm: str, rounds: int) -> np.ndarray:
+        about = {"algorithm": algorithm, "alpha": penalty, "max_iter": rounds, "check_input": False}
+        return sparse_encode(x.numpy(), dictionary.numpy(), **about)
+
+    rounds = 4  # of coordinate descent: as many as it takes to come as near
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        while rounds < 10_000 and off(torch.from_numpy(theirs("lasso_cd", rounds)).float()) > 1e-3 * penalty:
+            rounds += 4
+        seconds, found = in_turn(
+            3,
+            ours=lambda: fista(x, dictionary, penalty).numpy(),
+            scikit_learn_default=lambda: theirs("lasso_lars", 1000),
+            scikit_learn_by_coordinates=lambda: theirs("lasso_cd", rounds),
+        )
+    found = {name: torch.from_numpy(codes).float() for name, codes in found.items()}
+    return {
+        "inputs": count,
+        "atoms": atoms,
+        "numbers": width,
+        "seconds": seconds,
+        "rounds_of_coordinate_descent": rounds,
+        "kkt_residual_of_the_penalty": {name: off(codes) / penalty for name, codes in found.items()},
+        "numbers_not_0": {name: codes.count_nonzero().item() / count for name, codes in found.items()},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small data")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    threadpoolctl.threadpool_limits(1)
+    quick = options.quick
+    result = {
+        "machine": machine(),
+        "sparse_codes": of_sparse_codes(200 if quick else 2000, 196, 144),
+        "kmeans": of_kmeans(4 if quick else 40, 400),
+        "pca": of_pca(2000 if quick else 50_000, 600 if quick else 3072, 64),
+    }
+    for name in ("sparse_codes", "kmeans", "pca"):
+        print(name, {side: round(value, 2) for side, value in result[name]["seconds"].items()})
+    write_result("classical" + "_quick" * quick, result)
+
+
+if __name__ == "__main__":
+    main()
