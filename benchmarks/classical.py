@@ -1,6 +1,7 @@
 """PCA, k-means features and sparse codes, ours and scikit-learn's in turn, for the same result.
 
     python -m benchmarks.classical [--quick]
+    python -m benchmarks.classical --cifar10 path/to/cifar10
 
 Seconds are of the processor, one thread, the median of three runs (of PCA one). PCA: 64 components of 50,000 x 3,072
 numbers whose variances fall as i^-2; scikit-learn by its default for this shape, randomized, whose span is less exact
@@ -27,10 +28,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, sparse_encode
 
 from benchmarks._machine import machine, write_result
-from hf_replearn.methods.fitting import principal_axes
+from hf_replearn.data.images import load_images
+from hf_replearn.evaluation.linear_probe import linear_probe
+from hf_replearn.methods.fitting import principal_axes, zca
+from hf_replearn.methods.kmeans import KMeans as KMeansFit
 from hf_replearn.methods.kmeans import KMeansConfig, KMeansModel
 from hf_replearn.methods.sparse_coding.modeling_sparse_coding import fista, residual
-from hf_replearn.pretraining.inputs import Inputs
+from hf_replearn.pretraining.inputs import Crops, Inputs, drawn_patches
+from hf_replearn.representation import ImagePreprocessor, extract
 
 
 def in_turn(times: int, **works: Callable[[], Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -94,9 +99,8 @@ def of_kmeans(count: int, centroids: int) -> dict[str, Any]:
             x = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + config.contrast)
             z = fitted.transform((x - shift) @ whitener)
             codes = np.maximum(z.mean(1, keepdims=True) - z, 0).reshape(27, 27, -1)
-            quarters = [
-                codes[ys, xs].sum((0, 1)) for ys in (slice(14), slice(14, 27)) for xs in (slice(14), slice(14, 27))
-            ]
+            halves = (slice(14), slice(14, 27))
+            quarters = [codes[ys, xs].sum((0, 1)) for ys in halves for xs in halves]
             rows.append(np.concatenate(quarters))
         return np.stack(rows)
 
@@ -145,12 +149,47 @@ def of_sparse_codes(count: int, atoms: int, width: int) -> dict[str, Any]:
     }
 
 
+def on_cifar10(dataset: str) -> dict[str, Any]:
+    """The linear probe of k-means features as recipes/configs/kmeans/cifar10.yaml has them, and the seconds of each step
+    once the images are decoded."""
+    images, device = load_images(dataset), torch.device("cpu")
+    about = {"device": device, "size": 4096, "contrast": 10 / 255**2}
+    fit, generator = KMeansFit(400, passes=15), torch.Generator().manual_seed(42)
+    seconds, begun = {}, time.process_time()
+
+    def past(step: str) -> None:
+        seconds[step] = time.process_time() - begun - sum(seconds.values())
+
+    inputs = drawn_patches(images.train, Crops(32, 1.0), side=6, count=200_000, seed=42, **about)
+    shift, whitener = zca(inputs, 0.1)
+    inputs = inputs.whitened(shift, whitener)
+    past("patches and whitening")
+    state = fit.begin(inputs, generator)
+    for _ in range(fit.passes):
+        fit.go_on(state, inputs, generator)
+    past("k-means")
+    config = KMeansConfig(
+        image_size=32, inputs=108, components=400, patch_size=6, contrast=about["contrast"], whitened=True
+    )
+    model = KMeansModel(config).eval()
+    model.load_state_dict({"shift": shift, "whitener": whitener} | fit.weights(state))
+    seen = ImagePreprocessor(32, (0.0,), (1.0,))
+    parts = [extract(lambda x: model(x).pooler_output, rows, preprocess=seen) for rows in (images.train, images.test)]
+    past("features of 60,000 images")
+    found = linear_probe(*parts)
+    past("linear probe")
+    return {"dataset": images.name, "centroids": 400, "patches": 200_000, "seconds": seconds, **found}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small data")
+    parser.add_argument("--cifar10", help="folder: only the accuracy of k-means features on it, and their time")
     options = parser.parse_args()
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
+    if options.cifar10 is not None:
+        return write_result("classical_cifar10", {"machine": machine(), "kmeans": on_cifar10(options.cifar10)})
     quick = options.quick
     result = {
         "machine": machine(),

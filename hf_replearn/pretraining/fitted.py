@@ -451,16 +451,21 @@ def draw_reconstructions(method: FittedMethod, model: FittedModel, data: FittedD
     if not hasattr(model, "decode"):
         return None
     inputs = data.held_out or data.inputs
-    places = torch.arange(8) * len(inputs) // 8 if len(inputs) >= 8 else torch.arange(len(inputs))
+    lines = min(4, len(inputs) // 3)
+    places = torch.arange(3 * lines) * len(inputs) // max(1, 3 * lines)
     raw = replace(inputs, contrast=None, shift=None, whitener=None).some(places)
     seen = normalise(raw, model.config.contrast)
     told = model.undone(model.decode(model.code(model.normalised(raw))))
     side = round((raw.shape[1] / model.config.num_channels) ** 0.5)
     shape = (model.config.num_channels, side, side)
     low, high = (0.0, 1.0) if model.config.contrast is None else (seen.min(), seen.max())
-    lines = {"input": seen, f"told from {model.config.components} numbers": told}
-    draw_columns({name: ((x - low) / (high - low)).unflatten(1, shape) for name, x in lines.items()}, path)
+    columns = {}
+    for start in range(0, 3 * lines, lines):  # three pairs of columns: spaces make their titles different
+        for name, x in {"input": seen, f"told from {model.config.components} numbers": told}.items():
+            part = (x[start : start + lines] - low) / (high - low)
+            columns[name + " " * (start // lines)] = part.unflatten(1, shape)
+    draw_columns(columns, path)
     what = "images" if model.config.patch_size is None else "patches, each of mean 0 and deviation 1,"
     return (
-        f"Left {what} {'held out' if data.held_out else 'that were fitted'}, right what is told of each from its code."
+        f"Pairs: {what} {'held out' if data.held_out else 'that were fitted'}, and what is told of each from its code."
     )
