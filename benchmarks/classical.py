@@ -150,7 +150,7 @@ def of_sparse_codes(count: int, atoms: int, width: int) -> dict[str, Any]:
 
 
 def on_cifar10(dataset: str) -> dict[str, Any]:
-    """The linear probe of k-means features as recipes/configs/kmeans/cifar10.yaml has them, and the seconds of each step
+    """The linear probe of k-means features as recipes/configs/kmeans/cifar10.yaml has them, and the seconds of steps
     once the images are decoded."""
     images, device = load_images(dataset), torch.device("cpu")
     about = {"device": device, "size": 4096, "contrast": 10 / 255**2}
