@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -251,3 +252,17 @@ def test_what_a_run_knows_of_factors_is_found_in_its_report(tmp_path, report):
     assert known_factors(str(tmp_path), "mine") == {"mine": 0.3, "PCA": 0.1}
     (tmp_path / "report.json").write_text("{}")
     assert known_factors(str(tmp_path), "mine") == {}
+
+
+def test_scores_are_added_to_the_card_of_the_run(autoencoder, squares, report, tmp_path):
+    run_folder = tmp_path / "run"
+    shutil.copytree(autoencoder, run_folder)
+    report.save(run_folder)
+    first = next(iter(report.rows))
+    asked = ("--model", run_folder, "--dataset", squares, "--factors", "size", "place")
+    assert command(*asked, "--add_to_card", "--output_dir", tmp_path / "out") == 0
+    added = load(run_folder)
+    assert added.rows[first]["mig_squares"] == load(tmp_path / "out").rows["run"]["mig"]
+    assert "pooled as the code" in added.protocols["mig_squares"]
+    assert "mutual information gap (MIG)" in (run_folder / "README.md").read_text()
+    assert known_factors(str(run_folder), "mine").keys() >= {"mine", "random weights"}
