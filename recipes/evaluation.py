@@ -6,6 +6,7 @@
         --output_dir out/sst2
     hf-replearn evaluate --runs out/* --features theirs.npz --dataset photos/ --output_dir out/all
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
+    hf-replearn evaluate --model out/words --dataset wordsim353.csv --output_dir out/similar
 
 From a notebook: `hf_replearn.evaluate`, below.
 
@@ -14,6 +15,10 @@ linear classifiers, nearest neighbours, retrieval and clustering (pairs of sente
 correlation, images with several labels by the protocols of VOC07), and described without labels; all beside the same
 network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
 `report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples.
+
+Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
+people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
+such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD).
 
 `--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
 with several seeds and GLUE's metrics. `--add_to_card` writes the scores into the card of the first model. Under
@@ -101,6 +106,11 @@ def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
+    from hf_replearn.judging.words import judge_vectors, of_words
+
+    if of_words(settings):
+        judge_vectors(settings)
+        return
     from hf_replearn.judging.evaluate import evaluate_encoders
 
     evaluate_encoders(settings)

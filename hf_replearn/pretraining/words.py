@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import IterableDataset
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import set_seed
@@ -23,6 +22,7 @@ from transformers import set_seed
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.sources import Source
 from hf_replearn.data.text import Corpus, load_corpora
+from hf_replearn.data.words import batches, number
 from hf_replearn.encoders.words import WordVectors, learn_words, read_words, words_of, write_words
 from hf_replearn.errors import InputError
 from hf_replearn.methods.skipgram import NeighbourFit, Stretches
@@ -36,7 +36,6 @@ from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.passes import Passes, alone
 
-AT_ONCE = 1000  # documents that are cut into words together
 RARE = 0.9  # place of the rare words that are shown, as a share of all, the most frequent first
 SHOWN = 6  # words of each kind whose neighbours are shown
 MAP, MAPPED = "map.png", 150
@@ -146,26 +145,6 @@ def open_words(settings: WordSettings, source: Source | None) -> Words:
             "text, or lower --window"
         )
     return Words(corpus, tokenizer, Stretches(train, counts), Stretches(test, counts), digest.hexdigest()[:16])
-
-
-def batches(documents: Dataset | IterableDataset) -> Iterator[list[str]]:
-    """The texts of documents, some at a time."""
-    for batch in documents.iter(batch_size=AT_ONCE):
-        yield batch["text"]
-
-
-def number(documents: Dataset | IterableDataset, tokenizer: Tokenizer, folder: str, digest: Any) -> np.ndarray:
-    """The numbers of the known words of documents, -1 after each document: int32, in a file without a name that goes
-    with the process, so that they need not fit into memory. digest: of hashlib, to which they are added."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        for texts in batches(documents):
-            for found in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-                ids = np.array([*found.ids, 0], dtype=np.int32) - 1
-                ids = ids[(ids >= 0) | (np.arange(len(ids)) == len(ids) - 1)]
-                digest.update(ids)
-                file.write(ids)
-        file.flush()
-        return np.memmap(file, dtype=np.int32, mode="r")  # there is at least one document
 
 
 def tell(settings: WordSettings, words: Words) -> None:
