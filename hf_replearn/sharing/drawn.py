@@ -148,7 +148,7 @@ def draw_lines(
         for column, image in enumerate(shown):
             top, left = line * (height + gap), column * (across + gap)
             canvas[top : top + height, left : left + across] = image
-    names = [textwrap.fill(name, 16) for name, _ in lines]
+    names = ["\n".join(textwrap.fill(part, 16) for part in name.split("\n")) for name, _ in lines]
     left = 0.075 * max(len(part) for name in names for part in name.split("\n")) + 0.15
     head, inch = 0.25 if titles else 0.05, width / (across + gap)
     size = (left + canvas.shape[1] * inch + 0.05, head + canvas.shape[0] * inch + 0.05)

@@ -140,7 +140,7 @@ def pictures(model: nn.Module, batches, folder: Path) -> dict[str, str]:
     draw_lines(made, folder / MADE)
     noise = torch.randn(4 * SHOWN, count, generator=torch.Generator().manual_seed(0))
     drawn = model.decode(noise.to(mean)).unflatten(0, (4, SHOWN))
-    draw_lines([("made up", line) for line in drawn], folder / MADE_UP)
+    draw_lines([("made up" * (place == 0), line) for place, line in enumerate(drawn)], folder / MADE_UP)
     return {
         MADE: f"Images, what the decoder makes of the mean of their {count} latents, and what as many principal "
         "components make of them.",
@@ -156,13 +156,13 @@ def draw_traversals(model: nn.Module, batches, start: Tensor, path: Path) -> str
     totals = sum(kl_to_standard_normal(*model.latents(views["pixel_values"])[:2]).sum(0) for views in batches)
     nats = totals / len(batches)
     first = nats.argsort(descending=True)[: min(LINES, len(nats))].tolist()
-    places = torch.linspace(-FARTHEST, FARTHEST, 9)
+    places = torch.linspace(-FARTHEST, FARTHEST, 7)
     lines = []
     for latent in first:
         z = start.repeat(len(places), 1)
         z[:, latent] = places.to(z)
         lines.append((f"latent {latent}\n{nats[latent]:.2f} nats", model.decode(z)))
-    titles = {number: f"{place:+.2g}" if place else "0" for number, place in enumerate(places.tolist())}
+    titles = {number: f"{place:+g}" if place else "0" for number, place in enumerate(places.tolist())}
     draw_lines(lines, path, titles=titles)
     return (
         "One latent goes from -3 to 3, and the others stay those of one image: a line for each latent, those that tell "
