@@ -28,6 +28,7 @@ COMMANDS = {
     "inpainting": ("inpainting", "InpaintingSettings", "inpainting: what is in the part that is hidden?"),
     "autoencoder": ("autoencoder", "AutoencoderSettings", "autoencoder: an image is made again of a few numbers"),
     "vae": ("vae", "VAESettings", "VAE, beta-VAE, beta-TCVAE: an image is told from a few uncertain latent numbers"),
+    "gan": ("gan", "GANSettings", "GAN: images are generated, and an encoder tells of which numbers"),
     "mae": ("mae", "MAESettings", "MAE: hidden patches of an image, told from the others"),
     "colorization": ("colorization", "ColorizationSettings", "colorization: which colours has this grey image?"),
     "rotation": ("rotation", "RotationSettings", "rotation: by how many quarter turns was an image turned?"),

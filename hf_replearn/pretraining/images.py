@@ -290,14 +290,15 @@ def say_what_is_read(
 
 
 def configuration(settings: ImageSettings, method: ImageMethod, backbone: Backbone) -> ImageMethodConfig:
-    """What rebuilds f and g: of the method's own fields, the settings of the same names."""
+    """What rebuilds f and g: of the method's own fields, the settings of the same names, and the input's mean and
+    deviation."""
     kind = method.model_class.config_class
     own = {spec.name for spec in fields(kind)} - {spec.name for spec in fields(ImageMethodConfig)}
     return kind(
         backbone=backbone.architecture,
         backbone_args=backbone.arguments,
         stem=settings.stem,
-        **{name: getattr(settings, name) for name in sorted(own)},
+        **{name: getattr(settings if hasattr(settings, name) else backbone, name) for name in sorted(own)},
     )
 
 
