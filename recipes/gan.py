@@ -1,4 +1,4 @@
-"""A GAN (R3GAN, Huang et al. 2024, arXiv:2501.05441), and an encoder of what it generates, for images of 8 to 128 pixels.
+"""A GAN (R3GAN, Huang et al. 2024, arXiv:2501.05441), and an encoder of what it generates; images of 8 to 128 pixels.
 
     accelerate launch recipes/gan.py --config recipes/configs/gan/toy_digits.yaml --output_dir out/digits
     hf-replearn gan --dataset PATH_OR_HUB_ID --image_size 32 --output_dir out/mine
@@ -6,7 +6,7 @@
 A generator makes images of random numbers, and a discriminator tells them from real ones. Beside them the encoder, any
 timm network, learns to tell of a generated image the numbers that it was made of: a latent regressor (Donahue et al.
 2017 have it beside BiGAN), which never learns from a real image. The encoder is what is kept; generator, its running
-mean, and discriminator are in `pretraining/`.
+mean, and discriminator are in `pretraining/`, for `hf_replearn.decode` and `hf_replearn.interpolate`.
 """
 
 from __future__ import annotations

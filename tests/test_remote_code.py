@@ -26,7 +26,7 @@ FITTED = sorted(
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
 VIEWS = {"rotation": (4,), "context_prediction": (9,), "cpc": (9,)}  # of other methods two
-ONE_IMAGE = {"autoencoder": 3, "vae": 3, "mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
+ONE_IMAGE = {"autoencoder": 3, "vae": 3, "gan": 3, "mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 OWN = {  # encoders that methods cannot do without
     "autoencoder": {"image_size": 32},
@@ -80,6 +80,7 @@ def loaded(tmp_path_factory):
             "noise": torch.rand(3, 16),
             "hidden": torch.rand(3, 1, 32, 32) < 0.2,
             "levels": torch.rand(3, 3, 32, 32),
+            "latents": torch.randn(3, 64),
             "ab": torch.rand(3, 2, 8, 8),
         }
         taken = inspect.signature(model.forward).parameters

@@ -35,6 +35,7 @@ SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"
+PICTURES += " nearest_training_images.png walk.gif encoded.png"
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
 CODE = "configuration_*.py modeling_*.py fitted.py trunk.py codes.py"  # of an encoder, beside its weights

@@ -304,8 +304,9 @@ def pictures(report: Report | Evaluation | Measured, folder: str | Path) -> list
     found = []
     for name, caption in getattr(report, "figures", {}).items():
         path = Path(folder, name)
-        if name.endswith(".png") and name not in DRAWN_HERE and path.is_file() and path.stat().st_size <= LARGEST:
-            found.append((caption, f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"))
+        kind = path.suffix.removeprefix(".")
+        if kind in ("png", "gif") and name not in DRAWN_HERE and path.is_file() and path.stat().st_size <= LARGEST:
+            found.append((caption, f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"))
     return found
 
 

@@ -21,7 +21,7 @@ from hf_replearn.sharing.drawn import draw_lines
 from hf_replearn.sharing.report import OwnTask
 
 SAMPLES, NEAREST, BETWEEN, VIDEO, ENCODED = (
-    "samples.png", "nearest_training_images.png", "interpolation.png", "interpolation.gif", "encoded.png",
+    "samples.png", "nearest_training_images.png", "interpolation.png", "walk.gif", "encoded.png",
 )  # fmt: skip
 DISTANCE, TOLD = "Fréchet distance", "share of latents told"
 COMPONENTS, MOST, TOGETHER = 64, 2000, 128  # of the Gaussian; images compared at most; images in one pass
@@ -73,8 +73,8 @@ def own_task(model: nn.Module, batches) -> OwnTask:
     read = torch.cat([model.codes(model.normalised(part.to(model.device))) for part in made.split(TOGETHER)])
     rows["this run"][TOLD] = 1 - ((read - latents).square().mean() / latents.var()).item()
     return OwnTask(
-        told=f"How near are {count:,} generated images to real ones? Fréchet distance in 64 features of a convolutional "
-        "network with random weights, always the same; it depends on the number of images, and is no FID. As many "
+        told=f"How near are {count:,} generated images to real ones? Fréchet distance in 64 features of a "
+        "convolutional network with random weights, always the same; it depends on the number of images, and is no FID. As many "
         "training images are what it can at best be, and images drawn from a Gaussian with the mean and the principal "
         f"components of the training images are what it has to beat. The {TOLD} is that of their variance which the "
         "encoder tells of these generated images.",
@@ -94,8 +94,9 @@ def gaussian(batches, count: int) -> Tensor:
 
 
 def on_the_arc(first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """So many from one latent to the other, both included, (B, K), (B, K) -> (B, steps, K): along the arc between them,
-    where they are as long as those that were drawn; on the line they would be shorter (White 2016, arXiv:1609.04468)."""
+    """So many from one latent to the other, both included, (B, K), (B, K) -> (B, steps, K): along the arc between
+    them, where they are as long as those that were drawn; on the line they would be shorter (White 2016,
+    arXiv:1609.04468)."""
     share = torch.linspace(0, 1, steps, device=first.device).view(1, steps, 1)
     angle = cosine_similarity(first, last).clamp(-1, 1).acos().view(-1, 1, 1).clamp(min=1e-4)
     weights = ((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()
