@@ -195,7 +195,8 @@ class GANForPreTraining(CodeForPreTraining):
         latents: Tensor | None = None,
         return_loss: bool = True,
     ) -> GANOutput:
-        """pixel_values: (B, C, S, S), real images, normalised. levels: the same from 0 to 1. latents: (B, K), normal."""
+        """pixel_values: (B, C, S, S), real images, normalised. levels: the same, from 0 to 1. latents: (B, K),
+        normal."""
         if not return_loss:
             return GANOutput(pooler_output=self.model(pixel_values).pooler_output)
         with torch.autocast(pixel_values.device.type, enabled=False):  # gradients of gradients need float32

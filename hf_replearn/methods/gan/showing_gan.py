@@ -74,10 +74,10 @@ def own_task(model: nn.Module, batches) -> OwnTask:
     rows["this run"][TOLD] = 1 - ((read - latents).square().mean() / latents.var()).item()
     return OwnTask(
         told=f"How near are {count:,} generated images to real ones? Fréchet distance in 64 features of a "
-        "convolutional network with random weights, always the same; it depends on the number of images, and is no FID. As many "
-        "training images are what it can at best be, and images drawn from a Gaussian with the mean and the principal "
-        f"components of the training images are what it has to beat. The {TOLD} is that of their variance which the "
-        "encoder tells of these generated images.",
+        "convolutional network with random weights, always the same; it depends on the number of images, and is no "
+        "FID. As many training images are what it can at best be, and images drawn from a Gaussian with the mean and "
+        f"the principal components of the training images are what it has to beat. The {TOLD} is that of the variance "
+        "of these generated images' latents which the encoder tells.",
         rows=rows,
         smaller=[DISTANCE],
     )
