@@ -1,4 +1,4 @@
-"""A generative adversarial network with R3GAN's loss (Huang et al. 2024, arXiv:2501.05441), and an encoder beside it."""
+"""A GAN with the loss of R3GAN (Huang et al. 2024, arXiv:2501.05441), and an encoder of what it generates."""
 
 from hf_replearn.methods.trunk import register
 
