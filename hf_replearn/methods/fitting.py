@@ -16,7 +16,7 @@ from hf_replearn.errors import InputError
 EDGE = 4096  # numbers of an input up to which their covariance is held
 SMALL = 512  # up to so many, all is summed and solved in float64
 FLAT, FLAT_OF_FLOATS = 1e-10, 1e-6  # of the largest variance: a direction of less is none
-SPARE, ROUNDS, STILL = 32, 300, 1e-8  # of subspace iteration: further directions, steps at most, residual at the end
+SPARE, ROUNDS, STILL = 32, 300, 1e-8  # of subspace iteration: further directions at least, steps, residual at the end
 
 
 class Examples(Protocol):
@@ -43,13 +43,13 @@ def moments(examples: Examples) -> tuple[Tensor, Tensor]:
     """
     count, centre, first, second = 0, None, 0.0, 0.0
     for batch in examples.batches():
-        batch = batch.double()
+        batch = batch.double() if examples.width <= SMALL else batch
         centre = batch.mean(0) if centre is None else centre
         batch = batch - centre
-        count, first = count + len(batch), first + batch.sum(0)
-        second = second + products(batch if examples.width <= SMALL else batch.float()).double()
+        count, first = count + len(batch), first + batch.sum(0, dtype=torch.float64)
+        second = second + products(batch).double()
     mean = first / count
-    return centre + mean, second / count - mean.outer(mean)
+    return centre.double() + mean, second / count - mean.outer(mean)
 
 
 def products(x: Tensor) -> Tensor:
@@ -66,11 +66,12 @@ def leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Of a large matrix few by subspace iteration, which is several times faster; where it does not come to rest, and
     else, by all eigenvectors.
     """
-    if len(matrix) > SMALL and count + SPARE < len(matrix) / 8:
-        start = torch.randn(len(matrix), count + SPARE, generator=torch.Generator().manual_seed(0))
+    width = count + max(SPARE, count)  # the more, the fewer steps
+    if len(matrix) > SMALL and width < len(matrix) / 8:
+        start = torch.randn(len(matrix), width, generator=torch.Generator().manual_seed(0))
         q = torch.linalg.qr(start.to(matrix))[0]
-        for _ in range(ROUNDS // 10):
-            for _ in range(10):
+        for _ in range(ROUNDS // 5):
+            for _ in range(5):
                 q = torch.linalg.qr(matrix @ q)[0]
             values, turned = torch.linalg.eigh(q.T @ matrix @ q)
             vectors, values = (q @ turned).flip(-1)[:, :count], values.flip(-1)[:count]

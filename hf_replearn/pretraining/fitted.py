@@ -364,7 +364,7 @@ def describe(
             classes=len(images.label_names) if images and images.label_names else classes_of(data),
             held_out=images.test_source if images else "as the file of features has them",
         ),
-        training=facts.Training(**passes.summary(examples=len(data.inputs))),
+        training=facts.Training(**passes.summary(examples=data.rows)),
         command=shlex.join(["hf-replearn", method.command, *command_line(settings)]),
         settings=as_dict(settings),
         changed=changed(settings),
