@@ -41,13 +41,13 @@ def moments(examples: Examples) -> tuple[Tensor, Tensor]:
     Sums are taken around the first batch's mean: those of squares would lose what is left of large numbers. They are of
     float64; of more than SMALL numbers the products within a batch are of float32, in half the time.
     """
-    count, centre, first, second = 0, None, 0.0, 0.0
+    count, centre, first, second = 0, None, 0.0, None
     for batch in examples.batches():
         batch = batch.double() if examples.width <= SMALL else batch
         centre = batch.mean(0) if centre is None else centre
         batch = batch - centre
-        count, first = count + len(batch), first + batch.sum(0, dtype=torch.float64)
-        second = second + products(batch).double()
+        count, first = count + len(batch), first + batch.sum(0).double()
+        second = products(batch).double() if second is None else second.add_(products(batch))
     mean = first / count
     return centre.double() + mean, second / count - mean.outer(mean)
 

@@ -60,8 +60,7 @@ class Inputs:
 
     def batches(self, size: int | None = None, order: Tensor | None = None) -> Iterator[Tensor]:
         """(n, D) float32, `size` at a time, in the order of the places (N,), or as they stand."""
-        size = size or self.size
-        for part in self._parts(size, torch.arange(len(self)) if order is None else order):
+        for part in self._parts(size or self.size, order):
             yield self.prepared(part)
 
     def some(self, places: Tensor) -> Tensor:
@@ -79,7 +78,11 @@ class Inputs:
         """The same, whitened."""
         return replace(self, shift=shift.float().to(self.device), whitener=whitener.float().to(self.device))
 
-    def _parts(self, size: int, order: Tensor) -> Iterator[Tensor]:
+    def _parts(self, size: int, order: Tensor | None) -> Iterator[Tensor]:
+        if self.numbers is not None and order is None:
+            yield from self.numbers.split(size)  # nothing is copied
+            return
+        order = torch.arange(len(self)) if order is None else order
         if self.numbers is not None:
             yield from (self.numbers[places] for places in order.split(size))
             return
