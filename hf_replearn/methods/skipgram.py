@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, logsigmoid, pad
 
 TILE, SHARED = 32, 16  # ids of a tile, and the negatives that they share
+PLACES = 24  # bits of a place in a block
 CAP = 0.25  # the longest step of a row at once: what keeps sums over many occurrences from running away
 POWER = 0.75  # of the frequencies that negatives are drawn by (Mikolov et al. 2013, section 2.2)
 
@@ -29,8 +30,9 @@ POWER = 0.75  # of the frequencies that negatives are drawn by (Mikolov et al. 2
 class Block:
     """A stretch of a row of ids, with those around it.
 
-    ids, rows: (W + T + W,), the ids and the number of the row, document or walk, of each: no pair goes across rows; -1
-               where there is no id. negatives: (N, S).
+    ids:       (W + T + W,). negatives: (N, S).
+    rows:      (W + T + W,) float32: the number of the row, document or walk, of each id, 0 or more: no pair goes across
+               rows. Below 0, each another number, where there is no id.
     reach:     (T,) how far the window of each id goes; None: every distance by its expected weight, see `weights`.
     """
 
@@ -76,11 +78,12 @@ class Block:
         word2vec.c draws for each id how far its window goes, 1 ... W, each as likely: a pair at distance d is used in
         W - d + 1 of W cases, and that is its weight here. With `reach` it is 1 up to there, and 0 beyond.
         """
-        window, rows = self.window, self.rows.unfold(0, TILE + 2 * self.window, TILE)
+        window, rows = self.window, self.rows.unfold(0, TILE + 2 * self.window, TILE).contiguous()
         own = self.rows[window:-window].view(-1, TILE, 1)
         distance, expected = _distances(window)
         weights = expected if self.reach is None else (distance > 0) & (distance <= self.reach.view(-1, TILE, 1))
-        return weights * ((own == rows[:, None, :]) & (own >= 0))
+        apart = (own - rows[:, None, :]).abs_().clamp_(max=1)  # 0 in one row, else 1; faster than to compare
+        return apart.neg_().add_(1).mul_(weights)
 
 
 @cache
@@ -121,7 +124,7 @@ def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -
 def _counted(block: Block, weights: Tensor) -> Tensor:
     """(N, 32, S): the neighbours that a negative is told apart from, by weight. Not from itself: where the two are one,
     it is left out, as in word2vec.c."""
-    equal = (block.contexts[:, :, None] == block.negatives[:, None, :]).float()
+    equal = (block.contexts.int()[:, :, None] == block.negatives.int()[:, None, :]).float()
     return weights.sum(2, keepdim=True) - torch.bmm(weights, equal)
 
 
@@ -139,8 +142,8 @@ def _add(tiles: Tensor, window: int, total: Tensor) -> None:
 
 def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float) -> None:
     """Adds to each row of a table (V, D) the sum of its gradients times the rate, at most `CAP` long."""
-    order = np.argsort(ids.numpy(), kind="stable")
-    ranked = ids.numpy()[order]
+    packed = np.sort((ids.numpy() << PLACES) | np.arange(len(ids)))  # by id, then by place: faster than argsort
+    order, ranked = packed & ((1 << PLACES) - 1), packed >> PLACES
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     step = embedding_bag(torch.from_numpy(order), gradient, torch.from_numpy(first), mode="sum")
     length = torch.linalg.vector_norm(step, dim=1, keepdim=True)
@@ -308,10 +311,9 @@ class NeighbourFit:
         kept = torch.rand(len(ids), generator=generator) < torch.from_numpy(self.keep(counts))[ids]
         ids, rows = ids[kept], rows[kept]
         number = max(1, -(-len(ids) // self.block))
-        ids, rows = (
-            pad(part, (self.window, number * self.block - len(part) + self.window), value=value)
-            for part, value in ((ids, 0), (rows, -1))
-        )
+        before, after = self.window, number * self.block - len(ids) + self.window
+        ids = pad(ids, (before, after))
+        rows = torch.cat([-1.0 - torch.arange(before), rows.float(), -1.0 - before - torch.arange(after)])
         chance = torch.from_numpy(np.cumsum(counts.astype(np.float64) ** POWER))
         drawn = torch.rand(number, self.block // TILE, SHARED, dtype=torch.float64, generator=generator)
         negatives = torch.searchsorted(chance, drawn * chance[-1], right=True).clamp_(max=len(counts) - 1)

@@ -18,13 +18,12 @@ def block_of(documents: list[list[int]], *, window: int, reach: int | None = Non
     ids = [word for document in documents for word in document]
     rows = [number for number, document in enumerate(documents) for _ in document]
     length = -(-len(ids) // TILE) * TILE
-    empty = [-1] * window
     more = length - len(ids)
     if negatives is None:
         negatives = torch.randint(0, max(ids) + 1, (length // TILE, SHARED))
     return Block(
         torch.tensor([0] * window + ids + [0] * (more + window)),
-        torch.tensor(empty + rows + [-1] * more + empty),
+        torch.tensor([*range(-window, 0), *rows, *range(-window - more - window, -window)], dtype=torch.float32),
         negatives,
         window,
         None if reach is None else torch.full((length,), reach),
