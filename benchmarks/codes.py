@@ -21,7 +21,7 @@ from hf_replearn.methods.autoencoder import AutoencoderConfig, AutoencoderForPre
 from hf_replearn.methods.autoencoder.showing_autoencoder import beside_pca, offset_of
 from hf_replearn.representation import ImagePreprocessor
 
-CODE, SIDE, TOGETHER, STEPS = 16, 28, 5000, 3000
+CODE, SIDE, TOGETHER, STEPS = 16, 28, 5000, 1000
 
 
 def linear(l2: float) -> AutoencoderForPreTraining:
@@ -43,9 +43,12 @@ def expected_loss(model: AutoencoderForPreTraining, known: Components) -> torch.
     return left + missed.square().sum() + model.config.l2 * (encoder.square().sum() + decoder.square().sum())
 
 
-def descend(known: Components, l2: float) -> AutoencoderForPreTraining:
-    """To the minimum."""
+def descend(known: Components, l2: float, start: AutoencoderForPreTraining | None = None) -> AutoencoderForPreTraining:
+    """To the minimum, from random weights or from those of another: without a price of squares the way from random ones
+    is long."""
     model = linear(l2)
+    if start is not None:
+        model.load_state_dict(start.state_dict())
     optimizer = torch.optim.LBFGS(
         model.parameters(), max_iter=STEPS, history_size=50, tolerance_grad=1e-10, tolerance_change=0,
         line_search_fn="strong_wolfe",
@@ -71,9 +74,10 @@ def main() -> None:
     images -= images.double().mean(0).float()  # or the offsets would have to follow each step of the matrices
     known = principal_components(images.split(TOGETHER), CODE)
     found = {"images": len(images), "code": CODE, "left by PCA": known.left}
-    for l2 in (0.0, 0.1):
+    model = None
+    for l2 in (0.1, 0.0):
         began = time.process_time()
-        model = descend(known, l2)
+        model = descend(known, l2, model)
         seconds = time.process_time() - began
         with torch.no_grad():
             pieces = [part.double() for part in images.split(TOGETHER)]
