@@ -28,9 +28,9 @@ def decode(run: str | os.PathLike, codes: Any) -> np.ndarray:
     """The images that the decoder of a run makes of codes: (N, K) -> (N, H, W) uint8 of grey images, else
     (N, H, W, C).
 
-    run:   the folder of a run of `autoencoder` or `vae`, of which `pretraining/` has the decoder.
+    run:   the folder of a run of `autoencoder`, `vae` or `gan`, of which `pretraining/` has the decoder.
     codes: numbers (N, K): arrays, lists, tensors. Of a VAE the mean image of each is made; draws of a standard normal
-           are images that are made up.
+           are images that are made up, as are those of a GAN.
     Raises InputError for a run without a decoder, other widths than K, and numbers that are not finite.
     """
     _, model = _open(run)
@@ -63,11 +63,14 @@ def _open(run: str | os.PathLike) -> tuple[Encoder, nn.Module]:
     """What gives the codes of images, and the model that has the decoder."""
     folder = Path(run)
     if not folder.is_dir():
-        raise InputError(f"{str(run)!r:.80} is no folder: give that of a run of `hf-replearn autoencoder` or `vae`")
+        raise InputError(
+            f"{str(run)!r:.80} is no folder: give that of a run of `hf-replearn autoencoder`, `vae` or `gan`"
+        )
     coder = code_of(find_encoder(str(folder), modality="image", named=str(folder)))
     if coder is None or not isinstance(coder.network, Coding) or not hasattr(coder.network.model, "decode"):
         raise InputError(
-            f"{folder} has no decoder of a code in pretraining/: give a run of `hf-replearn autoencoder` or `vae`"
+            f"{folder} has no decoder of a code in pretraining/: give a run of `hf-replearn autoencoder`, `vae` or "
+            "`gan`"
         )
     return coder, coder.network.model
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import hf_replearn
 from hf_replearn.evaluation.frechet import RandomFeatures, frechet_distance
 from hf_replearn.methods.gan import GANConfig, GANForPreTraining, gradient_penalty, relativistic_losses
 from hf_replearn.methods.gan.modeling_gan import halvings
@@ -233,6 +234,11 @@ def test_generator_and_discriminator_are_kept_beside_the_encoder(finished):
     assert model.updates.item() == 3 and tuple(model.config.mean) == (0.5,)
     assert model.decode(torch.randn(2, 8)).shape == (2, 1, 16, 16)
     assert not torch.equal(model.generator.start.weight, model.kept_generator.start.weight)
+    codes = torch.randn(2, 8)
+    with torch.no_grad():
+        expected = (model.decode(codes) * 255).round().to(torch.uint8)[:, 0].numpy()
+    assert (hf_replearn.decode(finished, codes) == expected).all()
+    assert hf_replearn.interpolate(finished, expected[0], expected[1], steps=5).shape == (5, 16, 16)
 
 
 @pytest.mark.parametrize(
