@@ -87,6 +87,8 @@ def in_words(metric: str, sentence: str = "", *, short: bool = False) -> str:
         parameter = f"{parameter or 'k'} label{'s' * (parameter != '1')}"
     elif protocol == "prompt":
         parameter = f"{parameter or 'K'} example{'s' * (parameter != '1')}"
+    elif protocol in ("analogy_add", "analogy_mul"):
+        parameter = parameter or "share of them"
     elif protocol in ("finetune", "finetune_once", "linear_probe"):
         parameter = re.sub(r"(?<=\d)%", " %", parameter or "a share")
     text = WORDS[protocol][short].format(parameter or "k", measure=measure(sentence))
