@@ -226,6 +226,9 @@ class Batches(list):
 
     collator = collator()
 
+    class rows:
+        features: dict = {}  # noqa: RUF012 (no labels)
+
     def __len__(self) -> int:
         return sum(len(views["levels"]) for views in self)
 
