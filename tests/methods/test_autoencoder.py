@@ -227,7 +227,7 @@ class Batches(list):
     collator = collator()
 
     class rows:
-        features: dict = {}  # noqa: RUF012 (no labels)
+        features: dict = {}
 
     def __len__(self) -> int:
         return sum(len(views["levels"]) for views in self)
