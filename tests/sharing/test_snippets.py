@@ -72,8 +72,9 @@ def here(made, monkeypatch):
 
 def test_the_readme(here):
     """Vision: both libraries give the same features, bit for bit, and the head loads. Text: as many as are wide."""
-    vision, text, notebook = snippets(README.read_text())
-    compile(notebook, "README.md", "exec")  # tests/test_pretrain.py and test_notebook.py run its like
+    vision, text, *others = snippets(README.read_text())
+    for other in others:
+        compile(other, "README.md", "exec")  # tests/test_words.py, test_pretrain.py and test_notebook.py run its like
     names: dict = {}
     with torch.no_grad():
         exec(vision, names)
