@@ -38,6 +38,11 @@ COMMANDS = {
         "context prediction: at which of eight places beside a patch was another cut?",
     ),
     "cpc": ("cpc", "CPCSettings", "CPC: from the patches above, which of all patches is the one further below?"),
+    "cpc-audio": (
+        "cpc_audio",
+        "CPCAudioSettings",
+        "CPC on sounds: from what was heard, which of all frames comes next?",
+    ),
     "image-gpt": ("image_gpt", "ImageGPTSettings", "image GPT: the colour of each pixel is told from those before it"),
     "pca": ("pca", "PCASettings", "PCA: the directions in which images, patches or features vary most"),
     "ica": ("ica", "ICASettings", "ICA: directions that tell as little of one another as they can"),

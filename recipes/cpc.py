@@ -11,9 +11,7 @@ layer normalisation. Only patches that share no pixel with the context are told.
 of the same process's batch, those of the same image too. The loss begins at ln N of N patches: it falls with a smaller
 batch without anything being learnt.
 
-The objective is one of sequences (`hf_replearn.methods.cpc.Direction` takes a sequence as a grid of one column), but
-this recipe reads images only: no library here has an encoder of raw signals that could be exported and judged beside
-others.
+This recipe reads images; cpc_audio.py has the same objective on sounds.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -89,6 +89,8 @@ class ImageData:
     notes: list[str] = field(default_factory=list)
     stream: Shards | None = None
 
+    UNIT: ClassVar[str] = "image"
+
     @property
     def images(self) -> int:
         """How many there are to train on; of a stream that nobody has counted, more than any batch."""
@@ -97,7 +99,7 @@ class ImageData:
     @cached_property
     def labelled(self) -> Dataset:
         """The images of train that have a label."""
-        return _with_label(self.train)
+        return with_label(self.train)
 
     @property
     def single_label(self) -> bool:
@@ -154,7 +156,7 @@ def load_images(
         source = load_source(dataset, purpose="images", files=files, arrays=channels is not None)
     dataset = source.name
     if source.kind == "images" and label_type is None:
-        _refuse_folders_that_need_not_be_classes(source)
+        refuse_folders_that_need_not_be_classes(source)
     parts, labels, notes = _read_columns(source.splits, image_column, label_column, label_type)
     found = {split: scan(rows, channels=channels) for split, rows in parts.items()}
     if any(NO_TIFFFILE in arrays["reason"] for arrays in found.values()):
@@ -175,7 +177,7 @@ def load_images(
         parts = {split: _with_column(rows, "value_range", list(value_range), kind) for split, rows in parts.items()}
     if channels is not None:
         parts = {split: _with_column(rows, "channels", channels, Value("int64")) for split, rows in parts.items()}
-    train, test, test_source, more = _set_test_apart(dataset, parts, found)
+    train, test, test_source, more = set_test_apart(dataset, parts, found)
     if len(train) < 2:
         raise InputError(f"{dataset!r} has {len(train) or 'no'} image to train on: at least 2 are needed")
     return ImageData(
@@ -251,19 +253,19 @@ def _read_columns(
     return parts, labels, notes
 
 
-def _refuse_folders_that_need_not_be_classes(source: Source) -> None:
+def refuse_folders_that_need_not_be_classes(source: Source, *, column: str = "image", noun: str = "image") -> None:
     """images_1, images_2, … are more likely parts of a large download; and of amazon/mug, amazon/pen, webcam/mug,
-    webcam/pen either level may be that of the classes."""
+    webcam/pen either level may be that of the classes. column: of the files."""
     classes = getattr(source.splits["train"].features.get("label"), "names", [])
     if len(classes) < 2:
         return
     if all(PART.fullmatch(name) for name in classes):
         raise InputError(
-            f"are the folders {some(classes)} of {source.name!r} classes, or parts of one set of images? Say "
-            "--label_type classes if they are classes; if not, put the images into folders of their classes, or, to "
+            f"are the folders {some(classes)} of {source.name!r} classes, or parts of one set of {noun}s? Say "
+            f"--label_type classes if they are classes; if not, put the {noun}s into folders of their classes, or, to "
             "pretrain without labels, say --label_type ignored"
         )
-    paths = [image["path"] for image in source.splits["train"]["image"]]
+    paths = [file["path"] for file in source.splits["train"][column]]
     root, inner = os.path.commonpath(paths), {name: set() for name in classes}
     for path in paths:
         label, *folders = os.path.relpath(path, root).split(os.sep)[:-1] or [""]
@@ -390,26 +392,29 @@ def _leave_out(
 # ---- what is tested on
 
 
-def _set_test_apart(
-    dataset: str, parts: dict[str, Dataset], found: dict[str, dict]
+def set_test_apart(
+    dataset: str, parts: dict[str, Dataset], found: dict[str, dict], *, noun: str = "image"
 ) -> tuple[Dataset, Dataset | None, str, list[str]]:
-    """Images to train on, images to test on, these in words, and notes."""
+    """Images, or what `noun` says, to train on, those to test on, these in words, and notes.
+
+    parts: `train`, and maybe one split more. found: of each the `digest` (N,) of every row.
+    """
     train, [*names] = parts["train"], [split for split in parts if split != "train"]
     digests, test, facts, notes = found["train"]["digest"], None, [], []
-    missing = len(train) - len(_with_label(train))
+    missing = len(train) - len(with_label(train))
     if missing:
-        notes.append(f"{missing:,} of the {len(train):,} images of 'train' have no label, and count in no score")
+        notes.append(f"{missing:,} of the {len(train):,} {noun}s of 'train' have no label, and count in no score")
     if names:
         [split] = names
-        source, test, tested = f"split `{split}`", _with_label(parts[split]), found[split]["digest"]
+        source, test, tested = f"split `{split}`", with_label(parts[split]), found[split]["digest"]
         if not len(test):
-            raise InputError(f"no image in the split {split!r} of {dataset!r} decodes")
+            raise InputError(f"no {noun} in the split {split!r} of {dataset!r} decodes")
         if len(test) < len(tested):
-            facts.append(f"{len(tested) - len(test):,} of its {len(tested):,} images have no label and are left out")
+            facts.append(f"{len(tested) - len(test):,} of its {len(tested):,} {noun}s have no label and are left out")
             tested = tested[[cell is not None for cell in parts[split]["label"][:]]]
     elif "label" in train.features:
         rows, held, source = _hold_out(
-            train["label"][:], multi_label=isinstance(train.features["label"], datasets.List)
+            train["label"][:], multi_label=isinstance(train.features["label"], datasets.List), noun=noun
         )
         if held is not None:
             test, tested = train.select(held), digests[held]
@@ -417,13 +422,13 @@ def _set_test_apart(
     else:
         source = "none"
     if test is not None and (copies := int(np.isin(tested, digests).sum())):
-        facts.append(f"{copies:,} of {len(test):,} test images are byte-identical to training images")
+        facts.append(f"{copies:,} of {len(test):,} test {noun}s are byte-identical to training {noun}s")
     if copies := len(digests) - len(np.unique(digests)):
-        notes.append(f"{copies:,} of {len(train):,} training images are byte-identical copies of others")
+        notes.append(f"{copies:,} of {len(train):,} training {noun}s are byte-identical copies of others")
     return train, test, source + f" ({'; '.join(facts)})" * bool(facts), [*notes, *facts]
 
 
-def _hold_out(labels: list, *, multi_label: bool) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _hold_out(labels: list, *, multi_label: bool, noun: str) -> tuple[np.ndarray, np.ndarray | None, str]:
     """Rows to train on, rows to test on, and these in words, for labels (N,) of which some may be None.
 
     Every fifth of the rows sorted by class is a stratified sample. The only row of a class stays for training, and the
@@ -439,12 +444,13 @@ def _hold_out(labels: list, *, multi_label: bool) -> tuple[np.ndarray, np.ndarra
         return np.arange(len(labels)), None, "none"
     test = np.sort(rows[order[((np.arange(count) + 0.5) * len(order) / count).astype(int)]])
     how = "drawn at random" if multi_label else "in proportion to the classes"
-    what = "images" if len(rows) == len(labels) else "labelled images"
+    what = f"{noun}s" if len(rows) == len(labels) else f"labelled {noun}s"
     source = f"{count:,} of the {len(rows):,} {what} of `train`, {how} (seed {HOLD_OUT_SEED}), never trained on"
     return np.setdiff1d(np.arange(len(labels)), test), test, source
 
 
-def _with_label(rows: Dataset) -> Dataset:
+def with_label(rows: Dataset) -> Dataset:
+    """The rows that have a label; all where there are none."""
     if "label" not in rows.features:
         return rows
     labelled = [row for row, label in enumerate(rows["label"][:]) if label is not None]

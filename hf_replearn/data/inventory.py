@@ -35,14 +35,17 @@ SUFFIXES = {
     "csv": (".csv", ".tsv"),
     "text": (".txt",),
     "webdataset": (".tar",),
+    "sounds": (".wav",),
 }
 READS = {
     "shards": ("parquet", "arrow", "webdataset"),  # of images that are streamed
     "images": ("images", "arrays", "parquet", "arrow"),
     "texts": ("parquet", "arrow", "json", "csv", "text"),
     "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
+    "sounds": ("sounds", "arrays"),
 }
 PICTURES = ("images", "arrays")  # a file each
+IN_CLASSES = ("images", "sounds")  # whose class is that of their folder
 SYSTEM_FILES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r"}
 SYSTEM_FOLDERS = {
     "__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information", ".git", ".cache",
@@ -76,9 +79,9 @@ class Inventory:
     """What is used of a local source, and what is not.
 
     root:     the folder (or file) as it was given, absolute.
-    kind:     a key of SUFFIXES ("images" for arrays too), or "saved" for what datasets' `save_to_disk` wrote.
+    kind:     a key of SUFFIXES ("images" or "sounds" for arrays too); "saved" for what datasets' `save_to_disk` wrote.
     splits:   split -> its files relative to root, sorted; of "saved" the folder alone.
-    classes:  of images: split -> the class folder of each file, or None.
+    classes:  of images and sounds: split -> the class folder of each file, or None.
     metadata: of images: the metadata.* files of datasets' imagefolder.
     left_out: everything else. A folder that is left out stands for all that is in it.
     """
@@ -120,7 +123,7 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = (), arrays
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
     kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files), arrays=arrays)
     lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT, HIDDEN)]
-    if kind == "images":
+    if kind in IN_CLASSES:
         places = image_places(path, used, [item.file for item in lost])
     else:
         places = table_places(path, kind, used, [item.file for item in lost], told=bool(files))
@@ -130,12 +133,12 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = (), arrays
     for name, (split, label) in places.items():
         splits[split].append(name)
         classes[split].append(label)
-    if kind != "images":
+    if kind not in IN_CLASSES:
         _refuse_twins(path, splits)
     if not files:
         _refuse_if_most_is_lost(path, len(places), lost, kind)
     return Inventory(
-        root, kind, dict(splits), dict(classes) if kind == "images" else {}, metadata, sorted(left_out + others)
+        root, kind, dict(splits), dict(classes) if kind in IN_CLASSES else {}, metadata, sorted(left_out + others)
     )
 
 
@@ -235,7 +238,7 @@ def _single_file(path: str, root: str, purpose: str) -> Inventory:
     except OSError as error:
         raise InputError(f"{path!r} cannot be read: {error.strerror}") from error
     kind, reason = kind_of(root)
-    if not regular or kind not in READS[purpose] or kind in PICTURES:
+    if not regular or kind not in READS[purpose] or (kind in PICTURES and purpose != "sounds"):
         reads = ", ".join(suffix for kind in READS[purpose] if kind not in PICTURES for suffix in SUFFIXES[kind])
         if regular and kind == "webdataset":
             reason = _not_here(kind, ".tar", purpose)
@@ -243,6 +246,8 @@ def _single_file(path: str, root: str, purpose: str) -> Inventory:
         raise InputError(f"{path!r} is neither a folder nor a file that is read here ({reads}): {reason}")
     if not os.path.getsize(root):
         raise InputError(f"{path!r} is empty")
+    if purpose == "sounds":
+        return Inventory(root, purpose, {TRAIN: [""]}, {TRAIN: [None]})
     return Inventory(root, kind, {TRAIN: [""]})
 
 
@@ -290,10 +295,10 @@ def _sorted_by_kind(
         else:
             (about if is_about else used)[kind].append(name)
     others += [LeftOut(name, BESIDE) for name in about.pop("arrays", [])]
-    if "arrays" in used and not (told or arrays) and len(used) > 1:
+    if "arrays" in used and not (told or arrays or purpose == "sounds") and len(used) > 1:
         others += [LeftOut(name, ARRAY) for name in used.pop("arrays")]
     elif "arrays" in used and (told or len(used) == 1):
-        used["images"] += used.pop("arrays")
+        used["sounds" if purpose == "sounds" else "images"] += used.pop("arrays")
     metadata = [name for found in about.values() for name in found if METADATA.fullmatch(os.path.basename(name))]
     if "images" in used:
         metadata += [item.file for item in others if METADATA.fullmatch(os.path.basename(item.file))]
@@ -304,10 +309,11 @@ def _sorted_by_kind(
     if not used:
         what = {
             "images": "are no images", "texts": "is no text", "labels": "are no labelled examples",
-            "shards": "are no shards of images to stream",
+            "shards": "are no shards of images to stream", "sounds": "are no sounds",
         }[purpose]  # fmt: skip
         reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind not in PICTURES)
         pictures = "pictures, .npy, " if set(PICTURES) & set(READS[purpose]) else ""
+        pictures = ".npy, " if purpose == "sounds" else pictures
         found = f" its files are {counts(item.file for item in others)}{_usual_reason(others)};" if others else ""
         raise InputError(f"there {what} in {path!r}:{found} what is read are {pictures}{reads}")
     if len(used) > 1:
@@ -347,7 +353,7 @@ def _usual_reason(others: list[LeftOut]) -> str:
 
 
 def _counted(kind: str, number: int) -> str:
-    noun = {"images": "image", "arrays": ".npy file", "text": ".txt file"}.get(kind, f"{kind} file")
+    noun = {"images": "image", "sounds": "sound", "arrays": ".npy file", "text": ".txt file"}.get(kind, f"{kind} file")
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

@@ -21,7 +21,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 
 from hf_replearn.data import toy
 from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, opened
-from hf_replearn.data.inventory import NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
+from hf_replearn.data.inventory import IN_CLASSES, NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
 from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.scenes3d import scenes3d
 from hf_replearn.data.splits import MORE, WORDS, printable, some
@@ -44,7 +44,7 @@ class Source:
 
     name:     what a card may show: the Hub id, or the last part of the path. hub_id: None for local data.
     kind:     of its files, a key of inventory.SUFFIXES; "saved", "hub" or "toy".
-    splits:   rows with all columns. For images, `image` is datasets.Image(decode=False).
+    splits:   rows with all columns. For images, `image` is datasets.Image(decode=False); for sounds, `audio` is alike.
     files:    split -> its files, relative; empty where there is but one file, or none here.
     left_out: files that are not used, and why.
     """
@@ -93,7 +93,7 @@ def load_source(
 ) -> Source:
     """Finds a dataset: toy, one of `DRAWN`, a local file or folder, or a Hub id.
 
-    purpose:   "images", "texts", "labels" or "shards": what is looked for in a folder (see inventory.READS).
+    purpose:   "images", "texts", "labels", "shards" or "sounds": what is looked for in a folder (see inventory.READS).
     files:     patterns of the files of a folder that are meant.
     config:    of a Hub dataset that has several.
     streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
@@ -103,7 +103,9 @@ def load_source(
     """
     if dataset == "toy":
         return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
-    if dataset in DRAWN and purpose != "texts":
+    if dataset == "toy-tones" and purpose == "sounds":
+        return Source(dataset, None, "toy", dict(toy.tones()))
+    if dataset in DRAWN and purpose not in ("texts", "sounds"):
         return Source(dataset, None, "toy", dict(DRAWN[dataset]()))
     path = local_path(dataset)
     if path is None:
@@ -118,8 +120,8 @@ def load_source(
         saved = _read(f"{dataset!r} cannot be read", partial(datasets.load_from_disk, inventory.paths("train")[0]))
         splits = _usual_names(dict(saved)) if isinstance(saved, dict) else {"train": saved}
         return Source(name, None, "saved", splits, left_out=left_out)
-    if inventory.kind == "images":
-        splits = _images(inventory)
+    if inventory.kind in IN_CLASSES:
+        splits = _in_classes(inventory)
         if inventory.metadata:
             splits = with_metadata(inventory, splits, _metadata_rows(inventory), left_out)
     else:
@@ -187,13 +189,16 @@ def _usual_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
 # ---- images
 
 
-def _images(inventory: Inventory) -> dict[str, Dataset]:
-    """`image`, and `label` where there are several class folders."""
+def _in_classes(inventory: Inventory) -> dict[str, Dataset]:
+    """`image` or `audio`, and `label` where there are several class folders."""
+    sounds = inventory.kind == "sounds"
+    column, kind = ("audio", toy.AUDIO) if sounds else ("image", datasets.Image(decode=False))
     classes = set(inventory.classes["train"]) - {None}
     loaded = {}
     for split, labels in inventory.classes.items():
-        columns = {"image": inventory.paths(split)}
-        features = {"image": datasets.Image(decode=False)}
+        paths = inventory.paths(split)
+        columns = {column: [{"bytes": None, "path": path} for path in paths] if sounds else paths}
+        features = {column: kind}
         if len(classes) > 1:
             if strange := set(labels) - classes - {None}:
                 raise InputError(f"{inventory.root!r} has a class {min(strange)!r} in {split!r} that is not in 'train'")

@@ -128,7 +128,7 @@ def image_places(path: str, used: list[str], lost: list[str]) -> dict[str, tuple
         return places
     if loose := [name for name, parts in paths.items() if len(parts) == level + 1]:
         raise InputError(
-            f"are these in {path!r} splits or classes: {some(splits)}? Images lie beside them, {some(loose)}: put "
+            f"are these in {path!r} splits or classes: {some(splits)}? Files lie beside them, {some(loose)}: put "
             "them into a split, or leave them out with --files"
         )
     deep = level + 1

@@ -18,6 +18,7 @@ from transformers import AutoModel, PreTrainedModel, TrainingArguments, set_seed
 
 from hf_replearn.data.images import ImageData, load_images
 from hf_replearn.data.inventory import write_skipped
+from hf_replearn.data.sounds import SoundData
 from hf_replearn.data.sources import Source
 from hf_replearn.data.streams import stream_images
 from hf_replearn.encoders.backbones import Backbone, count_features, count_parameters
@@ -35,6 +36,8 @@ from hf_replearn.pretraining.recipe import (
     ImageSettings,
     PictureSettings,
     PixelMethod,
+    SoundMethod,
+    SoundSettings,
     ViewSettings,
 )
 from hf_replearn.pretraining.run import Run
@@ -61,6 +64,9 @@ from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SAMPLE, NEAREST = "augmentations.png", "neighbours.png"
+LONGER = (
+    "to train longer: the same command with more --num_train_epochs, --max_steps or --max_minutes, and --allow_change"
+)
 
 
 def pretrain_images(
@@ -198,7 +204,7 @@ def read_images(settings: PictureSettings, source: Source | None = None) -> Imag
     )
 
 
-def has_test_labels(data: ImageData) -> bool:
+def has_test_labels(data: ImageData | SoundData) -> bool:
     """Whether there is something to judge an encoder by."""
     return data.test is not None and data.label_names is not None and len(data.label_names) > 1
 
@@ -341,7 +347,7 @@ def try_once(model: PreTrainedModel, collator, rows, *, named: str, bf16_on_cpu:
         raise InputError(f"{named} gives NaN or infinite numbers: its weights have diverged or are broken")
 
 
-def training_arguments(settings: PictureSettings) -> TrainingArguments:
+def training_arguments(settings: PictureSettings | SoundSettings) -> TrainingArguments:
     """What transformers.Trainer is told. The batch may still be left to the data."""
     settings = replace(settings, per_device_train_batch_size=settings.per_device_train_batch_size or 2)
     args = settings.training_arguments(
@@ -357,7 +363,14 @@ def training_arguments(settings: PictureSettings) -> TrainingArguments:
 
 
 def make_trainer(
-    settings: PictureSettings, args: TrainingArguments, model, collator, rows, *, batch: int, given: dict[str, Any]
+    settings: PictureSettings | SoundSettings,
+    args: TrainingArguments,
+    model,
+    collator,
+    rows,
+    *,
+    batch: int,
+    given: dict[str, Any],
 ) -> PretrainingTrainer:
     """The trainer of this run. rows: to train on, or these on the device; batch: images of this process in one loss;
     given: what the weights depend on."""
@@ -431,10 +444,10 @@ def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
 
 
 def describe(
-    settings: PictureSettings,
-    method: ImageMethod | PixelMethod,
+    settings: PictureSettings | SoundSettings,
+    method: ImageMethod | PixelMethod | SoundMethod,
     trainer: PretrainingTrainer,
-    data: ImageData,
+    data: ImageData | SoundData,
     rows,
     encoder: facts.Encoder,
     judged: Judged,
@@ -447,7 +460,7 @@ def describe(
         data=facts.Data(
             name=data.name,
             hub_id=data.hub_id,
-            unit="image",
+            unit=data.UNIT,
             train=len(rows) if data.stream is None else None,
             test=len(data.test) if data.test is not None else 0,
             skipped=len(data.skipped) if data.stream is None else trainer.last("undecodable") or 0,
@@ -467,10 +480,7 @@ def describe(
 
 def how_to_go_on(out: Path) -> str:
     """What can be done with the result next."""
-    return (
-        f"to train longer: the same command with more --num_train_epochs, --max_steps or --max_minutes, and "
-        f"--allow_change\nto start another run from this encoder: --backbone {out}"
-    )
+    return f"{LONGER}\nto start another run from this encoder: --backbone {out}"
 
 
 def export(method: ImageMethod, checkpoint: Path, given: dict[str, Any], out: Path) -> None:

@@ -19,12 +19,13 @@ from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, s
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.evaluation.suite import PROBES, suite
 from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
-from hf_replearn.pretraining.recipe import ImageMethod, ImageSettings, PictureSettings
+from hf_replearn.pretraining.recipe import ImageMethod, PictureSettings, SoundMethod
 from hf_replearn.randomness import undisturbed
 from hf_replearn.representation import Features, ImagePreprocessor, extract, pca, split_layers
 from hf_replearn.sharing.drawn import draw_neighbours
 from hf_replearn.sharing.report import Report
 from hf_replearn.sharing.show import try_to_show
+from hf_replearn.training.settings import PretrainingSettings
 
 SHOWN = 64  # pixels of a picture of the page, at most
 RANDOM = "random weights"  # the row of the network before training
@@ -110,7 +111,9 @@ def judge_stages(
     return found
 
 
-def show_own_task(report: Report, settings: ImageSettings, method: ImageMethod, model, collator, *, rows, test) -> None:
+def show_own_task(
+    report: Report, settings: PretrainingSettings, method: ImageMethod | SoundMethod, model, collator, *, rows, test
+) -> None:
     """How well f and g do what they were trained for, and pictures of it, into the report: of images held out (`test`),
     or of those trained on (`rows`) where there are none. Each may fail by itself, with a word."""
     held_out = test is not None and len(test) > 0
@@ -122,7 +125,9 @@ def show_own_task(report: Report, settings: ImageSettings, method: ImageMethod, 
         if method.own_task is not None:
             own, _ = try_to_show("how well it does its own task", partial(method.own_task, model, batches))
             if own is not None:
-                own.told += f" On {len(sample):,} images {'held out' if held_out else 'that it was trained on'}."
+                own.told += (
+                    f" On {len(sample):,} {report.data.unit}s {'held out' if held_out else 'that it was trained on'}."
+                )
                 report.own_task = own
                 print(f"\n{own.table()}")
         if method.pictures is not None:

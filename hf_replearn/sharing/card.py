@@ -16,7 +16,10 @@ from hf_replearn.sharing.names import family_and_task, hub_type, in_words
 from hf_replearn.sharing.readme import Readme, read_readme, write_readme
 from hf_replearn.sharing.report import FILE, INTERVAL, OwnTask, Report, finite
 
-LOCAL_DATA = {"image": "imagefolder"}  # the Hub's type of data that is not there, by the unit; else "text"
+LOCAL_DATA = {
+    "image": "imagefolder",
+    "sound": "audiofolder",
+}  # the Hub's type of data that is not there, by the unit; else "text"
 OF_TRAINING = ("augmentations.png", "curves.png")  # pictures above all else; others stand with the scores
 MOST = 6  # lines on which the encoder is not best that are named
 
