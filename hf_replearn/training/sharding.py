@@ -134,8 +134,14 @@ def shard(model: nn.Module, layout: Layout, mesh: DeviceMesh, *, travels: torch.
 
     travels: the type in which the weights of blocks are sent, and used: that of autocast, which would make a copy of
     what it casts itself. Not beside batch normalisation, whose statistics are float32. Gradients are summed in float32.
-    Raises InputError for a network that has no blocks to share, or no plan for tensor parallelism.
+    Raises InputError for a network that has no blocks to share, no plan for tensor parallelism, or a loss that needs
+    whole weights.
     """
+    if getattr(model, "needs_whole_weights", False):
+        raise InputError(
+            "the loss has gradients of gradients, for which each process needs all weights: take the profile ddp.yaml, "
+            "and not one that shares them (FSDP)"
+        )
     units = blocks(model)
     if len(units) < 2:
         raise InputError(

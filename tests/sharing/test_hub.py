@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
+from hf_replearn.sharing import hub
 from hf_replearn.sharing.card import card
 from hf_replearn.sharing.names import in_words
 
@@ -137,6 +139,13 @@ def test_a_push_that_cannot_work_is_one_line_before_training(python, environment
     result = python(CHECK, "out", **environment)
     assert re.fullmatch(message, result.stderr.strip()), result.stderr
     assert "hf_wrong" not in result.stderr
+
+
+def test_every_picture_of_a_method_is_pushed():
+    """The card that shows it goes to the Hub too."""
+    methods = Path(hub.__file__).parents[1] / "methods"
+    named = {name for file in methods.rglob("*.py") for name in re.findall(r'"(\w+\.(?:png|gif))"', file.read_text())}
+    assert len(named) > 10 and named <= set(hub.PICTURES.split())
 
 
 def test_a_folder_that_cannot_name_a_repository_is_told(python):

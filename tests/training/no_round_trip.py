@@ -32,7 +32,10 @@ MODULES = {
     for command, (module, settings, *_) in COMMANDS.items()
     if module
 }
-METHODS = {command: kind for command, kind in MODULES.items() if hasattr(kind[0], "METHOD")}
+TRAINED = ("images", "pixels", "texts")  # and not fitted in passes, on a CPU as on a GPU
+METHODS = {
+    command: kind for command, kind in MODULES.items() if getattr(vars(kind[0]).get("METHOD"), "STORY", None) in TRAINED
+}
 
 
 class Finished(Exception):

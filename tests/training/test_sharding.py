@@ -78,7 +78,11 @@ METHODS = {
 }
 TENSOR_PARALLEL = {"llama tp": "llama", "qwen3 tp": "qwen3"}
 RUNS: dict[str, tuple[nn.Module, dict[str, Tensor]]] = {}
-IMAGES = {module: method for module, method in METHODS.items() if isinstance(method, ImageMethod)}
+IMAGES = {
+    module: method
+    for module, method in METHODS.items()
+    if isinstance(method, ImageMethod) and not getattr(method.model_class, "needs_whole_weights", False)
+}
 TEXTS = {
     "bert": partial(MaskedLMForPreTraining, MaskedLMConfig(encoder=BertConfig(**ENCODER))),
     "gpt2": partial(
@@ -383,6 +387,12 @@ def test_a_network_without_blocks_is_refused():
     flat = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     with pytest.raises(InputError, match="0 blocks, so that sharding .* ddp.yaml"):
         shard(flat, Layout(shards=2), None)
+
+
+def test_a_loss_that_needs_whole_weights_is_refused():
+    model = METHODS["gan"].model_class
+    with pytest.raises(InputError, match="gradients of gradients, .* take the profile ddp.yaml"):
+        shard(model(model.config_class(backbone="test_vit")), Layout(shards=2), None)
 
 
 @pytest.mark.parametrize(

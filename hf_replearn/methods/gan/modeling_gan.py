@@ -160,6 +160,7 @@ class GANForPreTraining(CodeForPreTraining):
     """Generator and discriminator under R3GAN's loss, and an encoder f that tells latents of generated images."""
 
     config_class = GANConfig
+    needs_whole_weights = True  # for the gradients of gradients, while the loss is computed
 
     def __init__(self, config: GANConfig):
         super().__init__(config)
@@ -185,8 +186,8 @@ class GANForPreTraining(CodeForPreTraining):
 
     def normalised(self, levels: Tensor) -> Tensor:
         """Levels (B, C, S, S) as f takes them."""
-        mean, std = (levels.new_tensor(values).view(-1, 1, 1) for values in (self.config.mean, self.config.std))
-        return (levels - mean) / std
+        channels = zip(levels.unbind(1), self.config.mean, self.config.std, strict=True)
+        return torch.stack([(level - mean) / std for level, mean, std in channels], 1)  # no tensor goes to a GPU
 
     def forward(
         self,
