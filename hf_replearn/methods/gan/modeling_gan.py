@@ -186,8 +186,11 @@ class GANForPreTraining(CodeForPreTraining):
 
     def normalised(self, levels: Tensor) -> Tensor:
         """Levels (B, C, S, S) as f takes them."""
-        channels = zip(levels.unbind(1), self.config.mean, self.config.std, strict=True)
-        return torch.stack([(level - mean) / std for level, mean, std in channels], 1)  # no tensor goes to a GPU
+        mean, std = (
+            list(values) * (levels.shape[1] // len(values)) for values in (self.config.mean, self.config.std)
+        )  # one for all channels, or one each
+        channels = zip(levels.unbind(1), mean, std, strict=True)
+        return torch.stack([(level - m) / s for level, m, s in channels], 1)  # no tensor goes to a GPU
 
     def forward(
         self,
