@@ -44,7 +44,7 @@ def alone(*, use_cpu: bool) -> Alone:
 class Passes:
     """The passes of one fit.
 
-    fit:           `begin`, `go_on`, `has_converged`, `passes`, see `pretraining.recipe.FittedMethod`.
+    fit:           `begin`, `go_on`, `has_converged`, `passes`, see `pretraining.recipe.fitted.FittedMethod`.
     write:         (state, folder) writes the encoder as it is by then, so that a checkpoint can be exported.
     circumstances: what the state depends on. save_steps: passes between two checkpoints; keep: how many are kept.
     """
