@@ -43,6 +43,7 @@ READS = {
     "texts": ("parquet", "arrow", "json", "csv", "text"),
     "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
     "sounds": ("sounds", "arrays"),
+    "graphs": ("parquet", "arrow", "json", "csv"),  # tables of edges, or of nodes
 }
 PICTURES = ("images", "arrays")  # a file each
 IN_CLASSES = ("images", "sounds")  # whose class is that of their folder

@@ -93,7 +93,7 @@ def load_source(
 ) -> Source:
     """Finds a dataset: toy, one of `DRAWN`, a local file or folder, or a Hub id.
 
-    purpose:   "images", "texts", "labels", "shards" or "sounds": what is looked for in a folder (see inventory.READS).
+    purpose:   "images", "texts", "labels", "shards", "sounds" or "graphs": what is looked for (see inventory.READS).
     files:     patterns of the files of a folder that are meant.
     config:    of a Hub dataset that has several.
     streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
@@ -126,7 +126,7 @@ def load_source(
             splits = with_metadata(inventory, splits, _metadata_rows(inventory), left_out)
     else:
         splits = _tables(inventory, streaming=streaming)
-    for split, rows in splits.items():
+    for split, rows in splits.items() if purpose != "graphs" else ():  # whose nodes are of splits
         _refuse_split_column(dataset, split, rows)
     unused = {item.file for item in left_out}
     shown = {split: [file for file in found if file not in unused] for split, found in inventory.splits.items()}
