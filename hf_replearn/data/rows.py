@@ -58,23 +58,11 @@ def pack_rows(
     (T) int32, 0, 1, … and -1 for padding. A Dataset is cached under a fingerprint of texts, tokenizer and settings.
     Raises InputError where there is no text at all.
     """
-    start, end = ends(tokenizer)
-    end = end if ended or packing == "documents" else []
-    between = separator(tokenizer)
-    if length < len(start) + len(end or between) + 1:
-        raise InputError(f"--sequence_length {length} leaves no room for text between the tokenizer's special tokens")
-    pack = partial(
-        _pack_batch,
-        tokenizer=tokenizer,
-        length=length,
-        packing=packing,
-        start=start,
-        end=end,
-        between=between,
-    )
+    pack = packing_of(tokenizer, length=length, packing=packing, ended=ended)
     arguments = {"batched": True, "batch_size": TOGETHER, "remove_columns": ["text"]}
     if isinstance(texts, IterableDataset):
         return texts.map(pack, **arguments)
+    start, end, between = (pack.keywords[name] for name in ("start", "end", "between"))
     columns = {"input_ids": datasets.List(datasets.Value("int32"), length=length), "length": datasets.Value("int32")}
     if packing == "documents":
         columns["documents"] = datasets.List(datasets.Value("int32"), length=length)
@@ -89,6 +77,17 @@ def pack_rows(
     if len(rows) == 0:
         raise InputError("there is no text: every document is empty")
     return rows
+
+
+def packing_of(tokenizer: PreTrainedTokenizerBase, *, length: int, packing: Packing, ended: bool) -> partial:
+    """Documents -> rows, see `pack_rows`."""
+    start, end = ends(tokenizer)
+    end = end if ended or packing == "documents" else []
+    between = separator(tokenizer)
+    if length < len(start) + len(end or between) + 1:
+        raise InputError(f"--sequence_length {length} leaves no room for text between the tokenizer's special tokens")
+    about = {"tokenizer": tokenizer, "length": length, "packing": packing}
+    return partial(_pack_batch, **about, start=start, end=end, between=between)
 
 
 def _map_cached(texts: Dataset, pack, **arguments) -> Dataset:

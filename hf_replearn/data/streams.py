@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import tarfile
@@ -82,21 +83,28 @@ class Shard:
 
     def __iter__(self) -> Iterator[dict]:
         """Raises InputError where the shard is damaged, OSError where it cannot be had."""
-        try:
+        with damage_named():
             # Not iter(rows): in a loader's process that would divide the shard once more, among all of them.
             for batch in self.rows.iter(batch_size=1):
                 [(image,)] = batch.values()
                 yield {"image": image} | self.more
-        except DAMAGED as error:
-            raise InputError(f"the shard is damaged: {' '.join(str(error).split())[:200]}") from error
-        except OSError as error:
-            if type(error) is OSError and error.errno is None:  # Arrow's own, of damaged pages
-                raise InputError(f"the shard is damaged: {' '.join(str(error).split())[:200]}") from error
-            raise
 
     def state(self) -> dict:
         """JSON values: where the row that was given last ends."""
         return self.rows.state_dict()
+
+
+@contextlib.contextmanager
+def damage_named() -> Iterator[None]:
+    """Has what the libraries raise of files whose bytes are not as they should be come as InputError."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise InputError(f"the shard is damaged: {' '.join(str(error).split())[:200]}") from error
+    except OSError as error:
+        if type(error) is OSError and error.errno is None:  # Arrow's own, of damaged pages
+            raise InputError(f"the shard is damaged: {' '.join(str(error).split())[:200]}") from error
+        raise
 
 
 def stream_images(

@@ -16,6 +16,29 @@ from hf_replearn.data.sources import Source, counted, is_string, load_source, te
 from hf_replearn.errors import InputError
 
 HOLD_OUT_SHARE, HOLD_OUT_MOST = 0.02, 2_000  # of the documents, where the data has no validation split
+FIRST = "the first documents of the stream"
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Documents of a stream, in the pieces that it is read in.
+
+    rows:  column `text`, of all documents.
+    apart: documents of the first piece that are held out, and not given.
+    names: of the files, for whoever has to mend one.
+    """
+
+    rows: IterableDataset
+    apart: int
+    names: list[str]
+
+    def __len__(self) -> int:
+        return self.rows.num_shards
+
+    def shard(self, number: int) -> IterableDataset:
+        """The documents of one piece."""
+        part = self.rows.shard(num_shards=len(self), index=number)
+        return part.skip(self.apart) if number == 0 and self.apart else part
 
 
 @dataclass(frozen=True)
@@ -28,6 +51,7 @@ class Corpus:
     test_source: where test comes from, in words.
     taken:       one line of what was used of the source, and what was not.
     left_out:    the files and rows that are not used.
+    shards:      of train, when it is streamed.
     """
 
     name: str
@@ -37,6 +61,7 @@ class Corpus:
     test_source: str
     taken: str = ""
     left_out: list[LeftOut] = field(default_factory=list)
+    shards: Shards | None = None
 
     def texts(self, characters: int) -> Iterator[str]:
         """Documents of train from its beginning, until there are about so many characters of them."""
@@ -108,7 +133,7 @@ def load_corpus(
     if "train" not in source.splits:
         raise InputError(f"the data has no split 'train', only {', '.join(source.splits)}")
     train, column, empty = _only_text(source.splits["train"], text_column, dataset, "train")
-    documents = _documents(train, column)
+    documents, whole = _documents(train, column), train
     held_out = next((split for split in ("validation", "test") if split in source.splits), None)
     if held_out:
         test, _, more = _only_text(source.splits[held_out], text_column, dataset, held_out)
@@ -116,7 +141,7 @@ def load_corpus(
         empty, held_out = empty + more, f"the split {held_out!r}"
     elif isinstance(train, IterableDataset):
         test, train = _first_apart(train)
-        held_out = "the first documents of the stream"
+        held_out = FIRST
         if not any(True for _ in islice(train, 1)):
             raise InputError(
                 f"the stream {dataset!r} has no text to train on, besides the documents that are held out, its first "
@@ -142,7 +167,18 @@ def load_corpus(
         test_source=held_out + copies,
         taken=source.taken(parts, left_out=empty) + copies,
         left_out=[*source.left_out, *empty],
+        shards=_shards(whole, source, apart=HOLD_OUT_MOST if held_out == FIRST else 0),
     )
+
+
+def _shards(rows: Dataset | IterableDataset, source: Source, *, apart: int) -> Shards | None:
+    """Of documents that are streamed."""
+    if isinstance(rows, Dataset):
+        return None
+    names = source.files.get("train") or [source.name]
+    if len(names) != rows.num_shards:  # of the Hub
+        names = [f"shard {number} of {rows.num_shards}" for number in range(rows.num_shards)]
+    return Shards(rows, apart, names)
 
 
 def _first_apart(stream: IterableDataset) -> tuple[IterableDataset, IterableDataset]:

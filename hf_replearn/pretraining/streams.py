@@ -57,6 +57,7 @@ def lanes(
         buffer=settings.shuffle_buffer,
         seed=settings.seed,
         share=settings.max_undecodable,
+        usable="images that decode",
         rank=args.process_index,
         processes=args.world_size,
         workers=settings.dataloader_num_workers,

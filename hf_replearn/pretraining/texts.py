@@ -23,7 +23,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from hf_replearn import architectures
 from hf_replearn.data.fingerprint import rows_fingerprint
 from hf_replearn.data.inventory import write_skipped
-from hf_replearn.data.rows import cut_rows, pack_rows, padding
+from hf_replearn.data.packed import PackedShards
+from hf_replearn.data.rows import cut_rows, pack_rows, packing_of, padding
 from hf_replearn.data.sources import Source
 from hf_replearn.data.text import Corpus, load_corpora
 from hf_replearn.data.tokenization import check_text, ends, find_tokenizer, load_tokenizer
@@ -46,6 +47,7 @@ from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import HeldOutLoss, JSONLines
 from hf_replearn.training.checkpoints import PARTIAL, checkpoints
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+from hf_replearn.training.lanes import Lanes
 from hf_replearn.training.masters import Masters, to_bfloat16
 from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
@@ -62,6 +64,7 @@ class Texts:
 
     start, end: the special tokens around a text.
     rows, test: to train on, and held out; of `sequence_length` tokens each.
+    shards:     of `rows`, where they are streamed.
     notes:      what the user should know of them, a line each.
     repo_id:    where the model will be pushed; None: nowhere.
     """
@@ -71,6 +74,7 @@ class Texts:
     start: list[int]
     end: list[int]
     rows: Dataset | IterableDataset
+    shards: PackedShards | None
     test: list[dict]
     notes: list[str]
     repo_id: str | None
@@ -129,7 +133,8 @@ def pretrain_texts(
     tokenizer.model_max_length = longest(tokenizer, model.model.config, length=length)
 
     # 3. Train
-    trainer = make_trainer(settings, args, model, objective, rows, given=given)
+    learnt_from = lanes(settings, args, texts, objective.collator) if settings.streaming else rows
+    trainer = make_trainer(settings, args, model, objective, learnt_from, given=given)
     judge = objective.judge
     loss = partial(held_out_loss, model, texts.test, collate=judge, views=judge.views, targets=judge.targets)
     measure = partial(as_written, settings, args, model, loss)
@@ -205,17 +210,12 @@ def open_texts(
         start, end = ends(tokenizer)
         _check_short_rows(settings, around=len(start) + len(end))
         notes = [*_unused(settings), *check_text(tokenizer, _some(corpus.train), trained=_is_trained(settings))]
+        about = {"length": length, "packing": settings.packing, "ended": method.ended}
         rows, test = (
-            pack_rows(
-                part,
-                tokenizer,
-                length=length,
-                packing=settings.packing,
-                ended=method.ended,
-                progress=f"rows to {purpose}",
-            )
+            pack_rows(part, tokenizer, **about, progress=f"rows to {purpose}")
             for part, purpose in ((corpus.train, "train on"), (corpus.test, "hold out"))
         )
+        shards = PackedShards(corpus.shards, packing_of(tokenizer, **about)) if settings.streaming else None
         test = list(test.take(settings.eval_rows))
     batch = settings.per_device_train_batch_size * args.world_size
     if not settings.streaming and len(rows) < batch:
@@ -225,7 +225,7 @@ def open_texts(
         )
     if not any(row["length"] > len(start) + len(end) + 1 for row in test):
         raise InputError(f"there is no text in the documents that are held out, {corpus.test_source}")
-    return Texts(corpus, tokenizer, start, end, rows, test, notes, repo_id)
+    return Texts(corpus, tokenizer, start, end, rows, shards, test, notes, repo_id)
 
 
 def _find_tokenizer(settings: TextSettings, corpus: Corpus) -> PreTrainedTokenizerBase:
@@ -382,12 +382,30 @@ def build(
     return model
 
 
+def lanes(settings: TextSettings, args: TrainingArguments, texts: Texts, collator: Callable) -> Lanes:
+    """The batches of this process from a stream, which has no end, and so no epochs."""
+    readers = max(1, settings.dataloader_num_workers) * args.world_size
+    return Lanes(
+        texts.shards.for_readers(readers),
+        prepare=lambda row: row,
+        collate=collator,
+        batch=args.per_device_train_batch_size,
+        buffer=1,
+        seed=settings.seed,
+        share=None,
+        usable="rows of text",
+        rank=args.process_index,
+        processes=args.world_size,
+        workers=settings.dataloader_num_workers,
+    )
+
+
 def make_trainer(
     settings: TextSettings,
     args: TrainingArguments,
     model: PreTrainedModel,
     objective: Objective,
-    rows: Dataset | IterableDataset,
+    rows: Dataset | Lanes,
     *,
     given: dict,
 ) -> PretrainingTrainer:
@@ -408,7 +426,7 @@ def make_trainer(
     trainer = PretrainingTrainer(
         model=model,
         args=args,
-        train_dataset=rows.repeat(None) if settings.streaming else rows,  # a stream has no end, and so no epochs
+        train_dataset=rows,
         data_collator=collator,
         views=lambda batch, place: collator.views(whole_or_short(batch), place),
         targets=(lambda batch: collator.targets(whole_or_short(batch))) if objective.counted else None,

@@ -56,7 +56,8 @@ class Lanes(IterableDataset):
     prepare: a row -> what is collated. It raises InputError for a row that cannot be used: it is left out.
     collate: a batch of these -> tensors.
     buffer:  rows; 1: as they come.
-    share:   of the rows read, that may be unusable.
+    share:   of the rows read, that may be unusable; None: none is, whatever it is that is wrong with it.
+    usable:  what the rows are called that can be used.
     """
 
     def __init__(  # noqa: PLR0913 (a stream, and its place among those of other processes)
@@ -68,13 +69,14 @@ class Lanes(IterableDataset):
         batch: int,
         buffer: int,
         seed: int,
-        share: float,
+        share: float | None,
+        usable: str,
         rank: int = 0,
         processes: int = 1,
         workers: int = 0,
     ):
         self.shards, self.prepare, self.collate = shards, prepare, collate
-        self.batch, self.buffer, self.seed, self.share = batch, buffer, seed, share
+        self.batch, self.buffer, self.seed, self.share, self.usable = batch, buffer, seed, share, usable
         self.rank, self.processes, self.workers = rank, processes, workers
         self.own = range(rank * max(1, workers), (rank + 1) * max(1, workers))  # lanes of this process
         self.positions: dict[int, dict] = dict.fromkeys(self.own, START)
@@ -145,7 +147,7 @@ class Lanes(IterableDataset):
             if not at["batches"]:
                 own = [self.shards.names[shard] for shard in self._own_shards(lane)]
                 raise InputError(
-                    f"a batch of {self.batch} is more than the images that decode of {own[0]!r}"
+                    f"a batch of {self.batch} is more than the {self.usable} of {own[0]!r}"
                     f"{f' and {len(own) - 1} more shards' * (len(own) > 1)}, which one reader has to itself: lower "
                     "--per_device_train_batch_size, the number of processes or --dataloader_num_workers"
                 )
@@ -161,6 +163,8 @@ class Lanes(IterableDataset):
         except InputError as error:
             line = [[row.name, str(error)]] if len(at["listed"]) < LISTED else []
             at = at | {"unusable": at["unusable"] + 1, "listed": at["listed"] + line}
+            if self.share is None:
+                raise InputError(f"{row.name}: {error}") from error
             if at["unusable"] > self.share * max(at["read"], FEW):
                 raise InputError(
                     f"{at['unusable']:,} of {at['read']:,} images that one reader read do not decode, more than "

@@ -386,7 +386,8 @@ class PretrainingTrainer(Trainer):
             raise TrainingError(f"{failures[0]}. {self._last_good()}")
         if self.targets is None or not batch_samples:
             return super()._get_num_items_in_batch(batch_samples, device)
-        return self.accelerator.reduce(sum(map(self.targets, batch_samples)).to(device))
+        batches = [{name: part for name, part in batch.items() if name != POSITION} for batch in batch_samples]
+        return self.accelerator.reduce(sum(map(self.targets, batches)).to(device))
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         inputs = super()._prepare_inputs(inputs)

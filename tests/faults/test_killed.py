@@ -69,7 +69,7 @@ def test_cached_gradients(whole, data, tmp_path):
 
 
 def test_a_stream_that_began_again(whole, data, tmp_path):
-    """Documents are read anew at every start, and the 24 batches are more than the text has: exact, though not fast."""
+    """The 24 batches are more than the text has."""
     more = ["--streaming", "--max_steps", "24", "--save_steps", "5"]
     out = killed_and_run_again("causal_lm", at_step(23), data, tmp_path, *more)
     assert trials.digest(out) == trials.digest(whole("causal_lm", *more))

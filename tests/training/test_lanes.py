@@ -59,7 +59,8 @@ def collate(numbers):
 
 
 def lanes(shards=None, **more) -> Lanes:
-    about = {"prepare": prepare, "collate": collate, "batch": 4, "buffer": 6, "seed": 3, "share": 0.0} | more
+    about = {"prepare": prepare, "collate": collate, "batch": 4, "buffer": 6, "seed": 3, "share": 0.0, "usable": "rows"}
+    about |= more
     return Lanes(shards or Numbers(), **about)
 
 
@@ -155,7 +156,7 @@ def test_too_many_of_them_end_it():
         raise InputError("no picture")
 
     [end] = list(DataLoader(lanes(Numbers([8]), prepare=none, share=0.5), batch_size=None))
-    assert end[FAILURE].startswith("a batch of 4 is more than the images that decode of 's0'")
+    assert end[FAILURE].startswith("a batch of 4 is more than the rows of 's0'")
 
     def some(number):
         return number if number % 3 else none(number)
@@ -182,7 +183,7 @@ def test_a_shard_that_cannot_be_had_ends_it():
 
 def test_fewer_than_a_batch():
     *_, end = DataLoader(lanes(Numbers([3, 9]), processes=2), batch_size=None)
-    assert end[FAILURE].startswith("a batch of 4 is more than the images that decode of 's0', which one reader")
+    assert end[FAILURE].startswith("a batch of 4 is more than the rows of 's0', which one reader")
 
 
 def test_a_position_is_small_and_json():

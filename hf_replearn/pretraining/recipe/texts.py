@@ -32,7 +32,9 @@ class TextSettings(PretrainingSettings):
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
     text_column: str | None = setting(None, "column of the documents; none: `text`, or the only one", section="data")
     streaming: bool = setting(
-        False, "read documents when they are needed; give --max_steps or --max_minutes too", section="data"
+        False,
+        "read documents when they are needed, each process its own files; give --max_steps or --max_minutes too",
+        section="data",
     )
     tokenizer: str | None = setting(
         None, "folder or Hub id; none: that of --init, or one trained on the data", section="data"
