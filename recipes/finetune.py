@@ -6,12 +6,17 @@
     hf-replearn finetune --model out/mine --dataset stsb.csv --mode linear --layers all --output_dir out/stsb
     hf-replearn finetune --model out/digits --dataset toy --label_fraction 0.1 --output_dir out/digits_finetuned
     hf-replearn finetune --model out/mine --dataset path/to/glue/cola --layers all --output_dir out/mine_cola
+    hf-replearn finetune --model out/mine --dataset squad.json --task questions --output_dir out/mine_squad
 
 Texts and images, classes and numbers (regression). The tasks of GLUE are scored with their own metrics. Every network
 stands beside the same one from random weights, trained in the same way on the same draws of labels.
 
 On one CPU core, a BERT of 2 layers, 128 wide, takes about a minute for 633 steps of fine-tuning (a tenth of SST-2, 3
 epochs), and the probes of all its layers with 1 %, 10 % and all of SST-2's 67,349 labels a minute and a half.
+
+With `--task questions` the answer to a question is a part of its context: SQuAD v1.1 and v2, in SQuAD's own files or in
+tables with the columns question, context and answers. Long contexts are read in windows that overlap; that a question
+has no answer is said above a threshold which questions to train on decide, and which these are not trained on.
 """
 
 from __future__ import annotations
@@ -48,6 +53,22 @@ class FinetuneSettings(ExampleSettings, SharedRunSettings):
     )
     label_fraction: tuple[float, ...] = setting(
         (1.0,), "share of the labels, balanced over classes, or several", section="data", above=0, at_most=1
+    )
+    task: Literal["labels", "questions"] = setting(
+        "labels",
+        "labels: a class or number an example; questions: a part of its context answers each (SQuAD)",
+        section="data",
+    )
+    overlap: int | None = setting(
+        None,
+        "of --task questions: tokens that neighbouring windows of a long context share; none: a third of --max_length, "
+        "which is 384 there where the model can take it",
+        section="data",
+        at_least=1,
+        at_most=1_000_000,
+    )
+    max_answer_tokens: int = setting(
+        30, "of --task questions: tokens of an answer at most", section="data", at_least=1, at_most=10_000
     )
     metrics: str | None = setting(
         None, "with commas; none: GLUE's for its tasks, else accuracy, or pearson,spearman", section="data"
@@ -89,6 +110,11 @@ def main(settings: FinetuneSettings) -> None:
     """What an encoder is worth on a labelled task: fine-tuned, or frozen under a linear probe, beside baselines."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"learning on {settings.dataset} …", flush=True)
+    if settings.task == "questions":
+        from hf_replearn.judging.questions import answer_questions
+
+        answer_questions(settings)
+        return
     from hf_replearn.judging.finetune import finetune_encoder
 
     finetune_encoder(settings)

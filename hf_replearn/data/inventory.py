@@ -44,6 +44,7 @@ READS = {
     "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
     "sounds": ("sounds", "arrays"),
     "graphs": ("parquet", "arrow", "json", "csv"),  # tables of edges, or of nodes
+    "questions": ("parquet", "arrow", "json", "csv"),
 }
 PICTURES = ("images", "arrays")  # a file each
 IN_CLASSES = ("images", "sounds")  # whose class is that of their folder
@@ -311,6 +312,7 @@ def _sorted_by_kind(
         what = {
             "images": "are no images", "texts": "is no text", "labels": "are no labelled examples",
             "shards": "are no shards of images to stream", "sounds": "are no sounds",
+            "questions": "are no questions with contexts and answers",
         }[purpose]  # fmt: skip
         reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind not in PICTURES)
         pictures = "pictures, .npy, " if set(PICTURES) & set(READS[purpose]) else ""

@@ -13,7 +13,9 @@ from hf_replearn.encoders.load import load_network, load_processor
 from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.metrics import score
 
-__all__ = ["finetune", "load_network", "load_processor", "score"]
+__all__ = ["fit", "finetune", "load_network", "load_processor", "score"]
+
+LENGTH = "length"  # of a row, by which rows are put together into batches
 
 
 def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tuple[np.ndarray, np.ndarray]:
@@ -24,18 +26,10 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
     Raises TrainingError where the loss or a prediction is not finite: of these no class can be told; InputError where
     batch normalisation would see one example at a time.
     """
-    if "text" in train.column_names:  # padding would be half of the work
-        args.train_sampling_strategy = "group_by_length"
+    if "text" in train.column_names:
         texts = zip(*(train[name][:] for name in ("text", "text_pair") if name in train.column_names), strict=True)
-        train = train.add_column(args.length_column_name, [sum(map(len, parts)) for parts in texts])
-    trainer = _Finetuner(model=network, args=args, train_dataset=train, data_collator=collate)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Bar())
-    args.dataloader_drop_last = _leaves_one(network, len(train), args)
-    trainer.train()
-    args.dataloader_drop_last = False  # it would leave out test examples too
-    args.train_sampling_strategy = "random"  # it would order test too, which is in the order of length
-    found = trainer.predict(test)
+        train = train.add_column(LENGTH, [sum(map(len, parts)) for parts in texts])
+    found = fit(network, train, collate=collate, args=args).predict(test)
     logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
     if not np.isfinite(logits).all():
         raise TrainingError(
@@ -43,6 +37,23 @@ def finetune(network: nn.Module, train, test, *, collate: Callable, args) -> tup
             "the fine-tuned network, which has diverged: lower --learning_rate"
         )
     return logits.squeeze(1) if logits.shape[1] == 1 else logits.argmax(axis=1), found.label_ids
+
+
+def fit(network: nn.Module, train, *, collate: Callable, args) -> Trainer:
+    """Trains `network` on all rows of train, in place; returns its trainer, which predicts in the order of the rows.
+
+    train: where it has a column `length`, batches hold rows of about one length. Raises as `finetune`.
+    """
+    if LENGTH in train.column_names:  # padding would be half of the work
+        args.train_sampling_strategy, args.length_column_name = "group_by_length", LENGTH
+    trainer = _Finetuner(model=network, args=args, train_dataset=train, data_collator=collate)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar())
+    args.dataloader_drop_last = _leaves_one(network, len(train), args)
+    trainer.train()
+    args.dataloader_drop_last = False  # it would leave out test examples too
+    args.train_sampling_strategy = "random"  # it would order test too, which is in the order of length
+    return trainer
 
 
 def _leaves_one(network: nn.Module, examples: int, args) -> bool:

@@ -13,6 +13,7 @@ from hf_replearn.errors import InputError
 from hf_replearn.evaluation.repetitions import draw_layers, reasons, summarise, table
 from hf_replearn.evaluation.steps import NOT_A_NUMBER, alone
 from hf_replearn.files import write_whole
+from hf_replearn.judging.answering import answering
 from hf_replearn.judging.task import choose_positive, task_of
 from hf_replearn.judging.ways import fine_tuning
 from hf_replearn.settings import as_dict, command_line
@@ -41,7 +42,7 @@ def measure(
             name = f"{row}, {len(rows):,} labels ({100 * share:g}%), seed {seed}"
             if learn is None:
                 learn = way()
-            bars = way.func is fine_tuning  # which show by themselves how far they are
+            bars = way.func in (fine_tuning, answering)  # which show by themselves how far they are
             scores, missing = alone(
                 partial(learn, rows, seed=seed), metrics=metrics, what=name if write and not bars else None
             )

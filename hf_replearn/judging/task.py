@@ -21,7 +21,7 @@ from hf_replearn.encoders.trial import try_encoder
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.checks import check_varied
 from hf_replearn.evaluation.layers import judged_layers
-from hf_replearn.metrics import GLUE, METRICS, POSITIVE
+from hf_replearn.metrics import GLUE, METRICS, POSITIVE, QUESTIONS
 from hf_replearn.representation import labels_of
 from hf_replearn.sharing.card import extendable
 from hf_replearn.sharing.report import FILE
@@ -114,7 +114,9 @@ def choose_metrics(settings: Any, task: str, data) -> dict[str, str]:
     else:
         usual = ("accuracy",)
         suitable = tuple(
-            name for name in METRICS if name not in numbers and (name != "f1" or len(data.label_names) == 2)
+            name
+            for name in METRICS
+            if name not in (*numbers, *QUESTIONS) and (name != "f1" or len(data.label_names) == 2)
         )
     chosen = GLUE[task] if set(GLUE.get(task, ["none"])) <= set(suitable) else usual
     if settings.metrics is not None:

@@ -14,6 +14,7 @@ from hf_replearn.metrics.glue import GLUE, POSITIVE
 from hf_replearn.metrics.matthews_correlation import MatthewsCorrelation
 from hf_replearn.metrics.pearson import Pearson
 from hf_replearn.metrics.spearman import Spearman
+from hf_replearn.metrics.squad import Squad
 
 METRICS = {
     "accuracy": Accuracy,
@@ -22,7 +23,10 @@ METRICS = {
     "matthews_correlation": MatthewsCorrelation,
     "pearson": Pearson,
     "spearman": Spearman,
+    "squad": Squad,
+    "squad_v2": partial(Squad, "v2"),
 }
+QUESTIONS = ("squad", "squad_v2")  # of texts that answer questions; all others are of classes or numbers
 
 
 def score(
@@ -43,4 +47,7 @@ def score(
     return scores
 
 
-__all__ = ["GLUE", "METRICS", "POSITIVE", "Accuracy", "F1", "MatthewsCorrelation", "Pearson", "Spearman", "score"]
+__all__ = [
+    "GLUE", "METRICS", "POSITIVE", "QUESTIONS", "Accuracy", "F1", "MatthewsCorrelation", "Pearson", "Spearman", "Squad",
+    "score",
+]  # fmt: skip

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,7 @@ def templates():
     environment.filters["yaml"] = lambda settings: yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
     environment.filters["shell"] = shlex.join
     environment.filters["exp"] = math.exp
+    environment.filters["line"] = lambda text: textwrap.shorten(text, 120, placeholder=" …")
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment
 

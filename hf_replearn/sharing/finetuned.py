@@ -14,6 +14,8 @@ from hf_replearn.sharing.paths import local_paths, without_paths
 from hf_replearn.sharing.reading import read_json
 from hf_replearn.sharing.readme import read_readme, write_readme
 
+SHOWN = "answers.json"  # of some questions, of a network that answers them, and from which odds on it says nothing
+
 
 def write_finetuned_card(folder: str | Path, *, repo_id: str | None = None) -> None:
     """Writes the card of `folder/model` into its README.md, from `folder/scores.json`.
@@ -28,7 +30,9 @@ def write_finetuned_card(folder: str | Path, *, repo_id: str | None = None) -> N
     known = local_paths(full)
     report = Measured(**{spec.name: without_paths(getattr(measured, spec.name), known) for spec in fields(measured)})
     base = None if Path(str(full["model"])).exists() else full["model"]
+    answers = read_json(Path(folder, SHOWN)) if full.get("task") == "questions" else {}
     tag = "image-classification" if (place / "preprocessor_config.json").exists() else "text-classification"
+    tag = "question-answering" if answers else tag
     readme = read_readme(place)
     name = repo_id.split("/")[-1] if repo_id else report.title
     readme.update(_metadata(report, kept, facts, name=name, tag=tag, base=base))
@@ -50,6 +54,7 @@ def write_finetuned_card(folder: str | Path, *, repo_id: str | None = None) -> N
             tag=tag,
             location=repo_id or shown_place(place),
             tables=score_tables(report),
+            answers=answers,
             license=readme.metadata.get("license_name") or readme.metadata.get("license"),
             base=base,
         )
