@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 
-
 @dataclass(frozen=True)
 class Pattern:
     """Where a sparse matrix (N, M) has numbers, row by row, and where its transpose has them.
@@ -266,7 +265,9 @@ class GNN(nn.Module):
         values = dropout(nodes.values, self.dropout, generator)
         return nodes.features.times(values, self.convs[0].lin.weight.T)
 
-    def forward(self, nodes: Nodes, projected: Tensor | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, nodes: Nodes, projected: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
         """The vectors of all nodes (N, F). projected: what is taken for `project(nodes)`."""
         x = self.project(nodes, generator) if projected is None else projected
         for place, conv in enumerate(self.convs):
