@@ -1,5 +1,5 @@
-"""Networks on graphs, as sparse products: GCN (Kipf & Welling 2017) and GAT (Veličković et al. 2018), whose weights have
-the names of torch_geometric.nn.GCN and GAT, which load them; and how they are fitted to a whole graph.
+"""Networks on graphs, as sparse products: GCN (Kipf & Welling 2017) and GAT (Veličković et al. 2018), whose weights
+have the names of torch_geometric.nn.GCN and GAT, which load them; and how they are fitted to a whole graph.
 
 N nodes, E messages (both ways of each edge, and of each node to itself), D numbers of a node's features, F of its
 vector, H heads

@@ -1,5 +1,5 @@
-"""Networks on graphs against dense matrices, loops over nodes and torch_geometric; DGI and GraphMAE against loops; a fit
-by Adam against torch.optim."""
+"""Networks on graphs against dense matrices, loops over nodes and torch_geometric; DGI and GraphMAE against loops; a
+fit by Adam against torch.optim."""
 
 import itertools
 import math

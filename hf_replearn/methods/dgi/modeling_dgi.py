@@ -30,6 +30,5 @@ class DGI(nn.Module):
         """The loss ()."""
         projected = self.encoder.project(nodes)  # of shuffled features it is the same, shuffled
         order = torch.randperm(nodes.count, generator=generator, device=projected.device)
-        return deep_graph_infomax(
-            self.encoder(nodes, projected), self.encoder(nodes, projected.index_select(0, order)), self.weight
-        )
+        shuffled = self.encoder(nodes, projected.index_select(0, order))
+        return deep_graph_infomax(self.encoder(nodes, projected), shuffled, self.weight)

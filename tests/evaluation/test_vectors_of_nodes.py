@@ -9,25 +9,17 @@ from scipy.sparse import csr_matrix
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.graphs import (
+from hf_replearn.evaluation.graph_baselines import adamic_adar, degree_product, degrees, random_gcn, spectral, spread
+from hf_replearn.evaluation.links import (
     LinkSplit,
-    NodeSplit,
-    adamic_adar,
     areas,
     by_vectors,
-    degree_product,
-    degrees,
     judge_links,
-    judge_nodes,
     paired_links,
-    random_gcn,
-    random_split,
     resampled_areas,
-    spectral,
     split_links,
-    spread,
-    told,
 )
+from hf_replearn.evaluation.nodes import NodeSplit, judge_nodes, random_split, told
 
 N = 120
 
@@ -207,9 +199,9 @@ def test_equal_scores_are_at_chance_and_differences_are_paired(pairs):
     assert nothing.scores["links_auc"] == nothing.scores["links_ap"] == 0.5
     assert nothing.scores["links_auc_ci95"] is None  # no spread to estimate one from
     some = judge_links(adamic_adar(split.train, N), split)
-    test = paired_links("links_auc", some.found["links_auc"], nothing.found["links_auc"], edges=len(split.test))
+    test = paired_links("links_auc", some, nothing)
     assert math.isclose(test["difference"], some.scores["links_auc"] - 0.5) and test["ci95"] > 0
-    with pytest.raises(InputError, match="1 of 126 scores of pairs are not finite|scores of pairs are not finite"):
+    with pytest.raises(InputError, match="scores of pairs are not finite"):
         judge_links(lambda asked: np.full(len(asked), np.nan), split)
 
 
@@ -228,7 +220,7 @@ def test_pairs_are_scored_by_the_way_that_validation_pairs_tell_best(pairs):
             real = np.arange(len(both)) < len(split.validation)
             found[way] = roc_auc_score(real, (x[both[:, 0]] * x[both[:, 1]]).sum(1))
         way = by_vectors(vectors, split)[1]
-        assert found[way] == max(found.values())
+        assert found[way] > max(found.values()) - 1e-9
         chosen.add(way)
     assert len(chosen) > 1
 
