@@ -1,18 +1,12 @@
-"""Vectors of the nodes of a graph, and the networks that make them, in the formats that others load.
-
-A folder holds `embeddings.safetensors`: the vectors, with the ids of the nodes; and `nodes.txt`, the same in word2vec's
-text format. A network has beside them `model.safetensors`, whose names torch_geometric gives its weights, and its
-class and arguments in `config.json`.
-"""
+"""Vectors of the nodes of a graph, in files that others load: `embeddings.safetensors`, whose metadata has the ids of
+the rows, and `nodes.txt` in word2vec's text format."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -21,91 +15,76 @@ from safetensors.numpy import save_file
 from hf_replearn.encoders.words import write_text
 from hf_replearn.errors import InputError
 
-EMBEDDINGS, TEXT, CONFIG, WEIGHTS = "embeddings.safetensors", "nodes.txt", "config.json", "model.safetensors"
+FILE, TEXT = "embeddings.safetensors", "nodes.txt"
 
 
 @dataclass(frozen=True)
 class NodeVectors:
-    """Nodes by their ids, all int or all str, and a vector of each, (N, D) float32. network: the class and arguments
-    of torch_geometric.nn of the network that made them, {"class": …, "arguments": {…}}; None without one."""
+    """ids: of the nodes, all int or all str. vectors: (N, D) float32, row by row."""
 
     ids: list[int] | list[str]
     vectors: np.ndarray
-    network: dict[str, Any] | None = None
 
     @cached_property
     def places(self) -> dict[int | str, int]:
         """Id -> its row."""
         return {node: place for place, node in enumerate(self.ids)}
 
-    def of(self, ids: Sequence[int] | Sequence[str], *, named: str) -> np.ndarray:
-        """The vectors of these nodes, (n, D). named: whose they are, for the message.
+    @cached_property
+    def directions(self) -> np.ndarray:
+        """(N, D): the vectors at length 1; one of length 0 stays 0."""
+        return self.vectors / np.maximum(np.linalg.norm(self.vectors, axis=1, keepdims=True), 1e-12)
 
-        Raises InputError for ids that have none, and for numbers where the others are texts.
-        """
-        if missing := [node for node in ids if node not in self.places]:
-            raise InputError(
-                f"{named} has no vector of {len(missing):,} of the graph's {len(ids):,} nodes, such as "
-                f"{missing[0]!r:.60}; its first is {self.ids[0]!r:.60}: is it of another graph?"
-            )
-        return self.vectors[[self.places[node] for node in ids]]
+    def nearest(self, node: int | str, count: int = 10) -> list[tuple[int | str, float]]:
+        """The nodes whose vectors have the largest cosine with that of `node`, and this cosine. Raises InputError for
+        a node that has none."""
+        place = self.places.get(type(self.ids[0])(node) if str(node).isdigit() else node)
+        if place is None or not self.vectors[place].any():
+            problem = "is not among the" if place is None else "has no edge, and so no vector, of the"
+            raise InputError(f"the node {str(node)[:60]!r} {problem} {len(self.ids):,} nodes")
+        similar = self.directions @ self.directions[place]
+        similar[place] = -np.inf
+        best = np.argsort(-similar, kind="stable")[: min(count, len(similar) - 1)]
+        return [(self.ids[other], float(similar[other])) for other in best]
 
 
-def write_nodes(
-    nodes: NodeVectors,
-    folder: Path,
-    *,
-    recipe: str,
-    weights: dict[str, np.ndarray] | None = None,
-    text: bool = True,
-) -> None:
-    """Writes the vectors, with `text` in word2vec's text format as well, and the weights of their network.
+def write_nodes(nodes: NodeVectors, folder: Path, *, recipe: str, method: str, text: bool = True) -> list[str]:
+    """The vectors with the ids of their nodes and, with `text`, in word2vec's text format as well.
 
-    Ids that are texts are in the metadata of the file, as JSON. Those with a space, or with none of any sign, cannot
-    stand in the text format, which is then left out, with a word.
+    Returns what could not be written, in words: that format has no room for an id with a space in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {"embeddings": np.ascontiguousarray(nodes.vectors, dtype=np.float32)}
-    texts = isinstance(nodes.ids[0], str)
-    metadata = {"ids": json.dumps(nodes.ids)} if texts else None
-    save_file(tensors | ({} if texts else {"ids": np.array(nodes.ids, dtype=np.int64)}), folder / EMBEDDINGS, metadata)
-    about = {"recipe": recipe, "nodes": len(nodes.ids), "dim": int(nodes.vectors.shape[1])}
-    about |= {} if nodes.network is None else {"torch_geometric": nodes.network}
-    (folder / CONFIG).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    written = [folder / EMBEDDINGS]
-    if weights is not None:
-        save_file({name: np.ascontiguousarray(of) for name, of in weights.items()}, folder / WEIGHTS)
-        written.append(folder / WEIGHTS)
-    for path in written:  # safetensors makes it 600
-        path.chmod((folder / CONFIG).stat().st_mode)
+    about = {"ids": json.dumps(nodes.ids, ensure_ascii=False), "format": "pt"}
+    save_file({"embeddings": np.ascontiguousarray(nodes.vectors, dtype=np.float32)}, folder / FILE, metadata=about)
+    if not (folder / "config.json").exists():  # of a network that lies beside them
+        (folder / "config.json").write_text("{}", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"recipe": recipe, "method": method, "node_dim": nodes.vectors.shape[1]}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / FILE).chmod((folder / "config.json").stat().st_mode)  # safetensors makes it 600
     if not text:
-        return
-    if odd := [node for node in nodes.ids if len(str(node).split()) != 1 or str(node) != str(node).strip()]:
-        print(
-            f"{TEXT} is left out: the id {odd[0]!r:.60} has a space, or is empty, which word2vec's format cannot hold"
-        )
-        return
-    write_text([str(node) for node in nodes.ids], nodes.vectors, folder / TEXT)
+        return []
+    if spaced := next((node for node in map(str, nodes.ids) if node.split() != [node]), None):
+        return [f"no {TEXT}: its format has no room for the space in {spaced[:60]!r}"]
+    write_text(list(map(str, nodes.ids)), nodes.vectors, folder / TEXT)
+    return []
 
 
 def is_nodes(place: str | Path) -> bool:
-    """Whether this is a folder that `write_nodes` wrote."""
-    return Path(place, EMBEDDINGS).is_file()
+    """Whether this is a folder of vectors of nodes."""
+    return Path(place, FILE).is_file()
 
 
 def read_nodes(place: str | Path) -> NodeVectors:
     """The vectors of a folder that `write_nodes` wrote. Raises InputError."""
-    folder = Path(place)
-    if not is_nodes(folder):
-        raise InputError(f"{place} holds no vectors of nodes: give the folder of a run of `hf-replearn graph`")
+    path = Path(place, FILE)
+    if not path.is_file():
+        raise InputError(f"{place} holds no vectors of nodes: give the folder of a run of graph")
     try:
-        with safe_open(folder / EMBEDDINGS, framework="numpy") as file:
-            vectors, metadata = file.get_tensor("embeddings"), file.metadata() or {}
-            ids = json.loads(metadata["ids"]) if "ids" in metadata else file.get_tensor("ids").tolist()
-        about = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        network = about.get("torch_geometric")
-    except (SafetensorError, OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{place} cannot be read: {' '.join(str(error).split())[:200]}") from error
-    if vectors.ndim != 2 or len(vectors) != len(ids) or len(set(ids)) != len(ids):
-        raise InputError(f"{folder / EMBEDDINGS} does not hold one vector for each of its ids")
-    return NodeVectors(ids, vectors, network)
+        with safe_open(path, framework="numpy") as file:
+            ids, vectors = json.loads((file.metadata() or {})["ids"]), file.get_tensor("embeddings")
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{path} is no file of vectors of nodes: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(ids, list) or vectors.ndim != 2 or len(ids) != len(vectors) or not len(ids):
+        raise InputError(f"{path} has {vectors.shape} numbers, which are no vector for each id of its metadata")
+    return NodeVectors(ids, vectors.astype(np.float32))
