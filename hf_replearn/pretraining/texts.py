@@ -232,7 +232,7 @@ def _find_tokenizer(settings: TextSettings, corpus: Corpus) -> PreTrainedTokeniz
     """A run that goes on has its own, whatever became of the cache: training WordPiece twice gives other numbers."""
     own = Path(settings.output_dir)
     if _is_trained(settings) and settings.resume == "auto" and checkpoints(own) and (own / SAVED).exists():
-        _forget_half_a_result(own)
+        forget_half_a_result(own)
         return load_tokenizer(str(own), "--output_dir")
     return find_tokenizer(
         corpus,
@@ -252,7 +252,7 @@ def keep_tokenizer(tokenizer: PreTrainedTokenizerBase, out: Path) -> None:
     shutil.rmtree(partial)
 
 
-def _forget_half_a_result(own: Path) -> None:
+def forget_half_a_result(own: Path) -> None:
     """Takes away the config.json of a run that was killed while it wrote its result: tokenizers do not load beside it,
     and the run writes it again."""
     config = own / "config.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import timm
@@ -170,20 +171,25 @@ def save_native(model: PreTrainedModel, folder: str | Path) -> None:
         path.chmod(mode)
 
 
-def export_sentence_transformers(folder: str | Path, *, max_length: int, pooling: str = "mean") -> None:
+def export_sentence_transformers(
+    folder: str | Path, *, max_length: int, pooling: str = "mean", dense: nn.Linear | None = None
+) -> None:
     """Makes the folder of a transformers encoder and its tokenizer one that sentence-transformers loads as well:
     `SentenceTransformer(folder).encode(texts)` is the encoder's last layer, pooled.
 
     max_length: tokens kept of a text. pooling: "mean" of all tokens, special ones included; "cls", the first; "last".
-    Writes `modules.json`, `sentence_bert_config.json` and `1_Pooling/config.json`, with the names that all versions
-    of the library understand.
+    dense: a linear map behind it.
+    Writes `modules.json`, `sentence_bert_config.json`, `1_Pooling/config.json` and maybe `2_Dense`, with the names that
+    all versions of the library understand.
     """
     folder = Path(folder)
     width = AutoConfig.from_pretrained(folder, trust_remote_code=False).hidden_size
     modes = {"cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "last": "pooling_mode_lasttoken"}
     modules = [
         {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for place, (kind, path) in enumerate((("Transformer", ""), ("Pooling", "1_Pooling")))
+        for place, (kind, path) in enumerate(
+            (("Transformer", ""), ("Pooling", "1_Pooling"), *([("Dense", "2_Dense")] if dense is not None else []))
+        )
     ]
     files = {
         "modules.json": modules,
@@ -191,6 +197,17 @@ def export_sentence_transformers(folder: str | Path, *, max_length: int, pooling
         "1_Pooling/config.json": {"word_embedding_dimension": width}
         | {name: mode == pooling for mode, name in modes.items()},
     }
+    shutil.rmtree(folder / "2_Dense", ignore_errors=True)  # of an earlier end of the same run
+    if dense is not None:
+        files["2_Dense/config.json"] = {
+            "in_features": dense.in_features,
+            "out_features": dense.out_features,
+            "bias": dense.bias is not None,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
+        (folder / "2_Dense").mkdir()
+        weights = {f"linear.{name}": value.detach().cpu().contiguous() for name, value in dense.state_dict().items()}
+        (folder / "2_Dense" / "model.safetensors").write_bytes(save(weights))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

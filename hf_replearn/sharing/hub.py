@@ -32,6 +32,7 @@ additional_chat_templates/*.jinja vocab.txt vocab.json merges.txt vocab.bpe bpe.
 sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.spm *.tiktoken tekken.json
 """
 SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
+SENTENCES += " 2_Dense/config.json 2_Dense/model.safetensors"
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"

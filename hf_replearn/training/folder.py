@@ -31,7 +31,7 @@ INCIDENTAL = {
     "output_dir", "resume", "report_to", "push_to_hub", "hub_model_id", "hub_private_repo",
     "license", "language", "tags",
     "add_to_card", "logging_steps", "save_steps", "save_total_limit", "dataloader_num_workers", "data_on_device",
-    "allow_change", "on_nonfinite", "max_skipped", "knn_steps", "samples", "strict",
+    "allow_change", "on_nonfinite", "max_skipped", "knn_steps", "samples", "strict", "sts",
 }  # fmt: skip
 OWNERS = ("README.md", ".gitattributes", ".git")  # of a repository that was made before the run
 NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini", "lost+found", ".gitkeep", ".gitignore"}  # of systems, not of a run

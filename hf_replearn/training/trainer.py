@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -437,9 +438,12 @@ class PretrainingTrainer(Trainer):
             self.representations = outputs.pooler_output
             return outputs.projections
 
+        objective = self.accelerator.unwrap_model(self.model).objective
+        if "labels" in inputs:  # a loss may depend on which rows are alike
+            objective = partial(objective, labels=inputs["labels"])
         return cached_gradient_step(
             project,
-            self.accelerator.unwrap_model(self.model).objective,
+            objective,
             batches=self.args.per_device_train_batch_size // self.micro_batch,
             model=model,
             backward=self.accelerator.backward,

@@ -12,6 +12,7 @@ from hf_replearn.pretraining.recipe.images import (
 )
 from hf_replearn.pretraining.recipe.method import later
 from hf_replearn.pretraining.recipe.pixels import PixelMethod, PixelSettings
+from hf_replearn.pretraining.recipe.sentences import SentenceMethod, SentenceSettings
 from hf_replearn.pretraining.recipe.sounds import SoundMethod, SoundSettings
 from hf_replearn.pretraining.recipe.texts import TextMethod, TextSettings
 from hf_replearn.pretraining.recipe.words import WordMethod, WordSettings
@@ -20,6 +21,7 @@ from hf_replearn.sharing.report import Method
 
 __all__ = [
     "SMALL", "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "ImageMethod", "ImageSettings",
-    "Method", "PictureSettings", "PixelMethod", "PixelSettings", "SoundMethod", "SoundSettings", "TextMethod",
+    "Method", "PictureSettings", "PixelMethod", "PixelSettings",
+    "SentenceMethod", "SentenceSettings", "SoundMethod", "SoundSettings", "TextMethod",
     "TextSettings", "ViewSettings", "WhitenedSettings", "WordMethod", "WordSettings", "later", "run", "setting",
 ]  # fmt: skip
