@@ -51,6 +51,8 @@ _HOME = {
     "RotationConfig": "methods.rotation",
     "RotationForPreTraining": "methods.rotation",
     "RotationModel": "methods.rotation",
+    "SentencesConfig": "methods.sentences",
+    "SentencesForPreTraining": "methods.sentences",
     "SIGRegConfig": "methods.sigreg",
     "SIGRegForPreTraining": "methods.sigreg",
     "SIGRegModel": "methods.sigreg",
