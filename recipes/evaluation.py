@@ -7,6 +7,7 @@
     hf-replearn evaluate --runs out/* --features theirs.npz --dataset photos/ --output_dir out/all
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
     hf-replearn evaluate --model out/words --dataset wordsim353.csv --output_dir out/similar
+    hf-replearn evaluate --model out/nodes --dataset cora.npz --task nodes --output_dir out/classes
 
 From a notebook: `hf_replearn.evaluate`, below.
 
@@ -19,6 +20,10 @@ network from random weights and raw pixels or TF-IDF, with intervals and paired 
 Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
 people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
 such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD).
+
+Vectors of nodes, a folder of `graph`, are judged on a graph: `--task nodes` by a logistic regression of their classes,
+on the graph's own split and on random ones; `--task links` by edges that were held out (`graph --link_split 0`). Beside
+them stand the features of the nodes, alone and spread over edges, a random GCN, eigenvectors, degrees, Adamic-Adar.
 
 `--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
 with several seeds and GLUE's metrics. `--add_to_card` writes the scores into the card of the first model. Under
@@ -58,6 +63,12 @@ class EvaluateSettings(ExampleSettings):
         "one vector of a text: mean of all tokens, the first, or the last; none: as a folder of sentence-transformers "
         "says, else the mean",
         section="model",
+    )
+    task: Literal["links", "nodes"] | None = setting(
+        None,
+        "of vectors of nodes: links, which nodes are linked; nodes, which class a node is of; none: what the data and "
+        "the encoders are of",
+        section="evaluation",
     )
     layers: str = setting(
         "last",
@@ -106,8 +117,12 @@ def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
+    from hf_replearn.judging.graphs import judge_nodes_and_links, of_graphs
     from hf_replearn.judging.words import judge_vectors, of_words
 
+    if of_graphs(settings):
+        judge_nodes_and_links(settings)
+        return
     if of_words(settings):
         judge_vectors(settings)
         return

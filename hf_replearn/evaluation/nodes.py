@@ -111,24 +111,35 @@ def told(vectors: np.ndarray, labels: np.ndarray, split: NodeSplit, *, costs: Se
         rounds = [(split.train, split.validation)]
     else:
         rounds = _left_out(split.train, numbers)
-    right = sum((_scores(ways, y, *parts, costs).argmax(dim=3) == y[parts[1]]).sum(dim=2) for parts in rounds)
-    way, cost = divmod(int(right.argmax()), len(costs))
-    scores = _scores(ways[way : way + 1], y, split.train, split.test, [costs[cost]])
+    rights = [
+        (scores.argmax(dim=3) == y[held]).sum(dim=2)
+        for scores, (_, held) in zip(_scores(ways, y, rounds, costs), rounds, strict=True)
+    ]
+    way, cost = divmod(int(sum(rights).argmax()), len(costs))
+    (scores,) = _scores(ways[way : way + 1], y, [(split.train, split.test)], [costs[cost]])
     return classes[scores[0, 0].argmax(dim=1).numpy()]
 
 
 def _left_out(train: np.ndarray, numbers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Train nodes in up to five parts, each class spread over them: all but one part, and that part."""
+    """Train nodes in up to five parts, each class spread over them: all but one part, and that part. What is fitted to
+    is of one size, that of the smallest, so that all are fitted together."""
     order = np.lexsort((np.random.default_rng(0).permutation(len(train)), numbers))
     part = np.empty(len(train), dtype=int)
     part[order] = np.arange(len(train)) % min(FOLDS, len(train))
     found = [(train[part != number], train[part == number]) for number in np.unique(part)]
+    size = min(len(fit) for fit, _ in found)
+    found = [(fit[:size], held) for fit, held in found]
     return [(fit, held) for fit, held in found if len(np.unique(numbers[np.isin(train, fit)])) > 1]
 
 
-def _scores(ways: Tensor, y: Tensor, fit: np.ndarray, held: np.ndarray, costs: Sequence[float]) -> Tensor:
-    """Of each class for held-out nodes, of vectors taken in W ways (W, N, D), with each cost: (W, C, n, K)."""
-    moved = [centre_and_scale(way[None, fit], way[held]) for way in ways]
-    z, others = torch.cat([z for z, _ in moved]), torch.stack([other for _, (other,) in moved])
-    w, b = softmax_regression(z, y[fit].expand(len(ways), -1), torch.tensor(costs), int(y.max()) + 1)
-    return others[:, None] @ w.mT + b[:, :, None]
+def _scores(
+    ways: Tensor, y: Tensor, rounds: Sequence[tuple[np.ndarray, np.ndarray]], costs: Sequence[float]
+) -> list[Tensor]:
+    """For each round, as many nodes to fit to and some held out: scores of each class for the latter, of vectors taken
+    in W ways (W, N, D), with each cost: (W, C, n, K)."""
+    moved = [centre_and_scale(way[None, fit], way[held]) for fit, held in rounds for way in ways]
+    labels = torch.cat([y[fit].expand(len(ways), -1) for fit, _ in rounds])
+    z = torch.cat([z for z, _ in moved])
+    w, b = softmax_regression(z, labels, torch.tensor(costs), int(y.max()) + 1)
+    scores = [other @ w.mT + b[:, None] for (_, (other,)), w, b in zip(moved, w, b, strict=True)]  # (C, n, K) each
+    return [torch.stack(scores[place : place + len(ways)]) for place in range(0, len(scores), len(ways))]

@@ -8,7 +8,7 @@ vector, H heads
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -376,6 +376,14 @@ class GraphFit:
         network = self.module(weights["convs.0.lin.weight"].shape[1]).encoder
         network.load_state_dict(weights)
         return network
+
+    @torch.no_grad()
+    def loss(self, state: dict[str, Tensor], examples: Nodes, *, seeds: Iterable[int]) -> float:
+        """Of the last weights, the mean over so many draws of what is hidden or shuffled."""
+        weights = {name: state[f"model.{name}"] for name, _ in self._names(examples)}
+        made, device = self.module(examples.width), examples.values.device
+        drawn = (torch.Generator(device).manual_seed(seed) for seed in seeds)
+        return float(np.mean([float(functional_call(made, weights, (examples, of))) for of in drawn]))
 
     @torch.no_grad()
     def vectors(self, state: dict[str, Tensor], examples: Nodes) -> Tensor:
