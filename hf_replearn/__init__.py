@@ -80,7 +80,7 @@ _HOME = {
     "encode": "encoding",
     "decode": "decoded",
     "interpolate": "decoded",
-    "nearest": "encoders.words",
+    "nearest": "encoders.nearest",
     "analogy": "encoders.words",
     "WordVectors": "encoders.words",
     "PretrainingTrainer": "training.trainer",

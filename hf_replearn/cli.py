@@ -52,6 +52,7 @@ COMMANDS = {
     "kmeans": ("kmeans", "KMeansSettings", "k-means features: how near patches are to centroids"),
     "word2vec": ("word2vec", "Word2VecSettings", "word2vec: vectors of words, by which each tells those around it"),
     "sentences": ("sentences", "SentencesSettings", "SimCSE, TSDAE, pairs of texts: one vector of a sentence"),
+    "graph": ("graph", "GraphRunSettings", "DeepWalk, node2vec, LINE: vectors of the nodes of a graph"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

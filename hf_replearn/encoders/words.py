@@ -182,11 +182,6 @@ def _read_text(path: Path) -> WordVectors:
     return WordVectors(list(words), np.stack(vectors))
 
 
-def nearest(model: str | Path, word: str, count: int = 10) -> list[tuple[str, float]]:
-    """The words nearest to one, by the vectors in a folder or file, and their cosines. Raises InputError."""
-    return read_words(model).nearest(word, count)
-
-
 def analogy(model: str | Path, a: str, b: str, c: str, count: int = 10) -> list[tuple[str, float]]:
     """What is to c as b is to a, by the vectors in a folder or file, and the cosines. Raises InputError."""
     return read_words(model).analogy(a, b, c, count)

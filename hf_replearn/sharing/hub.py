@@ -33,6 +33,7 @@ sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.sp
 """
 SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
 SENTENCES += " 2_Dense/config.json 2_Dense/model.safetensors"
+VECTORS = "embeddings.safetensors nodes.txt words.txt"
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"
@@ -41,7 +42,7 @@ PICTURES += " told.png map.png"
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
 CODE = "configuration_*.py modeling_*.py fitted.py trunk.py codes.py"  # of an encoder, beside its weights
-PUSHED = f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
+PUSHED = f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {VECTORS} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING
 UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
 CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine
 PAUSES = (2, 8, 30, 120)  # seconds before each further attempt

@@ -180,6 +180,7 @@ def run_page(report: Report, log: list[dict]) -> Page:
         ("Encoder", f"{encoder.architecture}, {encoder.parameters:,} parameters, {encoder.features:,} features"),
         ("Started from", encoder.initialized_from),
         ("Data", summary(report)),
+        *([("Read", data.taken)] if data.taken else []),
         ("Training", f"{training.steps:,} steps, {training.examples:,} examples, {training.seconds:,.0f} s"),
         ("Hardware", training.hardware),
     ]

@@ -73,6 +73,7 @@ class Data:
     unit: what one example is called, e.g. "image". hub_id, revision: None for local data.
     train, test: examples trained on and held out, None for a stream. skipped: examples that could not be decoded.
     classes: None without labels. held_out: where the test examples come from, in words.
+    taken: what was used of a graph, and what was not, in words.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Data:
     held_out: str
     hub_id: str | None = None
     revision: str | None = None
+    taken: str = ""
 
 
 @dataclass(kw_only=True)
