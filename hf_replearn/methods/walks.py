@@ -1,8 +1,8 @@
 """Random walks on a graph as rows of ids for `methods.skipgram`, and pairs of its edges as such: DeepWalk (Perozzi,
 Al-Rfou & Skiena 2014), node2vec (Grover & Leskovec 2016) and LINE (Tang et al. 2015).
 
-All walkers of a stretch take a step at once; a biased step is proposed uniformly, then accepted or not. No walk is kept:
-a stretch is drawn when it is learnt from, always the same by its number.
+All walkers of a stretch take a step at once; a biased step is proposed uniformly, then accepted or not. No walk is
+kept: a stretch is drawn when it is learnt from, always the same by its number.
 
 Symbols: N nodes, K walkers, L nodes of a walk.
 """
