@@ -14,6 +14,8 @@ _HOME = {
     "BarlowTwinsConfig": "methods.barlow_twins",
     "BarlowTwinsForPreTraining": "methods.barlow_twins",
     "BarlowTwinsModel": "methods.barlow_twins",
+    "CLIPForPreTraining": "methods.clip",
+    "CLIPPreTrainingConfig": "methods.clip",
     "CPCConfig": "methods.cpc",
     "CPCForPreTraining": "methods.cpc",
     "CPCModel": "methods.cpc",

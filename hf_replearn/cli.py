@@ -53,6 +53,7 @@ COMMANDS = {
     "word2vec": ("word2vec", "Word2VecSettings", "word2vec: vectors of words, by which each tells those around it"),
     "sentences": ("sentences", "SentencesSettings", "SimCSE, TSDAE, pairs of texts: one vector of a sentence"),
     "graph": ("graph", "GraphRunSettings", "DeepWalk, node2vec, LINE: vectors of the nodes of a graph"),
+    "clip": ("clip", "CLIPSettings", "CLIP, SigLIP: which caption is of this image, and which image of this caption?"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

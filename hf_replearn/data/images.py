@@ -161,8 +161,8 @@ def load_images(
     found = {split: scan(rows, channels=channels) for split, rows in parts.items()}
     if any(NO_TIFFFILE in arrays["reason"] for arrays in found.values()):
         raise InputError(NO_TIFFFILE)
-    notes += _check_levels(found, value_range, max_undecodable)
-    parts, found, skipped = _leave_out(dataset, parts, found, max_undecodable)
+    notes += check_levels(found, value_range, max_undecodable)
+    parts, found, skipped = leave_out(dataset, parts, found, max_undecodable)
     sizes = Counter()
     for arrays in found.values():
         sizes.update(zip(arrays["height"].tolist(), arrays["width"].tolist(), strict=True))
@@ -306,7 +306,7 @@ def check_range(value_range: Sequence[float] | None) -> None:
         raise InputError(f"--value_range must be LOW,HIGH, such as 0,4095, got {shown}")
 
 
-def _check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> list[str]:
+def check_levels(found: dict[str, dict], value_range: Sequence[float] | None, max_undecodable: float) -> list[str]:
     """Refuses images that would be nearly black, or have no scale, and a range that no image has a use for; and notes
     of the range that levels of more than 8 bits have, and of what of the files is not shown."""
     depth, low, high, partly, reason = (
@@ -369,7 +369,7 @@ def _likely_range(least: float, most: float) -> str:
     return f"{least:g},{most:g}"
 
 
-def _leave_out(
+def leave_out(
     dataset: str, parts: dict[str, Dataset], found: dict[str, dict], max_undecodable: float
 ) -> tuple[dict[str, Dataset], dict[str, dict], list[Skipped]]:
     """The images that decode, and what was found of them; those that do not."""

@@ -45,6 +45,7 @@ READS = {
     "sounds": ("sounds", "arrays"),
     "graphs": ("parquet", "arrow", "json", "csv"),  # tables of edges, or of nodes
     "questions": ("parquet", "arrow", "json", "csv"),
+    "pairs": ("images", "parquet", "arrow", "webdataset"),  # of images and texts; a .txt may lie beside an image
 }
 PICTURES = ("images", "arrays")  # a file each
 IN_CLASSES = ("images", "sounds")  # whose class is that of their folder
@@ -125,6 +126,10 @@ def take_inventory(path: str, *, purpose: str, files: Sequence[str] = (), arrays
         return Inventory(root, "saved", {TRAIN: [saved]}, left_out=left_out)
     kind, used, others, metadata = _sorted_by_kind(path, names, purpose, told=bool(files), arrays=arrays)
     lost = [item for item in left_out + others if item.reason not in (SYSTEM, NOT_ASKED, BESIDE, LOOP, OUTPUT, HIDDEN)]
+    if purpose == "pairs" and kind == "images":
+        captions = {os.path.splitext(name)[0] + ".txt" for name in used}
+        lost = [item for item in lost if item.file not in captions]
+        others = [item for item in others if item.file not in captions]
     if kind in IN_CLASSES:
         places = image_places(path, used, [item.file for item in lost])
     else:
@@ -313,6 +318,7 @@ def _sorted_by_kind(
             "images": "are no images", "texts": "is no text", "labels": "are no labelled examples",
             "shards": "are no shards of images to stream", "sounds": "are no sounds",
             "questions": "are no questions with contexts and answers",
+            "pairs": "are no images with captions",
         }[purpose]  # fmt: skip
         reads = ", ".join(suffix for kind in READS[purpose] for suffix in SUFFIXES[kind] if kind not in PICTURES)
         pictures = "pictures, .npy, " if set(PICTURES) & set(READS[purpose]) else ""

@@ -25,18 +25,21 @@ from hf_replearn.errors import InputError
 TRAINED_ON = 20_000_000  # characters of the corpus that a tokenizer is trained on
 UNKNOWN_MOST, UNKNOWN_SAID = 0.5, 0.1  # share of the characters without a token: refused, and said
 SUMS = "sha256.json"  # of the files of a tokenizer that is kept, written last
-Kind = Literal["bert", "roberta", "gpt"]
+Kind = Literal["bert", "clip", "roberta", "gpt"]
 
 
 def train_tokenizer(kind: Kind, texts: Iterable[str], *, vocab_size: int, lowercase: bool = False):
     """A tokenizer with the given number of tokens, special ones included, learned from `texts`.
 
     bert:    WordPiece, [CLS] text [SEP] (Devlin et al. 2019).
+    clip:    byte-level BPE, <|startoftext|> text <|endoftext|> (Radford et al. 2021). The number of the last is not 2,
+             for which transformers' CLIP would read a text by its largest number instead.
     roberta: byte-level BPE, <s> text </s>, pairs <s> a </s></s> b </s> (Liu et al. 2019).
     gpt:     byte-level BPE, nothing around a text, <|endoftext|> between texts (Radford et al. 2019).
     """
     special = {
         "bert": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        "clip": {"pad": "<|pad|>", "bos": "<|startoftext|>", "unk": "<|unknown|>", "eos": "<|endoftext|>"},
         "roberta": {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"},
         "gpt": {"eos": "<|endoftext|>", "pad": "<|padding|>"},
     }[kind]
@@ -62,8 +65,11 @@ def train_tokenizer(kind: Kind, texts: Iterable[str], *, vocab_size: int, lowerc
     if kind == "gpt":
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     else:
-        start, end = ("[CLS]", "[SEP]") if kind == "bert" else ("<s>", "</s>")
-        second = "$B:1 [SEP]:1" if kind == "bert" else "</s> $B </s>"
+        start, end, second = {
+            "bert": ("[CLS]", "[SEP]", "$B:1 [SEP]:1"),
+            "clip": ("<|startoftext|>", "<|endoftext|>", "$B <|endoftext|>"),
+            "roberta": ("<s>", "</s>", "</s> $B </s>"),
+        }[kind]
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"{start} $A {end}",
             pair=f"{start} $A {end} {second}",
@@ -109,10 +115,10 @@ def find_tokenizer(
         return tokenizer
     if named is not None:
         return load_tokenizer(named)
-    return _train_once(list(corpus.texts(TRAINED_ON)), kind=kind, vocab_size=vocab_size, lowercase=lowercase)
+    return train_once(list(corpus.texts(TRAINED_ON)), kind=kind, vocab_size=vocab_size, lowercase=lowercase)
 
 
-def _train_once(texts: Sequence[str], *, kind: Kind, vocab_size: int, lowercase: bool) -> PreTrainedTokenizerBase:
+def train_once(texts: Sequence[str], *, kind: Kind, vocab_size: int, lowercase: bool) -> PreTrainedTokenizerBase:
     """A tokenizer trained on `texts`, kept under a key of these very texts, and made again where it was damaged."""
     settings = [kind, vocab_size, lowercase, tokenizers.__version__, "tokenizer-2"]
     key = hashlib.sha256(json.dumps(settings).encode())

@@ -12,6 +12,7 @@ from hf_replearn.pretraining.recipe.images import (
     ViewSettings,
 )
 from hf_replearn.pretraining.recipe.method import later
+from hf_replearn.pretraining.recipe.pairs import PairMethod, PairSettings
 from hf_replearn.pretraining.recipe.pixels import PixelMethod, PixelSettings
 from hf_replearn.pretraining.recipe.sentences import SentenceMethod, SentenceSettings
 from hf_replearn.pretraining.recipe.sounds import SoundMethod, SoundSettings
@@ -22,7 +23,7 @@ from hf_replearn.sharing.report import Method
 
 __all__ = [
     "SMALL", "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "GraphMethod", "GraphSettings",
-    "ImageMethod", "ImageSettings", "Method", "PictureSettings", "PixelMethod", "PixelSettings", "SentenceMethod",
-    "SentenceSettings", "SoundMethod", "SoundSettings", "TextMethod", "TextSettings", "ViewSettings",
-    "WhitenedSettings", "WordMethod", "WordSettings", "later", "run", "setting",
+    "ImageMethod", "ImageSettings", "Method", "PairMethod", "PairSettings", "PictureSettings", "PixelMethod",
+    "PixelSettings", "SentenceMethod", "SentenceSettings", "SoundMethod", "SoundSettings", "TextMethod",
+    "TextSettings", "ViewSettings", "WhitenedSettings", "WordMethod", "WordSettings", "later", "run", "setting",
 ]  # fmt: skip
