@@ -207,7 +207,7 @@ def find_text_column(features: datasets.Features, asked: str | None) -> str | No
 
 
 def beside(rows: Dataset, image: str) -> list[str | None]:
-    """What is written in the .txt beside each image; None where there is none. Raises InputError for what is no text."""
+    """What is written in the .txt beside each image; None where there is none. Raises InputError for no text."""
     texts = []
     for cell in rows.cast_column(image, datasets.Image(decode=False))[image][:]:
         file = Path(cell["path"]).with_suffix(".txt") if cell and cell["bytes"] is None and cell["path"] else None

@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 from datasets import Dataset
+from PIL import Image
 from torch import Tensor, nn
 
+from hf_replearn.data.decoding import picture_of
 from hf_replearn.encoders.pair_encoder import PairEncoder
 from hf_replearn.evaluation.pairs import (
     PROTOCOLS,
@@ -48,6 +50,10 @@ class Shown:
     task: PairTask
     images: Tensor
     texts: Tensor
+
+    def picture(self, image: int) -> Image.Image:
+        """The image of that number, to look at."""
+        return picture_of(self.task.rows[image])
 
 
 def judge_pairs(

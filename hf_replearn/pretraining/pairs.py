@@ -34,6 +34,7 @@ from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.judged_pairs import judge_pairs
 from hf_replearn.pretraining import images
+from hf_replearn.pretraining.exported_pairs import export_pairs
 from hf_replearn.pretraining.recipe import SMALL, PairMethod, PairSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import typical_side
@@ -41,7 +42,6 @@ from hf_replearn.randomness import Place
 from hf_replearn.sharing import report as facts
 from hf_replearn.sharing.drawn_pairs import draw_found
 from hf_replearn.sharing.export import save_native
-from hf_replearn.sharing.export_pairs import export_pairs
 from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show

@@ -22,10 +22,8 @@ QUERIES, CAPTIONS, IMAGES = (
 
 def draw_found(shown: Any, path: Path) -> str:
     """Draws some images with the captions that are nearest, and some captions with the nearest images; returns what it
-    shows, in words. shown: `task`, and vectors of length 1 of its `images` and `texts`."""
+    shows, in words. shown: `task`, vectors of length 1 of its `images` and `texts`, and `picture` of an image by number."""
     from matplotlib.figure import Figure
-
-    from hf_replearn.data.decoding import picture_of
 
     right = {tuple(pair) for pair in shown.task.right.tolist()}
     similarity = shown.images @ shown.texts.T
@@ -35,7 +33,7 @@ def draw_found(shown: Any, path: Path) -> str:
     grid = upper.subplots(len(asking), 2, width_ratios=(1, 5), squeeze=False)
     upper.suptitle("images, and the captions nearest to each", fontsize=11, x=0.02, ha="left")
     for image, (picture, words) in zip(asking, grid, strict=True):
-        _panel(picture, picture_of(shown.task.rows[image]), UNKNOWN)
+        _panel(picture, shown.picture(image), UNKNOWN)
         words.set_axis_off()
         for line, text in enumerate(similarity[image].topk(min(CAPTIONS, len(shown.texts))).indices.tolist()):
             told = textwrap.shorten(shown.task.texts[text], 80, placeholder=" …")
@@ -50,7 +48,7 @@ def draw_found(shown: Any, path: Path) -> str:
         told = textwrap.shorten(shown.task.texts[text], 90, placeholder=" …").replace("$", r"\$")
         panels[0].set_title(told, fontsize=10, loc="left")
         for panel, image in zip(panels, similarity[:, text].topk(len(panels)).indices.tolist(), strict=True):
-            _panel(panel, picture_of(shown.task.rows[image]), RIGHT if (image, text) in right else WRONG)
+            _panel(panel, shown.picture(image), RIGHT if (image, text) in right else WRONG)
     figure.savefig(path, format="png")
     return (
         "Of the pairs held out: images with the captions that are nearest by cosine, and captions with the nearest "

@@ -33,9 +33,11 @@ def clip_loss(
     target of a row is 1 / their number for each (Yang et al. 2022, arXiv:2204.03610, equation 2).
 
     images, texts: (B, P), the same B in every process; normalised here. ids: (B, 2), numbers of image and caption;
-    None: all differ. Returns the mean over the rows and columns of this process. Its mean over the processes is the
-    loss of the concatenated batch, and so is its gradient once DistributedDataParallel has averaged it. No process holds more
-    than `chunk` rows of logits, each of N, so that memory is O(N * chunk); in float32 whatever the autocast.
+    None: all differ.
+
+    Returns the mean over the rows and columns of this process. Its mean over the processes is the loss of the
+    concatenated batch, and so is its gradient once DistributedDataParallel has averaged it. No process holds more than
+    `chunk` rows of logits, each of N, so that memory is O(N * chunk); in float32 whatever the autocast.
     """
     images, texts, ids = _checked(images, texts, ids)
     with torch.autocast(images.device.type, enabled=False):
