@@ -34,8 +34,9 @@ class ImageTower(nn.Module):
     """pixel_values (B, C, H, W) -> (B, P), of length 1.
 
     network: of timm, or of transformers. features: D.
-    pooling: "own", the network's; or "attention", of timm's feature maps (B, D, h, w): the query is their mean, and
-             positions are known (Radford et al. 2021, section 2.4). places: (h, w).
+    pooling: "own", the network's; "cls" or "mean" of its last states, the first or all of them; or "attention", of
+             timm's feature maps (B, D, h, w): the query is their mean, and positions are known (Radford et al. 2021,
+             section 2.4). places: (h, w).
     """
 
     def __init__(self, network: nn.Module, features: int, width: int, *, pooling: str, places: list[int] | None = None):
@@ -43,37 +44,45 @@ class ImageTower(nn.Module):
         self.network, self.pooling = network, pooling
         heads = max(1, features // 64)
         self.projection = (
-            nn.Linear(features, width, bias=False)
-            if pooling == "own"
-            else AttentionPool2d(features, tuple(places), out_features=width, num_heads=heads, head_dim=None)
+            AttentionPool2d(features, tuple(places), out_features=width, num_heads=heads, head_dim=None)
+            if pooling == "attention"
+            else nn.Linear(features, width, bias=False)
         )
+        without_pooler(network, pooling)
 
     def pooled(self, pixel_values: Tensor) -> Tensor:
         """(B, D), or the maps (B, D, h, w) that are pooled by attention."""
         found = self.network(pixel_values)
         if isinstance(found, Tensor):
             return found
-        pooled = found.pooler_output if found.get("pooler_output") is not None else found.last_hidden_state
-        if pooled.ndim == 3:
-            return pooled.mean(1)
-        return pooled.mean((2, 3)) if pooled.ndim == 4 else pooled
+        if self.pooling == "cls":
+            return found.last_hidden_state[:, 0]
+        pooled = found.last_hidden_state if self.pooling == "mean" else found.pooler_output
+        return pooled.mean(1) if pooled.ndim == 3 else pooled.flatten(2).mean(2) if pooled.ndim == 4 else pooled
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return nn.functional.normalize(self.projection(self.pooled(pixel_values)).float(), dim=-1)
+
+
+def without_pooler(network: nn.Module, pooling: str) -> None:
+    """Takes a pooler out of a network of transformers that is not pooled by it: nothing would be learnt of it."""
+    if pooling != "own" and getattr(network, "pooler", None) is not None:
+        network.pooler = None
 
 
 class TextTower(nn.Module):
     """input_ids and attention_mask (B, T) -> (B, P), of length 1.
 
     network: of transformers. features: D.
-    pooling: "own", its `pooler_output`; or of its last states the "mean" over tokens that are no padding, or the
-             "last" of these.
+    pooling: "own", its `pooler_output`; or of its last states the "mean" over tokens that are no padding, the first
+             ("cls"), or the "last" of these.
     """
 
     def __init__(self, network: nn.Module, features: int, width: int, *, pooling: str):
         super().__init__()
         self.network, self.pooling = network, pooling
         self.projection = nn.Linear(features, width, bias=False)
+        without_pooler(network, pooling)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(B, D)."""
@@ -86,6 +95,8 @@ class TextTower(nn.Module):
         if self.pooling == "own":
             return found.pooler_output
         states = found.last_hidden_state
+        if self.pooling == "cls":
+            return states[:, 0]
         if self.pooling == "last":
             last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)
             return states[torch.arange(len(states), device=states.device), last]

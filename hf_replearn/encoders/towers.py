@@ -56,7 +56,7 @@ class ImageStart:
 
     network: nn.Module
     about: dict[str, Any]
-    pooling: Literal["own", "attention"]
+    pooling: Literal["own", "cls", "mean", "attention"]
     features: int
     places: list[int] | None
     size: int
@@ -196,13 +196,18 @@ def loaded(start: ImageStart, network: nn.Module, weights: dict | None, **change
 
 @torch.no_grad()
 def with_features(start: ImageStart, name: str) -> ImageStart:
-    """The start with the number of features that its network gives. Raises InputError where these are none."""
+    """The start with how its network is pooled, and the number of features that this gives. Raises InputError where
+    these are none."""
+    pixels, pooling = torch.zeros(2, RGB, start.size, start.size), "own"
     with refusing(f"--image_encoder {name} does not take images of {start.size} pixels"):
-        tower = ImageTower(start.network.eval(), 1, 1, pooling="own")
-        pooled = tower.pooled(torch.zeros(2, RGB, start.size, start.size))
+        found = start.network.eval()(pixels)
+        if not isinstance(found, torch.Tensor) and found.get("pooler_output") is None:
+            has_token = any(hasattr(module, "cls_token") for module in start.network.modules())
+            pooling = "cls" if has_token and found.last_hidden_state.ndim == 3 else "mean"
+        pooled = ImageTower(start.network, 1, 1, pooling=pooling).pooled(pixels)
     if pooled.ndim != 2 or len(pooled) != 2:
         raise InputError(f"--image_encoder {name} gives {list(pooled.shape)} for 2 images, not one vector each")
-    return ImageStart(**vars(start) | {"features": pooled.shape[1]})
+    return ImageStart(**vars(start) | {"features": pooled.shape[1], "pooling": pooling})
 
 
 def new_text_tower(name: str, tokenizer: PreTrainedTokenizerBase, *, length: int) -> TextStart:
@@ -252,6 +257,8 @@ def held_by(image: ImageStart, text: TextStart) -> tuple[str | None, str]:
             None,
             f"{type(text.network).__name__} has no pooling that was learnt: its tokens are pooled by {text.pooling}",
         )
+    if image.pooling != "own":
+        return None, f"{type(image.network).__name__} has no pooling that is learnt, but {image.pooling} of its states"
     if not isinstance(getattr(image.network.config, "hidden_size", None), int):
         return None, f"the configuration of {type(image.network).__name__} has no hidden_size"
     with torch.device("meta"):
@@ -272,17 +279,15 @@ def held_by(image: ImageStart, text: TextStart) -> tuple[str | None, str]:
 def with_poolers(image: ImageStart, text: TextStart) -> tuple[ImageStart, TextStart]:
     """Both with a pooler from random weights where transformers' VisionTextDualEncoderModel needs one that was taken
     out because nothing had been learnt of it: it is trained with the rest."""
-    if "config" not in image.about or isinstance(image.network, CLIPVisionModel) and text.pooling == "own":
+    if "config" not in image.about:
         return image, text
     fresh = {}
-    for start, config in ((image, getattr(image.network, "config", None)), (text, text.config)):
-        if hasattr(start.network, "pooler") and start.network.pooler is None:
-            whole = AutoModel.from_config(config)
-            if getattr(whole, "pooler", None) is not None:
-                fresh[id(start)] = whole.pooler
-    if text.pooling != "own" and id(text) not in fresh:
+    for start, config in ((image, image.network.config), (text, text.config)):
+        if start.pooling != "own" and hasattr(start.network, "pooler"):
+            fresh[id(start)] = getattr(AutoModel.from_config(config), "pooler", None)
+    if any(start.pooling != "own" and fresh.get(id(start)) is None for start in (image, text)):
         return image, text
     for start in (image, text):
-        if id(start) in fresh:
+        if start.pooling != "own":
             start.network.pooler = fresh[id(start)]
-    return image, TextStart(**vars(text) | {"pooling": "own"})
+    return ImageStart(**vars(image) | {"pooling": "own"}), TextStart(**vars(text) | {"pooling": "own"})

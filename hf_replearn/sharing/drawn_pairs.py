@@ -22,7 +22,8 @@ QUERIES, CAPTIONS, IMAGES = (
 
 def draw_found(shown: Any, path: Path) -> str:
     """Draws some images with the captions that are nearest, and some captions with the nearest images; returns what it
-    shows, in words. shown: `task`, vectors of length 1 of its `images` and `texts`, and `picture` of an image by number."""
+    shows, in words. shown: `task`, vectors of length 1 of its `images` and `texts`, and `picture` of an image, by its
+    number."""
     from matplotlib.figure import Figure
 
     right = {tuple(pair) for pair in shown.task.right.tolist()}
