@@ -45,7 +45,9 @@ PAIRS += ["dual_encoder.py", "dual_encoder.json", "dual_encoder.safetensors"]
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
 CODE = "configuration_*.py modeling_*.py fitted.py trunk.py codes.py"  # of an encoder, beside its weights
-PUSHED = f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {VECTORS} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING + PAIRS
+PUSHED = (
+    f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {VECTORS} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING + PAIRS
+)
 UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
 CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine
 PAUSES = (2, 8, 30, 120)  # seconds before each further attempt
