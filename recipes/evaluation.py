@@ -17,6 +17,9 @@ correlation, images with several labels by the protocols of VOC07), and describe
 network from random weights and raw pixels or TF-IDF, with intervals and paired tests. The result is one page,
 `report.html`. The quick suite takes minutes on a CPU core: 5,000 labels, 2,000 test examples.
 
+Beside pairs of sentences stand the share of their common words, each encoder whitened, and, with `--words out/words`,
+the mean of their words' vectors; rare words count more.
+
 Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
 people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
 such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD).
@@ -77,6 +80,11 @@ class EvaluateSettings(ExampleSettings):
         section="model",
     )
     baselines: bool = setting(True, "random weights, raw pixels or TF-IDF, and their PCA beside them", section="model")
+    words: str | None = setting(
+        None,
+        "of pairs of sentences: vectors of words, a folder of word2vec or a file, whose mean stands beside them",
+        section="model",
+    )
     train_examples: int | None = setting(
         None,
         "at random, each class by its share and at least once; none: 5,000 (quick) or all (full)",

@@ -356,10 +356,16 @@ def test_pairs_of_sentences_with_scores(bert, tmp_path):
     for split in ("train", "validation"):
         shutil.copy(tmp_path / "pairs.parquet", tmp_path / "data" / f"{split}.parquet")
     out = tmp_path / "out"
+    (tmp_path / "words.vec").write_text(
+        "".join(f"{c} {' '.join(str(int(c == d)) for d in 'abcdefgh')}\n" for c in "abcdefgh")
+    )
     arguments = ["--model", bert, "--dataset", tmp_path / "data", "--label_type", "numbers"]
+    arguments += ["--words", tmp_path / "words.vec"]
     assert evaluate(*arguments, "--output_dir", out) == 0
     report = json.loads((out / "report.json").read_text())
-    assert report["rows"]["TF-IDF"]["sts_spearman"] > 0.9
+    plain = ("TF-IDF", "common words, the rarer the more", "mean of word vectors, the rarer the more")
+    assert all(report["rows"][row]["sts_spearman"] > 0.9 for row in plain)
+    assert report["rows"]["bert, whitened"]["sts_spearman"] is not None
     assert 0 < report["rows"]["bert"]["sts_spearman_ci95"] < 0.5
     assert report["task"]["classes"] is None and "alignment" in report["properties"]["bert"]
     assert "Similarity of sentences" in (out / "report.html").read_text()

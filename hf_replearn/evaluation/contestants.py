@@ -21,12 +21,24 @@ from transformers import set_seed
 from hf_replearn.data.decoding import RGB
 from hf_replearn.data.scan import scan
 from hf_replearn.encoders.encoder import Encoder, find_encoder, name_of
+from hf_replearn.encoders.words import read_words
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.examples import Examples
 from hf_replearn.evaluation.own_features import OwnFeatures, read_features
-from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, pca, split_layers, tfidf
+from hf_replearn.evaluation.sentences import directions, weighted_mean_of_words, whitening, word_overlap
+from hf_replearn.representation import (
+    Features,
+    ImagePreprocessor,
+    extract,
+    extract_once,
+    labels_of,
+    pca,
+    split_layers,
+    tfidf,
+)
 
 CONFIG = "config.json"  # of a folder that holds an encoder
+WHITENED_ON, WHITENED_WIDTH = 20_000, 256  # sentences, and numbers of a vector, at most
 Layers = list[tuple[Features, Features]]  # of each layer those of both parts
 
 
@@ -111,7 +123,7 @@ def find_contestants(settings: Any, examples: Examples, asked: Asked) -> dict[st
 
     settings: of `evaluate`. Raises InputError; a run that is optional goes to `asked.left_out` instead.
     """
-    found, checkpoints = {}, {}
+    found, checkpoints, encoders = {}, {}, {}
     for row, given in asked.given.items():
         if isinstance(given, OwnFeatures):
             given.check(examples)
@@ -124,6 +136,7 @@ def find_contestants(settings: Any, examples: Examples, asked: Asked) -> dict[st
                 raise
             asked.left_out.append(f"{given}: {error}")
             continue
+        encoders[row] = encoder
         network = partial(represent, settings, encoder, origin=encoder.source or _kind(given))
         found[row] = Contestant(network, asked=True, shared=encoder.comparable, checkpoint=encoder.source)
         if encoder.source is not None:
@@ -131,7 +144,12 @@ def find_contestants(settings: Any, examples: Examples, asked: Asked) -> dict[st
             checkpoints.setdefault(str(about), (row, encoder))
     if not found:
         raise InputError(f"none of --runs can be judged on these examples: {asked.left_out[0]}")
-    return found | (_baselines(settings, examples, checkpoints) if settings.baselines else {})
+    if settings.words is not None and examples.kind != "scores":
+        raise InputError(f"--words {settings.words} is of pairs of sentences with scores: leave it out")
+    if not settings.baselines:
+        return found
+    found |= _baselines(settings, examples, checkpoints)
+    return found | (_baselines_of_pairs(settings, examples, encoders) if examples.kind == "scores" else {})
 
 
 def _baselines(
@@ -150,6 +168,37 @@ def _baselines(
     found[plain] = Contestant(partial(plain_features, examples.learn_from, components=None))
     found[principal] = Contestant(partial(plain_features, examples.learn_from, components=64))
     return found
+
+
+def _baselines_of_pairs(settings: Any, examples: Examples, encoders: Mapping[str, Encoder]) -> dict[str, Contestant]:
+    """What is to be had of sentences without training: whitened vectors of each encoder, common words, word vectors."""
+    known = examples.learn_from
+    found = {f"{row}, whitened": Contestant(partial(_whitened, settings, encoder, known), shared=encoder.comparable)
+             for row, encoder in encoders.items() if "Dense" not in encoder.pooling}  # fmt: skip
+    found["common words, the rarer the more"] = Contestant(partial(_of_words, partial(word_overlap, known)))
+    if settings.words is not None:
+        vectors = read_words(settings.words)
+        mean = partial(weighted_mean_of_words, known, vectors)
+        found["mean of word vectors, the rarer the more"] = Contestant(partial(_of_words, mean))
+    return found
+
+
+def _whitened(settings: Any, encoder: Encoder, known: Dataset, *parts: Dataset) -> tuple[Layers, dict[str, str]]:
+    """Features of the last layer, whitened on at most `WHITENED_ON` training sentences."""
+    known = known.select(range(min(len(known), WHITENED_ON)))
+    layers, facts = represent(settings, encoder, known, *parts, origin="the data")
+    first, *found = layers[-1]
+    if (count := min(WHITENED_WIDTH, directions(first.x))) > 0:  # else all sentences are one point
+        dense = whitening(first.x, count)
+        found = [Features(dense(part.x), part.labels) for part in found]
+    return [tuple(found)], facts | {"features": f"{found[0].x.shape[1]:,}"}
+
+
+def _of_words(represent: Callable, *parts: Dataset) -> tuple[Layers, dict[str, str]]:
+    """Features of texts that their words alone make."""
+    found = [Features(features.x, labels_of(part)) for features, part in zip(represent(*parts), parts, strict=True)]
+    facts = {"from": "the data", "parameters": "–", "features": f"{found[0].x.shape[1]:,}", "pooling": "–"}
+    return [tuple(found)], facts
 
 
 def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) -> Encoder:

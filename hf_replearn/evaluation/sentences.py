@@ -131,12 +131,9 @@ def whitening(x: Tensor, count: int) -> nn.Linear:
 
     Raises InputError where they vary in fewer directions, and for vectors that are not finite.
     """
-    check_finite(x, "texts'")
-    x = x.double()
-    mean = x.mean(0)
-    values, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    there = int((values > 1e-7 * values.max()).sum()) if values.max() > 0 else 0
-    if there < count:
+    mean = x.double().mean(0)
+    values, axes = _variances(x)
+    if (there := _counted(values)) < count:
         raise InputError(f"the vectors of {len(x):,} texts vary in {there} directions, and {count} are to be kept")
     matrix = (axes[:, -count:] / values[-count:].sqrt()).flip(1).T  # (count, D)
     made = nn.Linear(x.shape[1], count)
@@ -144,6 +141,23 @@ def whitening(x: Tensor, count: int) -> nn.Linear:
         made.weight.copy_(matrix)
         made.bias.copy_(-matrix @ mean)
     return made.requires_grad_(False)
+
+
+def directions(x: Tensor) -> int:
+    """In how many directions vectors (N, D) vary, so that they can be whitened. Raises InputError for NaN."""
+    return _counted(_variances(x)[0])
+
+
+def _variances(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (D,), in ascending order, and eigenvectors (D, D) of the covariance of x (N, D)."""
+    check_finite(x, "texts'")
+    x = x.double() - x.double().mean(0)
+    return torch.linalg.eigh(x.T @ x / len(x))
+
+
+def _counted(values: Tensor) -> int:
+    """How many variances are more than the rounding of float32."""
+    return int((values > 1e-7 * values.max()).sum()) if values.max() > 0 else 0
 
 
 def find_partners(first: Tensor, second: Tensor) -> dict[str, float]:

@@ -1,0 +1,118 @@
+"""What sentence encoders of minutes on a CPU core are worth on STS-B's validation pairs, and the curves.
+
+    python -m benchmarks.sentences --glue path/to/glue --text path/to/english_novels --output_dir out/benchmark
+
+From a BERT-mini that was trained on text for some minutes: SimCSE and TSDAE on the sentences of GLUE's tasks, and
+pairs that people say mean the same or follow from one another (MNLI's validation, RTE, MRPC). Whatever shares a
+sentence with a pair of STS-B's validation, whose news are partly MRPC's, is left out. No pair of STS-B is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+PAIRS = {  # task -> splits, columns, the label of those that belong together
+    "mnli": (("validation",), "premise", "hypothesis", 0),
+    "rte": (("train", "validation"), "sentence1", "sentence2", 0),
+    "mrpc": (("train", "validation"), "sentence1", "sentence2", 1),
+}
+BATCH = ["--per_device_train_batch_size", "64"]
+OBJECTIVES = {
+    "pairs": ["--num_train_epochs", "6", "--learning_rate", "2e-4", "--sequence_length", "48", "--symmetric", "true"],
+    "simcse": ["--num_train_epochs", "1", "--learning_rate", "1e-4", "--pooling", "mean"],
+    "tsdae": ["--num_train_epochs", "1", "--learning_rate", "1e-4", "--pooling", "mean"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--glue", required=True, type=Path, help="a folder of GLUE's tasks, each with parquet files")
+    parser.add_argument("--text", required=True, help="what the BERT-mini is trained on, as of hf-replearn masked-lm")
+    parser.add_argument("--minutes", type=float, default=10, help="of this training")
+    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=OBJECTIVES)
+    parser.add_argument("--output_dir", required=True, type=Path)
+    asked = parser.parse_args()
+    asked.output_dir.mkdir(parents=True, exist_ok=True)
+    start, found = asked.output_dir / "bert-mini", {}
+    found["bert-mini"] = run(
+        ["masked-lm", "--dataset", asked.text, "--size", "mini", "--vocab_size", "8192", "--lowercase", "true"],
+        ["--max_minutes", str(asked.minutes), "--sequence_length", "64", "--short_rows", "0.5", "--eval_steps", "0"],
+        out=start,
+    )
+    texts, pairs = write_data(asked.glue, asked.output_dir)
+    for objective in asked.objectives:
+        data, out = pairs if objective == "pairs" else texts, asked.output_dir / objective
+        about = ["--objective", objective, "--init", str(start), "--dataset", str(data), *OBJECTIVES[objective]]
+        watched = ["--sts", str(asked.glue / "stsb"), "--eval_steps", "50", *BATCH]
+        found[objective] = run(["sentences", *about], watched, out=out)
+        report = json.loads((out / "report.json").read_text())
+        log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        found[objective] |= {
+            "rows": report["rows"],
+            "curve": {entry["step"]: entry["sts_spearman"] for entry in log if "sts_spearman" in entry},
+        }
+        print(objective, report["rows"], flush=True)
+    from benchmarks._machine import machine, write_result
+
+    write_result("sentences", {"machine": machine(), "runs": found})
+
+
+def run(*arguments: list[str], out: Path) -> dict:
+    """Starts a command, which goes on where it was; returns it and the CPU seconds that it took."""
+    command = [part for some in arguments for part in some]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = [sys.executable, "-m", "hf_replearn", *command, "--use_cpu", "--output_dir", str(out)]
+    subprocess.run(start, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"command": " ".join(["hf-replearn", *map(last_part, command)]), "cpu_seconds": round(used)}
+
+
+def last_part(argument: str) -> str:
+    """Of a path, what may be told."""
+    return Path(argument).name if argument.startswith("/") else argument
+
+
+def write_data(glue: Path, out: Path) -> tuple[Path, Path]:
+    """Files of single sentences and of pairs, without those of STS-B's validation."""
+    from datasets import Dataset
+
+    def rows(task: str, split: str) -> Dataset:
+        return Dataset.from_parquet(str(glue / task / f"{split}.parquet"))
+
+    tested = rows("stsb", "validation")
+    forbidden = {key(text) for name in ("sentence1", "sentence2") for text in tested[name][:]}
+    pairs, texts, left_out = [], {}, 0
+    for task, (splits, first, second, label) in PAIRS.items():
+        for split in splits:
+            for row in rows(task, split):
+                both = row[first], row[second]
+                if forbidden & set(map(key, both)):
+                    left_out += 1
+                    continue
+                texts |= dict.fromkeys(both)
+                if row["label"] == label:
+                    pairs.append(both)
+    print(f"{len(pairs):,} pairs, {len(texts):,} sentences; left out: {left_out} rows with one of STS-B's validation")
+    files = out / "texts.csv", out / "pairs.csv"
+    for path, head, content in zip(files, (["text"], ["one", "other"]), ([[t] for t in texts], pairs), strict=True):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([head, *content])
+    return files
+
+
+def key(text: str) -> str:
+    """A sentence whatever its capitals, marks and spaces."""
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+if __name__ == "__main__":
+    main()
