@@ -50,6 +50,7 @@ COMMANDS = {
     "sparse-coding": ("sparse_coding", "SparseCodingSettings", "sparse coding: an image as a sum of few atoms"),
     "rbm": ("rbm", "RBMSettings", "restricted Boltzmann machines: hidden units explain what is seen"),
     "kmeans": ("kmeans", "KMeansSettings", "k-means features: how near patches are to centroids"),
+    "episodes": ("episodes", "EpisodesSettings", "learning from few examples, by episodes of a few classes"),
     "word2vec": ("word2vec", "Word2VecSettings", "word2vec: vectors of words, by which each tells those around it"),
     "sentences": ("sentences", "SentencesSettings", "SimCSE, TSDAE, pairs of texts: one vector of a sentence"),
     "graph": ("graph", "GraphRunSettings", "DeepWalk, node2vec, LINE: vectors of the nodes of a graph"),

@@ -26,6 +26,7 @@ FITTED = sorted(
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
 VIEWS = {"rotation": (4,), "context_prediction": (9,), "cpc": (9,)}  # of other methods two
+VIEWS |= {"protonet": (2, 3), "classifier": (2, 3)}  # episodes of two classes, three images of each
 ONE_IMAGE = {"autoencoder": 3, "vae": 3, "gan": 3, "mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 OWN = {  # encoders that methods cannot do without
@@ -82,6 +83,7 @@ def loaded(tmp_path_factory):
             "levels": torch.rand(3, 3, 32, 32),
             "latents": torch.randn(3, 64),
             "ab": torch.rand(3, 2, 8, 8),
+            "classes": torch.tensor([[0, 1]] * 3),
         }
         taken = inspect.signature(model.forward).parameters
         batch = {name: value for name, value in batch.items() if name in taken}

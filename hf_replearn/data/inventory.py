@@ -40,6 +40,7 @@ SUFFIXES = {
 READS = {
     "shards": ("parquet", "arrow", "webdataset"),  # of images that are streamed
     "images": ("images", "arrays", "parquet", "arrow"),
+    "episodes": ("images", "arrays", "parquet", "arrow"),
     "texts": ("parquet", "arrow", "json", "csv", "text"),
     "labels": ("images", "arrays", "parquet", "arrow", "json", "csv"),  # a .txt has no labels
     "sounds": ("sounds", "arrays"),
@@ -316,7 +317,7 @@ def _sorted_by_kind(
     if not used:
         what = {
             "images": "are no images", "texts": "is no text", "labels": "are no labelled examples",
-            "shards": "are no shards of images to stream", "sounds": "are no sounds",
+            "shards": "are no shards of images to stream", "sounds": "are no sounds", "episodes": "are no images",
             "questions": "are no questions with contexts and answers",
             "pairs": "are no images with captions",
         }[purpose]  # fmt: skip

@@ -21,6 +21,7 @@ from datasets import ClassLabel, Dataset, IterableDataset, Value
 
 from hf_replearn.data import toy
 from hf_replearn.data.delimited import TYPES, Sheet, look_through, not_utf8, opened
+from hf_replearn.data.glyphs import glyphs
 from hf_replearn.data.inventory import IN_CLASSES, NOT_ASKED, SYSTEM, Inventory, LeftOut, kind_of, take_inventory
 from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.scenes3d import scenes3d
@@ -33,7 +34,7 @@ ABOUT_ROWS = re.compile(
     r"(.*[_\-. ])?(id|ids|idx|uuid|guid|url|uri|link|href|path|file|(image|img|file)[_\-. ]?(name|path)|image|img"
     r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
 )
-DRAWN = {"toy-scenes": toy.scenes, "scenes3d": scenes3d}  # images that are made here
+DRAWN = {"toy-scenes": toy.scenes, "scenes3d": scenes3d, "glyphs": glyphs}  # images that are made here
 DRAWN |= {name: partial(sprites, name) for name in SHAPES}
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
@@ -93,7 +94,8 @@ def load_source(
 ) -> Source:
     """Finds a dataset: toy, one of `DRAWN`, a local file or folder, or a Hub id.
 
-    purpose:   "images", "texts", "labels", "shards", "sounds" or "graphs": what is looked for (see inventory.READS).
+    purpose:   "images", "texts", "labels", "shards", "sounds", "graphs" or "episodes": what is looked for (see
+               inventory.READS).
     files:     patterns of the files of a folder that are meant.
     config:    of a Hub dataset that has several.
     streaming: rows are read when they are needed (IterableDataset); not for `save_to_disk` folders.
@@ -101,6 +103,8 @@ def load_source(
 
     Raises InputError for whatever the user has to mend: see `take_inventory`.
     """
+    if dataset == "toy" and purpose == "episodes":
+        dataset = "glyphs"
     if dataset == "toy":
         return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
     if dataset == "toy-tones" and purpose == "sounds":
@@ -121,7 +125,7 @@ def load_source(
         splits = _usual_names(dict(saved)) if isinstance(saved, dict) else {"train": saved}
         return Source(name, None, "saved", splits, left_out=left_out)
     if inventory.kind in IN_CLASSES:
-        splits = _in_classes(inventory)
+        splits = _in_classes(inventory, apart=purpose == "episodes")
         if inventory.metadata:
             splits = with_metadata(inventory, splits, _metadata_rows(inventory), left_out)
     else:
@@ -189,11 +193,12 @@ def _usual_names(splits: dict[str, Dataset]) -> dict[str, Dataset]:
 # ---- images
 
 
-def _in_classes(inventory: Inventory) -> dict[str, Dataset]:
-    """`image` or `audio`, and `label` where there are several class folders."""
+def _in_classes(inventory: Inventory, *, apart: bool) -> dict[str, Dataset]:
+    """`image` or `audio`, and `label` where there are several class folders. apart: splits may have classes of their
+    own."""
     sounds = inventory.kind == "sounds"
     column, kind = ("audio", toy.AUDIO) if sounds else ("image", datasets.Image(decode=False))
-    classes = set(inventory.classes["train"]) - {None}
+    classes = set().union(*inventory.classes.values() if apart else [inventory.classes["train"]]) - {None}
     loaded = {}
     for split, labels in inventory.classes.items():
         paths = inventory.paths(split)
@@ -256,10 +261,51 @@ def _tables(inventory: Inventory, *, streaming: bool) -> dict[str, Dataset | Ite
         more = {"sample_by": "paragraph", "encoding": "utf-8-sig"} if inventory.kind == "text" else {}
         if inventory.kind in ("text", "json"):
             _check_encoding(paths, most=1 << 20 if streaming else None)
+        columns = _classes_of_their_own(paths) if inventory.kind == "parquet" and not streaming else []
+        if columns:
+            parts = [_by_name(_load(inventory.kind, [path], streaming=False), columns) for path in paths]
+            loaded[split] = datasets.concatenate_datasets(parts)
+            continue
         loaded[split] = _load(inventory.kind, paths, streaming=streaming, **more)
         if inventory.kind == "text":
             loaded[split] = _divided_at_blank_lines(loaded[split])
     return loaded
+
+
+def _classes_of_their_own(paths: list[str]) -> list[str]:
+    """The columns of parquet files whose numbers stand for other classes in one file than in another: read together,
+    all would be called as those of the first."""
+    names: dict[str, set[tuple[str, ...]]] = {}
+    for path in paths if len(paths) > 1 else []:
+        schema = _read(f"{path!r} is damaged, or no parquet file", partial(pyarrow.parquet.read_schema, path))
+        for column, kind in datasets.Features.from_arrow_schema(schema).items():
+            if isinstance(kind, ClassLabel):
+                names.setdefault(column, set()).add(tuple(kind.names))
+    return [column for column, found in names.items() if len(found) > 1]
+
+
+def _by_name(rows: Dataset, columns: list[str]) -> Dataset:
+    """The rows with the names of classes in the place of their numbers."""
+    for column in columns:
+        kind = rows.features[column]
+        if isinstance(kind, ClassLabel):
+            names = [None if number is None or number < 0 else kind.names[number] for number in rows[column][:]]
+            rows = with_column(rows, column, names, Value("string"))
+    return rows
+
+
+def with_column(rows: Dataset, name: str, values: list, kind) -> Dataset:
+    """The rows with a column in the place of one of that name, or as a further one, in one table: where `add_column`
+    has put others before and these are taken out, datasets' tables lose their length."""
+    features = datasets.Features({**rows.features, name: kind})
+    table = rows.with_format("arrow")[:]
+    column = pyarrow.array(values, type=features.arrow_schema.field(name).type)
+    if name in rows.features:
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    else:
+        table = table.append_column(name, column)
+    table = datasets.table.InMemoryTable(table.replace_schema_metadata(None))
+    return Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
 def _divided_at_blank_lines(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:

@@ -24,12 +24,13 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput
 
-OWN = "dense"  # the architecture that is not timm's
+DENSE, CONV4 = "dense", "conv4"
+OWN = (DENSE, CONV4)  # the architectures that are not timm's
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Dense(nn.Module):
-    """A network of fully connected layers, by the name OWN among timm's architectures: (B, C, S, S) -> (B, D).
+    """A network of fully connected layers, by the name DENSE among timm's architectures: (B, C, S, S) -> (B, D).
 
     widths:     of its layers, the last one D.
     activation: after each layer: "relu"; or "none", of a linear map.
@@ -66,11 +67,48 @@ def dense(  # noqa: PLR0913 (timm passes the first four)
     return Dense(list(widths), activation, in_chans, img_size)
 
 
+class Conv4(nn.Module):
+    """The network of the papers on learning from few examples (Vinyals et al. 2016; Snell et al. 2017), by the name
+    CONV4 among timm's architectures: four blocks of a 3 x 3 convolution, batch normalisation, ReLU and 2 x 2 max
+    pooling, whose last maps are the features: (B, C, S, S) -> (B, width (S // 16)²)."""
+
+    def __init__(self, width: int, channels: int, size: int):
+        super().__init__()
+        if size < 16 or width < 1:
+            raise ValueError(f"images of {size} pixels, {width} channels of a layer: 16 pixels or more, and a channel")
+        self.channels, self.size, self.num_features = channels, size, width * (size // 16) ** 2
+        blocks = []
+        for before in (channels, width, width, width):
+            block = nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)
+            blocks.append(nn.Sequential(*block))
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        if pixel_values.shape[1:] != (self.channels, self.size, self.size):
+            raise ValueError(f"it takes images of {(self.channels, self.size, self.size)}")
+        return self.blocks(pixel_values).flatten(1)
+
+
+def conv4(
+    pretrained=False,
+    pretrained_cfg=None,
+    pretrained_cfg_overlay=None,
+    cache_dir=None,
+    num_classes: int = 0,
+    width: int = 64,
+    in_chans: int = 3,
+    img_size: int = 28,
+) -> Conv4:
+    """`Conv4`, as timm makes it. There are no weights to be had, and it has no classifier."""
+    return Conv4(width, in_chans, img_size)
+
+
 default_cfgs = generate_default_cfgs(  # where timm looks for it; levels from 0 to 1 are not normalised further
-    {OWN: {"input_size": (3, 28, 28), "fixed_input_size": True, "mean": (0, 0, 0), "std": (1, 1, 1)}}
+    {name: {"input_size": (3, 28, 28), "fixed_input_size": True, "mean": (0, 0, 0), "std": (1, 1, 1)} for name in OWN}
 )
-if not timm.is_model(OWN):  # another copy of this file, which travels, may have been read before
-    register_model(dense)
+for network in (dense, conv4):
+    if not timm.is_model(network.__name__):  # another copy of this file, which travels, may have been read before
+        register_model(network)
 
 
 @strict
@@ -415,7 +453,7 @@ def register(config: type, encoder: type, model: type) -> None:
 
 
 __all__ = [
-    "Decoder", "Dense", "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel", "Projector",
-    "TeacherForPreTraining", "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather", "gather_detached",
-    "project", "register",
+    "Conv4", "Decoder", "Dense", "ImageEncoder", "ImageForPreTraining", "ImageMethodConfig", "ImagePreTrainedModel",
+    "Projector", "TeacherForPreTraining", "TwoViewsForPreTraining", "TwoViewsOutput", "first_row", "gather",
+    "gather_detached", "project", "register",
 ]  # fmt: skip

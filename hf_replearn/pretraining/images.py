@@ -407,7 +407,7 @@ def make_trainer(
 def write_encoder(f: ImageEncoder, out: Path, backbone: Backbone, *, image_size: int, crop_pct: float) -> nn.Module:
     """Writes f in timm's format, or with its own code where it is none of timm's networks; returns the network that was
     written."""
-    if backbone.architecture == OWN:
+    if backbone.architecture in OWN:
         about = {"image_size": image_size, "crop_pct": crop_pct, "channels": backbone.channels}
         kept = AutoModel.from_config(f.config)  # the class whose code travels with it
         kept.load_state_dict(f.state_dict())
@@ -427,7 +427,7 @@ def write_encoder(f: ImageEncoder, out: Path, backbone: Backbone, *, image_size:
 
 def encoder_facts(backbone: Backbone, exported: nn.Module) -> facts.Encoder:
     """The facts of the network that was written."""
-    own = backbone.architecture == OWN
+    own = backbone.architecture in OWN
     input_size = [backbone.channels, exported.size, exported.size] if own else exported.pretrained_cfg["input_size"]
     return facts.Encoder(
         library="transformers" if own else "timm",

@@ -48,7 +48,7 @@ def fit_to_data(settings: S, data: ImageData, *, processes: int, lightness: bool
     elif backbone.source is not None:
         size = backbone.input_size
     else:  # a ResNet with the CIFAR stem halves three times, other networks five: 2 x 2 are left of the smallest
-        fine = stem == "cifar" or backbone.architecture == OWN or backbone.arguments.get("patch_size", 16) <= 8
+        fine = stem == "cifar" or backbone.architecture in OWN or backbone.arguments.get("patch_size", 16) <= 8
         step, least, most = (8, 16, SMALL) if fine and small else (32, 64, 224)
         size = min(max(-(-side // step) * step, least), most)
     small = size <= SMALL

@@ -164,3 +164,47 @@ def draw_lines(
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)
+
+
+def draw_episodes(episodes: list[list[dict[str, Any]]], path: str | Path, *, side: float = 0.7) -> None:
+    """Draws episodes beside one another: a line for each class, with an image that is shown of it, and queries of it,
+    framed by whether they are told right; in the corner of a wrong one is the class that it was taken for.
+
+    episodes: of each its classes, {"shown": image, "asked": [(image, place of the class that it is told to be)]}; an
+    image is (H, W, 3) uint8. side: of an image, in inch.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    lines = max(map(len, episodes))
+    across = [1 + max(len(line["asked"]) for line in classes) for classes in episodes]
+    widths = [count + 0.25 for count in across]  # of the images, with a gap behind the one that is shown
+    gap, head = 0.5, 0.35
+    total = sum(widths) + gap * (len(episodes) - 1)
+    size = (side * total + 0.1, side * lines + head + 0.05)
+    figure = Figure(figsize=size)
+    axes = figure.add_axes((0.05 / size[0], 0.05 / size[1], side * total / size[0], side * lines / size[1]))
+    axes.set(xlim=(0, total), ylim=(lines, 0))
+    axes.set_axis_off()
+
+    def put(image, left: float, top: float, width: float, colour: str, thick: float) -> None:
+        axes.imshow(image, extent=(left, left + width, top + width, top), interpolation="nearest", zorder=2)
+        frame = Rectangle((left, top), width, width, fill=False, edgecolor=colour, linewidth=thick, zorder=3)
+        axes.add_patch(frame)
+
+    left = 0.0
+    for classes, width in zip(episodes, widths, strict=True):
+        axes.text(left + 0.04, -0.1, "shown", fontsize=8, va="bottom")
+        axes.text(left + 1.29, -0.1, "asked, green where told right", fontsize=8, va="bottom")
+        for place, line in enumerate(classes):
+            put(line["shown"], left + 0.04, place + 0.04, 0.92, UNKNOWN, 0.8)
+            for column, (image, told) in enumerate(line["asked"]):
+                x, y, colour = left + 1.29 + column, place + 0.04, RIGHT if told == place else WRONG
+                put(image, x, y, 0.92, colour, 1.8)
+                if told != place:
+                    put(classes[told]["shown"], x + 0.54, y + 0.54, 0.38, colour, 1.2)
+        left += width + gap
+    axes.set(xlim=(0, total), ylim=(lines, 0), aspect="equal")
+    partial = Path(path).with_name(f".{Path(path).name}.partial")
+    figure.savefig(partial, dpi=120, format="png")
+    os.replace(partial, path)

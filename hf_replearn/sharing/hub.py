@@ -39,6 +39,7 @@ PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png fil
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"
 PICTURES += " nearest_training_images.png walk.gif encoded.png colours.png expected.png filled.png masks.png pairs.png"
 PICTURES += " told.png map.png found.png"
+PICTURES += " episodes.png"
 PAIRS = [f"image_encoder/{name}" for name in f"{WEIGHTS} {PROCESSORS}".split()]  # of a dual encoder in two folders
 PAIRS += [f"text_encoder/{name}" for name in f"{WEIGHTS} {PROCESSORS}".split()]
 PAIRS += ["dual_encoder.py", "dual_encoder.json", "dual_encoder.safetensors"]

@@ -6,6 +6,9 @@ import re
 
 FAMILIES = {  # protocol -> what it is about; a protocol may name its task: "knn_sst2@20", "finetune_sst2@1%"
     "k_shot": "Few labels",
+    "nearest_mean": "Episodes",
+    "nearest_mean_cosine": "Episodes",
+    "adapted": "Episodes",
     "voc07": "Few labels",
     "voc07_full": "Linear probes and neighbours",
     "knn": "Linear probes and neighbours",
@@ -47,6 +50,9 @@ WORDS = {  # protocol -> its name, the head of its column, the type of the Hub; 
     "k_shot": ("accuracy, {} a class", "{}", "accuracy"),
     "voc07": ("mean average precision, {} a class", "{}, mAP", "mean_average_precision"),
     "voc07_full": ("mean average precision, linear SVMs", "linear SVMs, mAP", "mean_average_precision"),
+    "nearest_mean": ("accuracy, nearest mean, {}", "nearest mean, {}", "accuracy"),
+    "nearest_mean_cosine": ("accuracy, nearest mean by cosine, {}", "by cosine, {}", "accuracy"),
+    "adapted": ("accuracy, adapted by gradients, {}", "adapted, {}", "accuracy"),
     "knn": ("accuracy, vote of {} nearest neighbours", "{} neighbours", "accuracy"),
     "linear": ("accuracy, linear probe", "linear probe", "accuracy"),
     "linear_bn": ("accuracy, linear probe after batch normalisation", "linear probe after batch norm", "accuracy"),
@@ -101,6 +107,9 @@ def in_words(metric: str, sentence: str = "", *, short: bool = False) -> str:
         return metric
     if protocol in ("k_shot", "voc07"):
         parameter = f"{parameter or 'k'} label{'s' * (parameter != '1')}"
+    elif FAMILIES.get(protocol) == "Episodes":
+        way, _, shots = (parameter or "NwK").rstrip("s").partition("w")
+        parameter = f"{way} classes, {shots} image{'s' * (shots != '1')} each"
     elif protocol == "prompt":
         parameter = f"{parameter or 'K'} example{'s' * (parameter != '1')}"
     elif protocol in ("analogy_add", "analogy_mul"):

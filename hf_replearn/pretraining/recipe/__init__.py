@@ -1,5 +1,6 @@
 """What a recipe hands over, by kind of data: its settings and the facts of its method. Imports nothing heavy."""
 
+from hf_replearn.pretraining.recipe.episodes import EpisodeMethod, EpisodeSettings
 from hf_replearn.pretraining.recipe.fitted import FittedMethod, FittedSettings, WhitenedSettings
 from hf_replearn.pretraining.recipe.graphs import GraphMethod, GraphSettings
 from hf_replearn.pretraining.recipe.images import (
@@ -22,7 +23,8 @@ from hf_replearn.settings import run, setting
 from hf_replearn.sharing.report import Method
 
 __all__ = [
-    "SMALL", "ContrastiveSettings", "CropSettings", "FittedMethod", "FittedSettings", "GraphMethod", "GraphSettings",
+    "SMALL", "ContrastiveSettings", "CropSettings", "EpisodeMethod", "EpisodeSettings",
+    "FittedMethod", "FittedSettings", "GraphMethod", "GraphSettings",
     "ImageMethod", "ImageSettings", "Method", "PairMethod", "PairSettings", "PictureSettings", "PixelMethod",
     "PixelSettings", "SentenceMethod", "SentenceSettings", "SoundMethod", "SoundSettings", "TextMethod",
     "TextSettings", "ViewSettings", "WhitenedSettings", "WordMethod", "WordSettings", "later", "run", "setting",
