@@ -6,6 +6,8 @@
         --output_dir out/sst2
     hf-replearn evaluate --runs out/* --features theirs.npz --dataset photos/ --output_dir out/all
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
+    hf-replearn evaluate --model out/clip --dataset photos/ --zero_shot "a photo of a {}" --output_dir out/zero
+    hf-replearn evaluate --model out/clip --dataset pairs/ --task retrieval --output_dir out/found
     hf-replearn evaluate --model out/words --dataset wordsim353.csv --output_dir out/similar
     hf-replearn evaluate --model out/nodes --dataset cora.npz --task nodes --output_dir out/classes
 
@@ -27,6 +29,11 @@ such files, beside vectors at random and vectors that count neighbours in the sa
 Vectors of nodes, a folder of `graph`, are judged on a graph: `--task nodes` by a logistic regression of their classes,
 on the graph's own split and on random ones; `--task links` by edges that were held out (`graph --link_split 0`). Beside
 them stand the features of the nodes, alone and spread over edges, a random GCN, eigenvectors, degrees, Adamic-Adar.
+
+Encoders of images and texts, such as CLIP or a folder of `clip`, are judged by classes that are told by their names
+(`--zero_shot "a photo of a {}" "a drawing of a {}"`), beside each template alone, the names alone, random weights and
+names that are shuffled; or by captions and images that find one another (`--task retrieval`), beside random weights, a
+linear map of pixels to words, and chance; there, too, by captions whose two objects are swapped.
 
 `--finetune 0.01,0.1,1` also fine-tunes every network, once for each share of the labels; `hf-replearn finetune` does so
 with several seeds and GLUE's metrics. `--add_to_card` writes the scores into the card of the first model. Under
@@ -67,10 +74,16 @@ class EvaluateSettings(ExampleSettings):
         "says, else the mean",
         section="model",
     )
-    task: Literal["links", "nodes"] | None = setting(
+    task: Literal["links", "nodes", "retrieval"] | None = setting(
         None,
-        "of vectors of nodes: links, which nodes are linked; nodes, which class a node is of; none: what the data and "
-        "the encoders are of",
+        "of vectors of nodes: links, which nodes are linked; nodes, which class a node is of; of encoders of images "
+        "and texts: retrieval, which captions and images find one another; none: what the data and the encoders are of",
+        section="evaluation",
+    )
+    zero_shot: tuple[str, ...] = setting(
+        (),
+        "of encoders of images and texts: templates of prompts, such as 'a photo of a {}', with the name of a class "
+        "for {}, by which classes of images are told; several are averaged",
         section="evaluation",
     )
     layers: str = setting(
@@ -126,8 +139,12 @@ def main(settings: EvaluateSettings) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
     from hf_replearn.judging.graphs import judge_nodes_and_links, of_graphs
+    from hf_replearn.judging.pairs import judge_images_and_texts, of_pairs
     from hf_replearn.judging.words import judge_vectors, of_words
 
+    if of_pairs(settings):
+        judge_images_and_texts(settings)
+        return
     if of_graphs(settings):
         judge_nodes_and_links(settings)
         return
