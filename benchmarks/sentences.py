@@ -1,10 +1,10 @@
-"""What sentence encoders of minutes on a CPU core are worth on STS-B's validation pairs, and the curves.
+"""What sentence encoders of some minutes on a CPU core are worth on STS-B's validation pairs, and the curves.
 
-    python -m benchmarks.sentences --glue path/to/glue --text path/to/english_novels --output_dir out/benchmark
+    python -m benchmarks.sentences --glue path/to/glue --minutes 22 --output_dir out/benchmark
 
-From a BERT-mini that was trained on text for some minutes: SimCSE and TSDAE on the sentences of GLUE's tasks, and
-pairs that people say mean the same or follow from one another (MNLI's validation, RTE, MRPC). Whatever shares a
-sentence with a pair of STS-B's validation, whose news are partly MRPC's, is left out. No pair of STS-B is trained on.
+From random weights: pairs that people say mean the same or follow from one another (MNLI's validation, RTE, MRPC), and,
+with `--objectives`, SimCSE and TSDAE on the sentences of these tasks. Whatever shares a sentence with a pair of STS-B's
+validation, whose news are partly MRPC's, is left out. No pair of STS-B is trained on.
 """
 
 from __future__ import annotations
@@ -24,50 +24,37 @@ PAIRS = {  # task -> splits, columns, the label of those that belong together
     "rte": (("train", "validation"), "sentence1", "sentence2", 0),
     "mrpc": (("train", "validation"), "sentence1", "sentence2", 1),
 }
-BATCH = ["--per_device_train_batch_size", "64"]
-OBJECTIVES = {
-    "pairs": ["--num_train_epochs", "6", "--learning_rate", "2e-4", "--sequence_length", "48", "--symmetric", "true"],
-    "simcse": ["--num_train_epochs", "1", "--learning_rate", "1e-4", "--pooling", "mean"],
-    "tsdae": ["--num_train_epochs", "1", "--learning_rate", "1e-4", "--pooling", "mean"],
-}
+USUAL = ["--vocab_size", "16384", "--lowercase", "true", "--pooling", "mean", "--learning_rate", "3e-4"]
+USUAL += ["--sequence_length", "32", "--whiten", "240", "--eval_steps", "100", "--num_train_epochs", "1000"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--glue", required=True, type=Path, help="a folder of GLUE's tasks, each with parquet files")
-    parser.add_argument("--text", required=True, help="what the BERT-mini is trained on, as of hf-replearn masked-lm")
-    parser.add_argument("--minutes", type=float, default=10, help="of this training")
-    parser.add_argument("--objectives", nargs="+", default=list(OBJECTIVES), choices=OBJECTIVES)
+    parser.add_argument("--minutes", type=float, default=20, help="of each training")
+    parser.add_argument("--objectives", nargs="+", default=["pairs"], choices=("pairs", "simcse", "tsdae"))
     parser.add_argument("--output_dir", required=True, type=Path)
     asked = parser.parse_args()
     asked.output_dir.mkdir(parents=True, exist_ok=True)
-    start, found = asked.output_dir / "bert-mini", {}
-    found["bert-mini"] = run(
-        ["masked-lm", "--dataset", asked.text, "--size", "mini", "--vocab_size", "8192", "--lowercase", "true"],
-        ["--max_minutes", str(asked.minutes), "--sequence_length", "64", "--short_rows", "0.5", "--eval_steps", "0"],
-        out=start,
-    )
-    texts, pairs = write_data(asked.glue, asked.output_dir)
+    found, (texts, pairs) = {}, write_data(asked.glue, asked.output_dir)
     for objective in asked.objectives:
-        data, out = pairs if objective == "pairs" else texts, asked.output_dir / objective
-        about = ["--objective", objective, "--init", str(start), "--dataset", str(data), *OBJECTIVES[objective]]
-        watched = ["--sts", str(asked.glue / "stsb"), "--eval_steps", "50", *BATCH]
-        found[objective] = run(["sentences", *about], watched, out=out)
+        data, out = pairs if objective == "pairs" else texts, asked.output_dir / f"{objective}-nli"
+        about = ["--objective", objective, *(["--symmetric", "true"] if objective == "pairs" else ["--unit", "row"])]
+        given = ["--dataset", str(data), "--max_minutes", str(asked.minutes), "--sts", str(asked.glue / "stsb")]
+        found[objective] = run(["sentences", *about, *given, *USUAL], out=out)
         report = json.loads((out / "report.json").read_text())
         log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         found[objective] |= {
             "rows": report["rows"],
             "curve": {entry["step"]: entry["sts_spearman"] for entry in log if "sts_spearman" in entry},
         }
-        print(objective, report["rows"], flush=True)
     from benchmarks._machine import machine, write_result
 
     write_result("sentences", {"machine": machine(), "runs": found})
 
 
-def run(*arguments: list[str], out: Path) -> dict:
+def run(command: list[str], out: Path) -> dict:
     """Starts a command, which goes on where it was; returns it and the CPU seconds that it took."""
-    command = [part for some in arguments for part in some]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = [sys.executable, "-m", "hf_replearn", *command, "--use_cpu", "--output_dir", str(out)]
     subprocess.run(start, check=True)

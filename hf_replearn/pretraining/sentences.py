@@ -38,6 +38,7 @@ from hf_replearn.encoders.words import is_words
 from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.evaluation.checks import check_varied
 from hf_replearn.evaluation.sentences import (
+    directions,
     find_partners,
     sts,
     whitening,
@@ -95,20 +96,21 @@ def pretrain_sentences(
     # 2. Encoder f and head g
     set_seed(settings.seed)
     model = build(settings, method, tokenizer)
-    width = model.model.config.get_text_config().hidden_size
-    if (settings.whiten or 0) > width:
-        raise InputError(f"--whiten {settings.whiten} is more than the {width} numbers of a vector")
     check_views(model, collator, sentences.train)
     start = Pooling(copy.deepcopy(model.model), how=model.config.pooling)
     tokenizer.model_max_length = settings.sequence_length
 
+    encode = partial(represent, settings, tokenizer)
+    if settings.whiten is not None:
+        check_whitening(settings, encode, start, sentences)
+
     # 3. Train
     batch = rows_per_loss // args.world_size
     trainer = make_trainer(settings, args, model, collator, sentences.train, batch=batch, given=given)
-    encode = partial(represent, settings, tokenizer)
     if judged_by is not None:
         look = partial(watch, encode, Pooling(model.model, how=model.config.pooling), judged_by.test)
-        trainer.add_callback(SampleScores(look, steps=settings.eval_steps or NEVER, log=trainer.log))
+        how = {"steps": settings.eval_steps or NEVER, "log": trainer.log, "everywhere": trainer.is_sharded}
+        trainer.add_callback(SampleScores(trainer.together(look), **how))
     if trainer.is_world_process_zero():
         claim_folder(settings)
         keep_tokenizer(tokenizer, out)
@@ -191,9 +193,18 @@ def check_sizes(settings: SentenceSettings, sentences: Sentences, rows_per_loss:
             f"a batch of {rows_per_loss} rows is larger than the data, {len(sentences.train):,}: lower "
             "--per_device_train_batch_size or --negatives"
         )
-    texts = len(sentences.train) * len(sentences.columns)
-    if settings.whiten is not None and settings.whiten >= texts:
-        raise InputError(f"--whiten {settings.whiten} needs more texts than numbers of a vector, and there are {texts}")
+
+
+def check_whitening(settings: SentenceSettings, encode, start: Pooling, sentences: Sentences) -> None:
+    """Raises InputError where vectors of the encoder that training starts from vary in too few directions to be
+    whitened so: those of layer normalisation at its start, in one less than they have numbers."""
+    texts = sentences.corpus().train
+    there = directions(encode(start, texts.select(range(min(len(texts), max(1000, 2 * settings.whiten))))).x)
+    if there < settings.whiten:
+        raise InputError(
+            f"--whiten {settings.whiten}: the vectors of {len(texts):,} texts vary in {there} directions: say --whiten "
+            f"{there} at most"
+        )
 
 
 def say_what_is_read(settings: SentenceSettings, sentences: Sentences) -> None:
