@@ -1,6 +1,9 @@
-"""Vectors of the nodes of a graph: DeepWalk, node2vec and LINE, by which a node tells those that are near it.
+"""Vectors of the nodes of a graph: by which a node tells those that are near it (DeepWalk, node2vec, LINE), or which a
+network makes of the features of a node and those around it (DGI, GraphMAE).
 
     hf-replearn graph --dataset toy --walks 20 --output_dir out/toy
+    hf-replearn graph --dataset cora.npz --method dgi --output_dir out/dgi
+    hf-replearn graph --dataset cora.npz --method dgi --link_split 0 --output_dir out/links
     hf-replearn graph --dataset edges.csv --method deepwalk --output_dir out/nodes
     hf-replearn graph --dataset cora.npz --method node2vec --p 1 --q 0.5 --output_dir out/node2vec
     hf-replearn graph --dataset edges.parquet --nodes nodes.parquet --method line --output_dir out/line
@@ -12,6 +15,10 @@ result is embeddings.safetensors, with the ids in its metadata, and nodes.txt in
 
     hf_replearn.nearest("out/nodes", "person-007")
 
+DGI and GraphMAE are fitted to the whole graph at once, and leave their network too: a GCN or GAT in model.safetensors,
+which torch_geometric loads. Vectors are judged at the end, beside what is known without learning, by classes of nodes
+where they are known, and with --link_split by edges that are held out.
+
 On one CPU core 30 million steps of uniform walks are drawn in a second, and about half a million nodes learnt from.
 """
 
@@ -20,22 +27,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hf_replearn.pretraining.recipe import GraphMethod, GraphSettings, Method, run, setting
+from hf_replearn.errors import InputError
+from hf_replearn.pretraining.recipe import GraphMethod, GraphSettings, Method, later, run, setting
 from hf_replearn.settings import MOST_WORKERS
 
 WALKS = {"deepwalk": (80, 40), "node2vec": (10, 80)}  # from each node, and nodes of each, as in the papers
 OF_WALKS = ("walks", "walk_length", "window")
 OF_SKIPGRAM = ("dim", "negatives", "learning_rate", "workers")
+OF_NETWORKS = ("dim", "steps", "learning_rate")
+DIM, RATE, STEPS = {"dgi": 512, "graphmae": 512}, {"dgi": 0.001, "graphmae": 0.001}, {"dgi": 10_000, "graphmae": 1500}
 
 
 @dataclass(kw_only=True)
 class GraphRunSettings(GraphSettings):
-    method: Literal["deepwalk", "node2vec", "line"] = setting(
+    method: Literal["deepwalk", "node2vec", "line", "dgi", "graphmae"] = setting(
         "deepwalk",
-        "deepwalk: uniform walks; node2vec: walks that --p and --q bias; line: edges",
+        "deepwalk: uniform walks; node2vec: walks that --p and --q bias; line: edges; of nodes with features dgi: a "
+        "network tells the graph's nodes from those with shuffled features; graphmae: it tells hidden features",
         section="model",
     )
-    dim: int = setting(128, "numbers of a vector", section="model", at_least=2, at_most=65_536)
+    dim: int | None = setting(
+        None,
+        "numbers of a vector; none: 128, of dgi and graphmae 512",
+        section="model",
+        at_least=2,
+        at_most=65_536,
+    )
+    heads: int = setting(4, "graphmae: of a layer's attention", section="model", at_least=1, at_most=1024)
+    layers: int = setting(2, "graphmae: of the network", section="model", at_least=1, at_most=16)
     walks: int | None = setting(
         None, "walks from each node; none: 80 of deepwalk, 10 of node2vec", section="training", at_least=1
     )
@@ -55,8 +74,39 @@ class GraphRunSettings(GraphSettings):
     negatives: int = setting(
         5, "nodes that each neighbour is told apart from", section="training", at_least=1, at_most=10_000
     )
-    learning_rate: float = setting(
-        0.025, "at the start; it falls in a straight line", section="training", above=0, at_most=10
+    learning_rate: float | None = setting(
+        None,
+        "at the start; none: 0.025, which falls in a straight line; 0.001 of dgi, where it stays, and of graphmae, "
+        "where it falls along a cosine",
+        section="training",
+        above=0,
+        at_most=10,
+    )
+    steps: int | None = setting(
+        None,
+        "dgi, graphmae: over the whole graph; none: 1,500 of graphmae, 10,000 of dgi, which --patience ends before",
+        section="training",
+        at_least=1,
+    )
+    patience: int = setting(
+        20, "dgi: steps without a smaller loss, after which it ends", section="training", at_least=1
+    )
+    mask: float = setting(
+        0.5, "graphmae: share of the nodes whose features are hidden", section="training", above=0, at_most=1
+    )
+    replaced: float = setting(
+        0.05,
+        "graphmae: share of these that get another node's features instead",
+        section="training",
+        at_least=0,
+        at_most=1,
+    )
+    gamma: float = setting(
+        3.0, "graphmae: power of the loss: the larger, the less counts what is told well", section="training",
+        at_least=1, at_most=100,
+    )  # fmt: skip
+    weight_decay: float = setting(
+        2e-4, "graphmae: of Adam, times a weight, added to its gradient", section="training", at_least=0, at_most=10
     )
     workers: int = setting(1, "threads that share the work", section="training", at_least=1, at_most=MOST_WORKERS)
 
@@ -92,12 +142,12 @@ def fit_walks(settings: GraphRunSettings, examples):
     from hf_replearn.methods.walks import WalkFit
 
     return WalkFit(
-        settings.dim,
+        dim_of(settings),
         settings.window,
         settings.negatives,
         epochs=1,
         stretches=len(examples),
-        rate=settings.learning_rate,
+        rate=rate_of(settings),
         subsample=0,
         workers=settings.workers,
     )
@@ -106,7 +156,47 @@ def fit_walks(settings: GraphRunSettings, examples):
 def fit_line(settings: GraphRunSettings, examples):
     from hf_replearn.methods.walks import LineFit
 
-    return LineFit(settings.dim, settings.negatives, len(examples), settings.learning_rate, settings.workers)
+    return LineFit(dim_of(settings), settings.negatives, len(examples), rate_of(settings), settings.workers)
+
+
+def dim_of(settings: GraphRunSettings) -> int:
+    return settings.dim or DIM.get(settings.method, 128)
+
+
+def rate_of(settings: GraphRunSettings) -> float:
+    return settings.learning_rate or RATE.get(settings.method, 0.025)
+
+
+def fit_dgi(settings: GraphRunSettings, examples):
+    from hf_replearn.methods.dgi import DGI
+    from hf_replearn.methods.gnn import GraphFit
+
+    return GraphFit(
+        lambda inputs: DGI(inputs, dim_of(settings)),
+        settings.steps or STEPS["dgi"],
+        rate_of(settings),
+        patience=settings.patience,
+    )
+
+
+def fit_graphmae(settings: GraphRunSettings, examples):
+    from hf_replearn.methods.gnn import GraphFit
+    from hf_replearn.methods.graphmae import GraphMAE
+
+    if dim_of(settings) % settings.heads:
+        raise InputError(f"--heads {settings.heads} share the {dim_of(settings)} numbers of --dim: give one that does")
+
+    def network(inputs: int):
+        given = {name: getattr(settings, name) for name in ("layers", "heads", "mask", "replaced")}
+        return GraphMAE(inputs, dim_of(settings), power=settings.gamma, **given)
+
+    return GraphFit(
+        network,
+        settings.steps or STEPS["graphmae"],
+        rate_of(settings),
+        weight_decay=settings.weight_decay,
+        cosine=True,
+    )
 
 
 def loss_of_pairs(settings: GraphRunSettings, fit, state, examples) -> dict[str, dict[str, float]]:
@@ -133,6 +223,20 @@ def by_skipgram(facts: Method, *, own: tuple[str, ...], examples=walks, fit=fit_
         told="On pairs of the same graph, drawn anew, each beside its negatives.",
         smaller=("loss of a pair (nats)",),
         on_cpu=True,
+    )
+
+
+def by_network(facts: Method, *, own: tuple[str, ...], fit, told: str, architecture: str) -> GraphMethod:
+    return GraphMethod(
+        facts=facts,
+        own=OF_NETWORKS + own,
+        examples=later("hf_replearn.pretraining.gnn.nodes_of"),
+        fit=fit,
+        own_task=later("hf_replearn.pretraining.gnn.losses"),
+        told=told,
+        smaller=("loss",),
+        write=later("hf_replearn.pretraining.gnn.write"),
+        architecture=architecture,
     )
 
 
@@ -195,12 +299,56 @@ METHODS = {
             model_class="hf_replearn.encoders.graphs.NodeVectors",
         ),
     ),
+    "dgi": by_network(
+        own=("patience",),
+        fit=fit_dgi,
+        told="Cross entropy (nats) of telling nodes from those of shuffled features, over 10 orders; 0.693 is chance.",
+        architecture="GCN",
+        facts=Method(
+            name="DGI",
+            summary="A summary of the whole graph tells the vectors of its nodes, which a network makes of their "
+            "features and those around them, from those of a graph whose features are shuffled; no labels are used.",
+            paper="Deep Graph Infomax",
+            arxiv="1809.10341",
+            bibtex="""\
+@inproceedings{velickovic2019deep,
+  title     = {Deep Graph Infomax},
+  author    = {Veli{\v{c}}kovi{\'c}, Petar and Fedus, William and Hamilton, William L. and Li{\`o}, Pietro and
+               Bengio, Yoshua and Hjelm, R Devon},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019}
+}""",
+            model_class="hf_replearn.methods.dgi.DGI",
+        ),
+    ),
+    "graphmae": by_network(
+        own=("heads", "layers", "mask", "replaced", "gamma", "weight_decay"),
+        fit=fit_graphmae,
+        told="Scaled cosine error of features that are hidden, over 10 choices of nodes; 0 is perfect.",
+        architecture="GAT",
+        facts=Method(
+            name="GraphMAE",
+            summary="The features of some nodes are hidden, and told by the vectors that a network makes of those "
+            "around them; no labels are used.",
+            paper="GraphMAE: Self-Supervised Masked Graph Autoencoders",
+            arxiv="2205.10803",
+            bibtex="""\
+@inproceedings{hou2022graphmae,
+  title     = {{GraphMAE}: Self-Supervised Masked Graph Autoencoders},
+  author    = {Hou, Zhenyu and Liu, Xiao and Cen, Yukuo and Dong, Yuxiao and Yang, Hongxia and Wang, Chunjie and
+               Tang, Jie},
+  booktitle = {Proceedings of the 28th ACM SIGKDD Conference on Knowledge Discovery and Data Mining},
+  year      = {2022}
+}""",
+            model_class="hf_replearn.methods.graphmae.GraphMAE",
+        ),
+    ),
 }
 METHOD = METHODS["deepwalk"]  # of a checkpoint: its circumstances say which of them it is of
 
 
 def main(settings: GraphRunSettings, **given):
-    """Vectors of the nodes of a graph, by which a node tells those that are near it."""
+    """Vectors of the nodes of a graph, by which a node tells those that are near it, or made of their features."""
     from hf_replearn.pretraining.graphs import learn_nodes
 
     return learn_nodes(settings, METHODS, **given)

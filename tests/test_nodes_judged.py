@@ -43,7 +43,8 @@ def evaluate(*arguments) -> int:
     return 0
 
 
-def test_classes_of_nodes_beside_their_baselines(folders, tmp_path, capsys):
+def test_classes_of_nodes_beside_their_baselines(folders, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_replearn.evaluation.graphs.SPLITS", 3)
     asked = ["--model", folders["all"], "--dataset", "toy", "--task", "nodes", "--output_dir", tmp_path / "out"]
     assert evaluate(*asked) == 0
     report = Evaluation.load(tmp_path / "out")

@@ -54,7 +54,7 @@ def write_nodes(nodes: NodeVectors, folder: Path, *, recipe: str, method: str, t
     Returns what could not be written, in words: that format has no room for an id with a space in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"ids": json.dumps(nodes.ids, ensure_ascii=False), "format": "pt"}
+    about = {"ids": json.dumps(nodes.ids, ensure_ascii=False)}  # of several, safetensors would change the order
     save_file({"embeddings": np.ascontiguousarray(nodes.vectors, dtype=np.float32)}, folder / FILE, metadata=about)
     if not (folder / "config.json").exists():  # of a network that lies beside them
         (folder / "config.json").write_text("{}", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,8 @@ def hold_out_links(graph: Graph, *, seed: int) -> tuple[Graph, LinkSplit]:
     )
     left = graph.with_edges(graph.edges[~np.isin(keys, held)])
     assert not np.isin(np.sort(left.edges, axis=1) @ np.array([len(graph), 1]), held).any()
-    return left, split
+    said = f"{graph.taken}; learnt from {len(left.edges):,} edges, the others are held out by split {seed}"
+    return replace(left, taken=said), split
 
 
 def features_of(graph: Graph) -> csr_matrix | None:
@@ -124,7 +125,7 @@ def check_unseen(graph: Graph, split: LinkSplit) -> None:
 
 def _outcome(graph, row, vectors, task, split, judged, *, seed: int) -> Outcome:
     if task == NODES:
-        return judge_nodes(vectors, graph.labels, own=own_split(graph), seed=seed)
+        return judge_nodes(vectors, graph.labels, own=own_split(graph), splits=SPLITS, seed=seed)
     score, judged.ways[row] = by_vectors(vectors, split)
     return judge_links(score, split, seed=seed)
 

@@ -365,6 +365,14 @@ class GraphFit:
         length = (square / (1 - 0.999**done)).sqrt_().add_(1e-8)
         weight.addcdiv_(mean, length, value=-rate / (1 - 0.9**done))
 
+    def seen(self, examples: Nodes, state: dict[str, Tensor]) -> int:
+        """Nodes of all steps."""
+        return examples.count * int(state["done"])
+
+    def parameters(self, state: dict[str, Tensor]) -> int:
+        """Of the network that is kept."""
+        return sum(x.numel() for name, x in state.items() if name.startswith("model.encoder."))
+
     def encoder(self, state: dict[str, Tensor]) -> GNN:
         """The network that is kept, with its weights."""
         kind = "model" if self.patience is None else "best"

@@ -223,7 +223,7 @@ class WalkFit(NeighbourFit):
         """(N, D)"""
         return _known(self.weights(state), examples.counts)
 
-    def seen(self, examples: Walks) -> int:
+    def seen(self, examples: Walks, state: dict[str, Tensor]) -> int:
         """Nodes of all walks."""
         return int(examples.counts.sum()) * examples.passes
 
@@ -290,7 +290,7 @@ class LineFit:
         """(N, D)"""
         return _known(torch.cat([normalize(state["first"]), normalize(state["inputs"])], dim=1), examples.counts)
 
-    def seen(self, examples: Edges) -> int:
+    def seen(self, examples: Edges, state: dict[str, Tensor]) -> int:
         """Nodes of all edges, in all passes."""
         return int(examples.counts.sum()) * examples.passes
 

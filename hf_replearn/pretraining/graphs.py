@@ -19,6 +19,8 @@ from hf_replearn.data.graphs import Graph, load_graph
 from hf_replearn.data.sources import Source, counted
 from hf_replearn.encoders.graphs import NodeVectors, read_nodes, write_nodes
 from hf_replearn.errors import InputError
+from hf_replearn.evaluation.graphs import LINKS, NODES, hold_out_links, judge_graph
+from hf_replearn.evaluation.links import LinkSplit
 from hf_replearn.pretraining.recipe import GraphMethod, GraphSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.settings import as_dict, changed, command_line
@@ -53,7 +55,8 @@ def learn_nodes(
     process = alone(use_cpu=settings.use_cpu or method.on_cpu)
     check_folder(settings)
     repo_id = check_sharing(settings)
-    graph = open_graph(settings)
+    whole = open_graph(settings)
+    graph, split = (whole, None) if settings.link_split is None else hold_out_links(whole, seed=settings.link_split)
     examples = method.examples(settings, graph)
     given = circumstances(settings, data=graph.fingerprint, processes=1)
     checkpoint = find_checkpoint(settings, given, args=process)
@@ -88,13 +91,14 @@ def learn_nodes(
     learnt = vectors(state)
 
     # 3. What they are like, and share them
-    took = passes.summary(examples=1) | {"examples": fit.seen(examples)}
+    took = passes.summary(examples=1) | {"examples": fit.seen(examples, state)}
     took["examples_per_second"] = took["examples"] / max(took["seconds"], 1e-9)
     report = describe(settings, method, graph, learnt, facts.Training(**took))
     report.encoder.parameters = fit.parameters(state)
     report.command = command or report.command
     report.save(out)
     show(report, settings, graph, learnt, partial(own_task, settings, method, fit, state, examples))
+    judge(report, settings, graph, learnt, split)
     write_results(report, out, repo_id=repo_id)
     print(f"\n{report.samples}\n", *notes, f"vectors and card: {out}", sep="\n")
     if repo_id:
@@ -166,6 +170,29 @@ def describe(
         settings=as_dict(settings),
         changed=changed(settings),
     )
+
+
+# ---- what it is worth
+
+
+def judge(
+    report: facts.Report, settings: GraphSettings, graph: Graph, learnt: NodeVectors, split: LinkSplit | None
+) -> None:
+    """Classes of nodes and links told by the vectors and by their baselines, into the report; or why they are not."""
+    tasks = [NODES] * (graph.labels is not None) + [LINKS] * (split is not None)
+    if not tasks or not settings.baselines:
+        return
+    print(f"judging by {' and '.join(tasks)}, beside baselines …", flush=True)
+    row = report.method.name
+    judged, why = try_to_show(
+        "the scores", partial(judge_graph, graph, {row: learnt.vectors}, tasks=tasks, split=split, seed=settings.seed)
+    )
+    if judged is None:
+        print(why)
+        return
+    report.rows, report.missing, report.protocols = judged.scores, judged.missing, judged.protocols
+    print(*judged.notes, f"\n{report.table()}", sep="\n", flush=True)
+    report.save(settings.output_dir)
 
 
 # ---- for show

@@ -22,7 +22,7 @@ LOCAL_DATA = {
     "sound": "audiofolder",
 }  # the Hub's type of data that is not there, by the unit; else "text"
 OF_TRAINING = ("augmentations.png", "curves.png")  # pictures above all else; others stand with the scores
-MOST = 6  # lines on which the encoder is not best that are named
+MOST, NAMED = 6, 3  # lines on which the encoder is not best that are named, and for each the best baselines
 
 
 class Markdown(str):
@@ -204,7 +204,10 @@ def body(report: Report, folder: str | Path, metadata: dict[str, Any]) -> str:
     module, _, model_class = report.method.model_class.rpartition(".")
     lightness = report.encoder.lightness
     image_import, image_code = image_in_code(report.encoder.input_size, report.settings, lightness=lightness)
-    misses = [in_words(name, report.protocols[name.split("@")[0]]) for name in report.misses()]
+    misses = [
+        f"{in_words(name, report.protocols[name.split('@')[0]])} ({', '.join(report.not_below(name)[:NAMED])})"
+        for name in report.misses()
+    ]
     return (
         templates()
         .get_template("card_template.md")

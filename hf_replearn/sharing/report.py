@@ -213,6 +213,14 @@ class Scores:
         """Those of `compared` in which the encoder is not above all other rows."""
         return [metric for metric in self.compared() if self.best(metric) != {next(iter(self.rows))}]
 
+    def not_below(self, metric: str) -> list[str]:
+        """The other rows whose value, as printed, is at least that of the encoder, the best first."""
+        values = {row: finite(scores.get(metric)) for row, scores in self.rows.items()}
+        printed = {row: round(value, 3) for row, value in values.items() if value is not None}
+        first = next(iter(self.rows))
+        found = [row for row, value in printed.items() if row != first and value >= printed[first]]
+        return sorted(found, key=lambda row: -values[row])
+
     def reasons(self) -> list[str]:
         """What could not be measured and why, one line for each row and reason."""
         lines: dict[tuple[str, str], list[str]] = {}

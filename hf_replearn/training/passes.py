@@ -91,7 +91,10 @@ class Passes:
             return self.fit.begin(self.examples, self._generator(0))
         self.done = step_of(checkpoint)
         self.seconds = json.loads(Path(checkpoint, PROGRESS).read_text())["seconds"]
-        return load_file(Path(checkpoint, STATE), device=str(self.device))
+        loaded = load_file(Path(checkpoint, STATE), device=str(self.device))
+        # Into memory of their own: where the file lies in memory, numbers do not begin at multiples of 64 bytes, and
+        # sums over them are then rounded in another order.
+        return {name: tensor.clone() for name, tensor in loaded.items()}
 
     def _generator(self, number: int) -> torch.Generator:
         """Of the random numbers of one pass, whichever passes were done in this process."""

@@ -36,6 +36,20 @@ class GraphSettings(SharedRunSettings):
         None, "classes: whole numbers of labels are all classes, -1 too; none: by their type", section="data"
     )
     dataset_config: str | None = setting(None, "of a Hub dataset that has several", section="data")
+    link_split: int | None = setting(
+        None,
+        "number of a split of the edges, of which 85 % are then learnt from: the others are held out, so that it can "
+        "be judged by them; none: all are learnt from",
+        section="data",
+        at_least=0,
+        at_most=2**31 - 1,
+    )
+    baselines: bool = setting(
+        True,
+        "judge the vectors at the end, beside what is known without learning: by classes, where nodes have them, and "
+        "by links, with --link_split",
+        section="evaluation",
+    )
     save_steps: int = setting(
         100, "passes between two checkpoints: of walks and edges a stretch of about 260,000 nodes, else an epoch",
         section="training", at_least=1,
@@ -57,7 +71,7 @@ class GraphMethod(Trained):
               such as a graph without features.
     fit:      (settings, examples) -> a fit in passes, see `training.passes.Passes`, which also has
               `vectors(state, examples)` -> (N, D) float32, what is kept of it; `parameters(state)`, how many numbers
-              that takes; and `seen(examples)`, nodes that all passes see.
+              that takes; and `seen(examples, state)`, nodes that all passes see.
     write:    (fit, state, folder) writes a network beside the vectors, in its library's format; None: there is none.
     own_task: (settings, fit, state, examples) -> {row: {measure: value}} of OwnTask, "this run" first. told: what was
               measured, a sentence. smaller: of the measures those of which less is better.
