@@ -21,11 +21,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from hf_replearn.recipes.graph import METHODS, GraphRunSettings
 
 from benchmarks._machine import RESULTS, machine, write_result
 from hf_replearn.data.graphs import Graph, load_graph
 from hf_replearn.evaluation.graphs import LINKS, NODES, hold_out_links, judge_graph
+from hf_replearn.recipes.graph import METHODS, GraphRunSettings
 from hf_replearn.settings import from_values
 
 NAME = "graphs"

@@ -94,7 +94,7 @@ def test_the_card_defines_what_was_measured_and_nothing_else(report):
 
 
 def test_a_miss_is_told(report):
-    lost = "accuracy, vote of 20 nearest neighbours; accuracy, linear probe"
+    lost = "accuracy, vote of 20 nearest neighbours (raw pixels); accuracy, linear probe (raw pixels)"
     assert f"is above every baseline on 1 of 3 lines; not on {lost}." in card(report, "OUT")
     report.rows = {"SimCLR": {"knn@20": 0.9}, "raw pixels": {"knn@20": 0.8}}
     assert "is above every baseline on every line that both have." in card(report, "OUT")
