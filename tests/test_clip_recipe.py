@@ -128,6 +128,23 @@ def test_two_folders_and_a_file_that_joins_them_load_without_this_package(joined
 
 
 @pytest.mark.parametrize("which", ["ran", "joined"])
+def test_the_card_says_how_to_use_it(which, monkeypatch, request):
+    import sys
+
+    folder = request.getfixturevalue(which)
+    first, second = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Image.new("RGB", (32, 32), (0, 0, 255)).save("image.png")
+    names: dict = {}
+    for snippet in (first, second):
+        exec(snippet, names)
+    assert names["cosines"].shape == (1, 2) and names["cosines"].abs().max() <= 1
+    assert type(names["model"]).__name__ == "CLIPForPreTraining"
+    sys.modules.pop("dual_encoder", None)
+
+
+@pytest.mark.parametrize("which", ["ran", "joined"])
 def test_a_run_that_was_killed_goes_on_bit_for_bit(which, pairs, tmp_path, request):
     first, again = request.getfixturevalue(which), tmp_path / "run"
     shutil.copytree(first, again)

@@ -29,10 +29,12 @@ def draw_found(shown: Any, path: Path) -> str:
     right = {tuple(pair) for pair in shown.task.right.tolist()}
     similarity = shown.images @ shown.texts.T
     asking = [place * len(shown.images) // QUERIES for place in range(min(QUERIES, len(shown.images)))]
-    figure = Figure(figsize=(10, 2.0 * len(asking) + 1.45 * len(asking)), dpi=110)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.5 * len(asking), 1.75 * len(asking)))
-    grid = upper.subplots(len(asking), 2, width_ratios=(1, 5), squeeze=False)
-    upper.suptitle("images, and the captions nearest to each", fontsize=11, x=0.02, ha="left")
+    heights = 0.4 + 1.25 * len(asking), 0.4 + 1.85 * len(asking)
+    figure = Figure(figsize=(8.6, sum(heights)), dpi=110)
+    upper, lower = figure.subfigures(2, 1, height_ratios=heights)
+    grid = upper.subplots(len(asking), 2, width_ratios=(1, 5.6), squeeze=False)
+    upper.subplots_adjust(hspace=0.12, wspace=0.06, left=0.02, right=0.98, bottom=0.02, top=1 - 0.45 / heights[0])
+    upper.suptitle("images, and the captions nearest to each", fontsize=11, x=0.02, y=0.99, ha="left", va="top")
     for image, (picture, words) in zip(asking, grid, strict=True):
         _panel(picture, shown.picture(image), UNKNOWN)
         words.set_axis_off()
@@ -43,8 +45,8 @@ def draw_found(shown: Any, path: Path) -> str:
             words.text(0, 0.88 - 0.24 * line, told, color=colour, fontsize=10, va="center")
     firsts = [next(text for image, text in sorted(right) if image == asked) for asked in asking]
     lines = lower.subplots(len(firsts), min(IMAGES, len(shown.images)), squeeze=False)
-    lower.suptitle("captions, and the images nearest to each", fontsize=11, x=0.02, ha="left")
-    lower.subplots_adjust(hspace=0.45, wspace=0.08, left=0.02, right=0.98, bottom=0.02, top=0.88)
+    lower.suptitle("captions, and the images nearest to each", fontsize=11, x=0.02, y=0.99, ha="left", va="top")
+    lower.subplots_adjust(hspace=0.3, wspace=0.08, left=0.02, right=0.98, bottom=0.02, top=1 - 0.7 / heights[1])
     for text, panels in zip(firsts, lines, strict=True):
         told = textwrap.shorten(shown.task.texts[text], 90, placeholder=" …").replace("$", r"\$")
         panels[0].set_title(told, fontsize=10, loc="left")
