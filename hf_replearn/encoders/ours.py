@@ -22,6 +22,11 @@ def refuse_checkpoint(name: str, setting: str = "--model") -> None:
             f"{setting} {name} holds an adapter of PEFT for {_base_model(folder)}, which is no network by itself: "
             "merge the two (peft: merge_and_unload, then save_pretrained, with the tokenizer) and give what that writes"
         )
+    if (folder / "dual_encoder.json").is_file():
+        raise InputError(
+            f"{setting} {name} holds two encoders and what joins them: give {name}/image_encoder or "
+            f"{name}/text_encoder; both together are judged by evaluate --zero_shot or --task retrieval"
+        )
     if (folder / "manifest.json").is_file():
         raise InputError(
             f"{setting} {name} is a checkpoint to go on training from: `hf-replearn export --checkpoint {name} "

@@ -253,10 +253,7 @@ def held_by(image: ImageStart, text: TextStart) -> tuple[str | None, str]:
     if text.config.model_type in ALWAYS_FULL:
         return None, f"{text.config.model_type} reads texts without a mask"
     if text.pooling != "own":
-        return (
-            None,
-            f"{type(text.network).__name__} has no pooling that was learnt: its tokens are pooled by {text.pooling}",
-        )
+        return None, f"{type(text.network).__name__} has no pooling that is learnt, but {text.pooling} of its tokens"
     if image.pooling != "own":
         return None, f"{type(image.network).__name__} has no pooling that is learnt, but {image.pooling} of its states"
     if not isinstance(getattr(image.network.config, "hidden_size", None), int):
