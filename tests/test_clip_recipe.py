@@ -1,11 +1,17 @@
 """A run on images with captions: what it leaves, that others load it, that it goes on, and what it refuses."""
 
 import hashlib
+import importlib.util
 import json
+import os
 import re
 import shutil
+import signal
+import sys
 
+import forked
 import pytest
+import timm
 import torch
 from PIL import Image
 from transformers import (
@@ -27,6 +33,7 @@ from hf_replearn.encoders.pair_encoder import read_pair_encoder
 from hf_replearn.methods.clip import CLIPForPreTraining
 from hf_replearn.recipes.clip import CLIPSettings, main
 from hf_replearn.settings import run
+from hf_replearn.training.trainer import PretrainingTrainer
 
 SHORT = ["--image_encoder", "clip-tiny", "--text_encoder", "clip-tiny", "--image_size", "32", "--min_scale", "1"]
 SHORT += ["--max_length", "16", "--vocab_size", "300", "--projection_dim", "16", "--per_device_train_batch_size", "16"]
@@ -102,10 +109,6 @@ def test_plain_transformers_loads_a_clip_model_that_gives_our_vectors(ran):
 
 def test_two_folders_and_a_file_that_joins_them_load_without_this_package(joined, tmp_path):
     """Each folder by its own library, both by the code beside them."""
-    import importlib.util
-
-    import timm
-
     report = json.loads((joined / "report.json").read_text())
     assert report["encoder"]["architecture"] == "resnet10t and CLIPTextModel"
     assert timm.create_model(f"local-dir:{joined / 'image_encoder'}", pretrained=True).num_features == 16
@@ -129,8 +132,6 @@ def test_two_folders_and_a_file_that_joins_them_load_without_this_package(joined
 
 @pytest.mark.parametrize("which", ["ran", "joined"])
 def test_the_card_says_how_to_use_it(which, monkeypatch, request):
-    import sys
-
     folder = request.getfixturevalue(which)
     first, second = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
     monkeypatch.chdir(folder.parent)
@@ -225,3 +226,35 @@ def test_what_is_wrong_is_said_in_one_line(arguments, told, pairs, tmp_path, cap
     error = capsys.readouterr().err
     assert re.search(told, error.splitlines()[-1]), error
     assert not list(tmp_path.glob("out/checkpoint-*"))
+
+
+def test_two_processes_train_one_model_with_cached_gradients(pairs, tmp_path):
+    """Each takes 4 pairs at a time, 8 in all, of 16 in a loss."""
+    arguments = ["--dataset", pairs, "--per_device_train_batch_size", "4", "--negatives", "16", "--max_steps", "2"]
+    arguments += ["--output_dir", str(tmp_path / "out")]
+    processes = forked.start(lambda: sys.exit(start(*arguments)), tmp_path / "log", processes=2)
+    assert processes.wait(300) == [0, 0], processes.printed()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["training"]["examples"] == 32 and report["training"]["hardware"].startswith("2 processes")
+
+
+def test_a_run_that_is_told_to_stop_saves_and_goes_on_bit_for_bit(ran, pairs, tmp_path):
+    """By a signal in its first step, in a process of its own."""
+    out = tmp_path / "run"
+    arguments = ["--dataset", pairs, "--output_dir", str(out)]
+
+    def interrupted():
+        first = PretrainingTrainer.training_step
+
+        def step(*args, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return first(*args, **kwargs)
+
+        PretrainingTrainer.training_step = step
+        sys.exit(start(*arguments))
+
+    process = forked.start(interrupted, tmp_path / "log")
+    assert process.wait(300) == [75], process.printed()
+    assert not (out / "report.json").exists() and (out / "checkpoint-1").exists()
+    assert start(*arguments) == 0
+    assert digest(out) == digest(ran)
