@@ -143,7 +143,7 @@ def test_what_a_run_says(simcse, data, others):
     card = (others / "tsdae" / "README.md").read_text()
     assert "No score was measured" in card and "Denoising" in card
     pairs = json.loads((others / "pairs" / "report.json").read_text())
-    assert pairs["data"]["unit"] == "pair of texts" and pairs["own_task"]["told"].startswith("The partner of a text")
+    assert pairs["data"]["unit"] == "text pair" and pairs["own_task"]["told"].startswith("The partner of a text")
 
 
 @pytest.mark.parametrize("objective", ["simcse", "tsdae"])
@@ -197,10 +197,12 @@ def test_cached_gradients_and_two_processes_are_one_batch(data, tmp_path):
     assert losses["two"] == pytest.approx(losses["once"], rel=0.2)  # of other pairs
 
 
-def test_an_encoder_that_was_trained_goes_on_and_a_checkpoint_is_exported(simcse, data, tmp_path):
-    """Its own weights are where it starts, without a new tokenizer; the exported checkpoint is the encoder."""
+def test_an_encoder_that_was_trained_goes_on_and_a_checkpoint_is_exported(simcse, data, tmp_path, capsys):
+    """Its own weights are where it starts, without a new tokenizer, and its whitening is left out, with a word; the
+    exported checkpoint is the encoder."""
     given = ["--init", str(simcse), "--dataset", str(data / "text"), "--learning_rate", "1e-12"]
-    assert start(*given, "--pooling", "cls", "--output_dir", str(tmp_path / "next")) == 0
+    assert start(*given, "--output_dir", str(tmp_path / "next")) == 0
+    assert "makes a vector by cls, Dense; here it is trained by cls" in capsys.readouterr().out
     texts = ["The sea over the ship.", "A gull"]
     plain = find_encoder(str(simcse), modality="text", pooling="cls")
     rows = Dataset.from_dict({"text": texts})

@@ -45,12 +45,13 @@ class SentenceModules:
         return ", ".join([self.pooling, *self.kinds])
 
 
-def read_sentence_modules(checkpoint: str) -> SentenceModules | None:
-    """What a folder or Hub id says; None where it is none for sentence-transformers.
+def read_sentence_modules(checkpoint: str, *, named: str | None = None) -> SentenceModules | None:
+    """What a folder or Hub id says; None where it is none for sentence-transformers. named: what messages begin with.
 
     Raises InputError, which names `--pooling`, for modules and ways of pooling that are not known here.
     """
-    way_on = f"--model {checkpoint}: its modules for sentence-transformers cannot be followed (or give --pooling)"
+    way_on = f"{named or f'--model {checkpoint}'}: its modules for sentence-transformers cannot be followed (or give "
+    way_on += "--pooling)"
     with refusing(way_on):
         modules = _read(checkpoint, "modules.json")
         if modules is None:

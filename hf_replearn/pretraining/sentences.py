@@ -34,6 +34,7 @@ from hf_replearn.encoders.inputs import ProcessorInputs
 from hf_replearn.encoders.load import reads_images, uses_token_types, with_dropout
 from hf_replearn.encoders.ours import refuse_checkpoint
 from hf_replearn.encoders.pooling import Pooling
+from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.words import is_words
 from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.evaluation.checks import check_varied
@@ -87,7 +88,7 @@ def pretrain_sentences(
             repo_id = check_sharing(settings)
         sentences = method.read(settings, source)
         judged_by = None if settings.sts is None else load_scored(settings.sts)
-        tokenizer = _find_tokenizer(settings, sentences)
+        tokenizer, made_by = _find_tokenizer(settings, sentences), pooling_of(settings)
     check_sizes(settings, sentences, rows_per_loss)
     collator = method.collate(settings, sentences, tokenizer)
     given = circumstances(settings, data=sentences.fingerprint, processes=args.world_size)
@@ -115,6 +116,8 @@ def pretrain_sentences(
         claim_folder(settings)
         keep_tokenizer(tokenizer, out)
         say_what_is_read(settings, sentences)
+        if made_by not in (None, model.config.pooling):
+            print(f"--init {settings.init} makes a vector by {made_by}; here it is trained by {model.config.pooling}")
     trainer.train(resume_from_checkpoint=checkpoint)
     model = trainer.whole_model()
     if not trainer.is_world_process_zero():
@@ -205,6 +208,15 @@ def check_whitening(settings: SentenceSettings, encode, start: Pooling, sentence
             f"--whiten {settings.whiten}: the vectors of {len(texts):,} texts vary in {there} directions: say --whiten "
             f"{there} at most"
         )
+
+
+def pooling_of(settings: SentenceSettings) -> str | None:
+    """How --init makes a vector of a text, in words, where it is a folder for sentence-transformers and --pooling does
+    not say it. Raises InputError, which names --pooling, where that is not known here."""
+    if settings.init is None or settings.pooling is not None:
+        return None
+    modules = read_sentence_modules(settings.init, named=f"--init {settings.init}")
+    return None if modules is None else modules.in_words()
 
 
 def say_what_is_read(settings: SentenceSettings, sentences: Sentences) -> None:
@@ -351,7 +363,7 @@ def describe(
         data=facts.Data(
             name=sentences.name,
             hub_id=sentences.hub_id,
-            unit="text" if len(sentences.columns) == 1 else "pair of texts",
+            unit="text" if len(sentences.columns) == 1 else "text pair",
             train=len(sentences.train),
             test=len(sentences.test),
             skipped=0,
