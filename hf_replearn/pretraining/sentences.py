@@ -4,6 +4,7 @@ sentence-transformers, maybe whitened, what it is worth beside word overlap, rep
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 from functools import partial
 from pathlib import Path
@@ -430,18 +431,19 @@ def judge(
     judged_by: LabelledData,
 ) -> None:
     """Spearman's correlation with people's scores, of each network and of common words."""
-    test = judged_by.test
+    test, metric = judged_by.test, f"sts_spearman_{re.sub(r'[^a-z0-9]+', '', judged_by.name.lower())}"
     pairs, scores = [as_rows(test[name][:]) for name in ("text", "text_pair")], torch.tensor(test["label"][:])
     found = {row: [encode(network, part) for part in pairs] for row, network in networks.items()}
     found["common words, the rarer the more"] = word_overlap(sentences.corpus().train, *pairs)
     for row, (first, second) in found.items():
         measure = partial(sts, first.x, second.x, scores, seed=settings.seed)
-        report.rows[row], missing = alone(measure, metrics=["sts_spearman"], what=f"similarities of {row}")
-        report.rows[row] |= dict.fromkeys(missing)
+        scored, missing = alone(measure, metrics=["sts_spearman"], what=f"similarities of {row}")
+        scored = {key.replace("sts_spearman", metric): value for key, value in scored.items()}
+        report.rows[row] = scored | ({metric: None} if missing else {})
         if missing:
-            report.missing[row] = missing
+            report.missing[row] = {metric: missing["sts_spearman"]}
     which = f"{len(scores):,} pairs of {judged_by.name}, {judged_by.test_source}"
-    report.protocols = {"sts_spearman": JUDGED["sts_spearman"].format(test=which)}
+    report.protocols = {metric: JUDGED["sts_spearman"].format(test=which)}
 
 
 def seek(settings: SentenceSettings, encode, networks: dict[str, Pooling], sentences: Sentences) -> facts.OwnTask:
