@@ -149,6 +149,7 @@ def fit_walks(settings: GraphRunSettings, examples):
         stretches=len(examples),
         rate=rate_of(settings),
         subsample=0,
+        shared=64,  # a tile of a walk lies in one part of the graph: with fewer, negatives are as good as left out
         workers=settings.workers,
     )
 

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 
 from hf_replearn.methods.skipgram import NeighbourFit
 
-STRETCH = 2**18  # nodes of a stretch, about
+STRETCH = 2**16  # nodes of a stretch, about
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,10 @@ class Edges:
     count: int
     passes: int
     seed: int
-    size: int = STRETCH // 2
+
+    @property
+    def size(self) -> int:
+        return STRETCH // 2
 
     def __len__(self) -> int:
         return -(-len(self.edges) * self.passes // self.size)

@@ -33,7 +33,7 @@ from hf_replearn.training.folder import check_folder, circumstances, claim_folde
 from hf_replearn.training.passes import PROGRESS, STATE, Passes, alone
 
 SHOWN, NEAR = 5, 6  # nodes of each kind whose neighbours are shown, and how many of these
-MAP, MAPPED = "map.png", 1000
+MAP, MAPPED, LINES = "map.png", 1000, 5000  # nodes and edges of the map at most
 
 
 def learn_nodes(
@@ -209,7 +209,7 @@ def show(report: facts.Report, settings: GraphSettings, graph: Graph, learnt: No
         most = len(graph) > MAPPED
         report.figures[MAP] = (
             f"{f'{MAPPED:,} of the nodes, at random' if most else 'The nodes'}, by t-SNE of the directions of their "
-            "vectors: nodes that are near lie near; distances across the map say nothing."
+            "vectors: nodes that are near lie near, distances across the map say nothing; lines: edges."
             + (" Colours: the classes, which it was not told." if graph.labels is not None else "")
         )
 
@@ -246,6 +246,7 @@ def draw_map(graph: Graph, learnt: NodeVectors, path: Path) -> bool:
     """Nodes on a plane, by t-SNE of their directions, in the colours of their classes; returns whether there were
     enough of them to draw."""
     from matplotlib import colormaps
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from sklearn.manifold import TSNE
 
@@ -259,12 +260,18 @@ def draw_map(graph: Graph, learnt: NodeVectors, path: Path) -> bool:
     )
     figure = Figure(figsize=(9, 8))
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
+    place = np.full(len(graph), -1)
+    place[shown] = np.arange(len(shown))
+    ends = place[graph.edges]
+    axes.add_collection(
+        LineCollection(points[ends[(ends >= 0).all(1)]][:LINES], colors="0.85", linewidths=0.5, zorder=0)
+    )
     labels = np.full(len(shown), -1) if graph.labels is None else graph.labels[shown]
     colours = colormaps["tab10" if len(graph.classes) <= 10 else "tab20"].colors
     for label in np.unique(labels):
         name = None if graph.labels is None else "no class" if label < 0 else graph.classes[label]
         colour = "0.6" if label < 0 and name else colours[label % len(colours)]
-        axes.scatter(*points[labels == label].T, s=16, color=colour, label=name, linewidths=0, alpha=0.8)
+        axes.scatter(*points[labels == label].T, s=24, color=colour, label=name, linewidths=0, alpha=0.8)
     if 0 < len(graph.classes) <= 20:
         axes.legend(loc="best", framealpha=0.8, markerscale=1.5)
     axes.set_xticks([])

@@ -51,7 +51,7 @@ class GraphSettings(SharedRunSettings):
         section="evaluation",
     )
     save_steps: int = setting(
-        100, "passes between two checkpoints: of walks and edges a stretch of about 260,000 nodes, else an epoch",
+        500, "passes between two checkpoints: of walks and edges a stretch of about 65,000 nodes, else an epoch",
         section="training", at_least=1,
     )  # fmt: skip
     save_total_limit: int = setting(2, "checkpoints kept", section="training", at_least=1)
