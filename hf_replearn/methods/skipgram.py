@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, logsigmoid, pad
 
-TILE, SHARED = 32, 16  # ids of a tile, and the negatives that they share
+TILE, SHARED = 32, 16  # ids of a tile, and the negatives that they share where nothing else is said
 PLACES = 24  # bits of a place in a block
 CAP = 0.25  # the longest step of a row at once: what keeps sums over many occurrences from running away
 POWER = 0.75  # of the frequencies that negatives are drawn by (Mikolov et al. 2013, section 2.2)
@@ -106,18 +106,18 @@ def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -
 
     negatives: as many as are told apart from each neighbour; the S of a tile stand for them, each with its share.
     """
-    tiles, window, width = len(block.negatives), block.window, inputs.shape[1]
+    (tiles, shared), window, width = block.negatives.shape, block.window, inputs.shape[1]
     weights, length = block.weights, len(block.ids)
     centre = inputs.index_select(0, block.centres).view(tiles, TILE, width)
     fetched = outputs.index_select(0, block.others)  # those around lie in two tiles, and are fetched once
     around = fetched.as_strided((tiles, TILE + 2 * window, width), (TILE * width, width, 1))
-    other = fetched[length:].view(tiles, SHARED, width)
+    other = fetched[length:].view(tiles, shared, width)
     told = torch.bmm(centre, around.transpose(1, 2)).neg_().sigmoid_().mul_(weights)
-    apart = torch.bmm(centre, other.transpose(1, 2)).sigmoid_().mul_(_counted(block, weights)).mul_(-negatives / SHARED)
+    apart = torch.bmm(centre, other.transpose(1, 2)).sigmoid_().mul_(_counted(block, weights)).mul_(-negatives / shared)
     of_centre = torch.bmm(told, around).baddbmm_(apart, other)
     of_others = torch.empty_like(fetched)
     _add(torch.bmm(told.transpose(1, 2), centre), window, of_others[:length])
-    torch.bmm(apart.transpose(1, 2), centre, out=of_others[length:].view(tiles, SHARED, width))
+    torch.bmm(apart.transpose(1, 2), centre, out=of_others[length:].view(tiles, shared, width))
     return Gradient((block.centres, of_centre.view(-1, width)), (block.others, of_others))
 
 
@@ -157,18 +157,18 @@ def cbow(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gr
     Each of n neighbours gets 1 / n of the gradient of their mean, as it has to; word2vec.c and gensim give each all of
     it (İrsoy, Benton & Stratos 2021).
     """
-    tiles, window, width = len(block.negatives), block.window, inputs.shape[1]
+    (tiles, shared), window, width = block.negatives.shape, block.window, inputs.shape[1]
     weights, centres = block.weights, block.centres
     count = weights.sum(2, keepdim=True)
     share, known = weights / count.clamp(min=1), (count > 0).float()
     around = inputs.index_select(0, block.ids)
     around = around.as_strided((tiles, TILE + 2 * window, width), (TILE * width, width, 1))
     centre = outputs.index_select(0, centres).view(tiles, TILE, width)
-    other = outputs.index_select(0, block.negatives.flatten()).view(tiles, SHARED, width)
+    other = outputs.index_select(0, block.negatives.flatten()).view(tiles, shared, width)
     mean = torch.bmm(share, around)
     told = (mean * centre).sum(2, keepdim=True).neg_().sigmoid_().mul_(known)
     different = (centres.view(tiles, TILE, 1) != block.negatives[:, None, :]).float().mul_(known)
-    apart = torch.bmm(mean, other.transpose(1, 2)).sigmoid_().mul_(different).mul_(-negatives / SHARED)
+    apart = torch.bmm(mean, other.transpose(1, 2)).sigmoid_().mul_(different).mul_(-negatives / shared)
     of_mean = (told * centre).baddbmm_(apart, other)
     of_around = around.new_empty(len(block.ids), width)
     _add(torch.bmm(share.transpose(1, 2), of_mean), window, of_around)
@@ -191,7 +191,7 @@ def loss(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, mean:
         right = (logsigmoid(told @ outputs[around].transpose(1, 2)) * block.weights).sum()
         counted = _counted(block, block.weights)
     wrong = logsigmoid(-(told @ outputs[block.negatives].transpose(1, 2)))
-    return -right - (wrong * counted).sum() * negatives / SHARED
+    return -right - (wrong * counted).sum() * negatives / block.negatives.shape[1]
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class NeighbourFit:
 
     dim, window, negatives: as their symbols. mean: CBOW. subsample: share of all ids above which one is left out at
     times, by word2vec.c's formula; 0: never. rate: at the start; it falls in a straight line to a ten-thousandth.
-    block: T. workers: threads that share a block.
+    block: T. shared: S. workers: threads that share a block.
     """
 
     dim: int
@@ -246,6 +246,7 @@ class NeighbourFit:
     mean: bool = False
     subsample: float = 1e-4
     block: int = 1024
+    shared: int = SHARED
     workers: int = 1
 
     @property
@@ -315,7 +316,7 @@ class NeighbourFit:
         ids = pad(ids, (before, after))
         rows = torch.cat([-1.0 - torch.arange(before), rows.float(), -1.0 - before - torch.arange(after)])
         chance = torch.from_numpy(np.cumsum(counts.astype(np.float64) ** POWER))
-        drawn = torch.rand(number, self.block // TILE, SHARED, dtype=torch.float64, generator=generator)
+        drawn = torch.rand(number, self.block // TILE, self.shared, dtype=torch.float64, generator=generator)
         negatives = torch.searchsorted(chance, drawn * chance[-1], right=True).clamp_(max=len(counts) - 1)
         reach = torch.randint(1, self.window + 1, (number, self.block), generator=generator) if self.mean else None
         blocks = []
