@@ -221,4 +221,4 @@ def test_the_vectors_of_line_are_its_two_orders_at_length_one():
     assert vectors.shape == (10, 8)
     for half in vectors.split(4, dim=1):
         torch.testing.assert_close(half.norm(dim=1), torch.ones(10))
-    assert fit.parameters(state) == 80 and fit.seen(state, edges) == 2 * 5 * len(BARBELL)
+    assert fit.parameters(state) == 80 and fit.seen(edges, state) == 2 * 5 * len(BARBELL)
