@@ -55,6 +55,7 @@ COMMANDS = {
     "sentences": ("sentences", "SentencesSettings", "SimCSE, TSDAE, pairs of texts: one vector of a sentence"),
     "graph": ("graph", "GraphRunSettings", "DeepWalk, node2vec, LINE: vectors of the nodes of a graph"),
     "clip": ("clip", "CLIPSettings", "CLIP, SigLIP: which caption is of this image, and which image of this caption?"),
+    "multitask": ("multitask", "MultiTaskSettings", "several labelled tasks at once: one trunk, a head for each"),
     "finetune": ("finetune", "FinetuneSettings", "what an encoder is worth on a labelled task, beside baselines"),
     "masked-lm": ("masked_lm", "MaskedLMSettings", "masked language modelling: hidden tokens are told"),
     "causal-lm": ("causal_lm", "CausalLMSettings", "causal language modelling: the next token is told"),

@@ -51,8 +51,10 @@ def test_every_recipe_is_a_command():
 
 @pytest.mark.parametrize("config", sorted((ROOT / "recipes" / "configs").glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_valid(config):
-    arguments = ["--dataset", "toy", "--config", str(config), "--output_dir", "out"]
-    assert parse(settings_of(config.parent.name), arguments).output_dir == "out"
+    settings = settings_of(config.parent.name)
+    data = "dataset" if "dataset" in settings.__dataclass_fields__ else "tasks"
+    arguments = [f"--{data}", "toy", "--config", str(config), "--output_dir", "out"]
+    assert parse(settings, arguments).output_dir == "out"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

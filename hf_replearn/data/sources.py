@@ -27,6 +27,7 @@ from hf_replearn.data.metadata import with_metadata
 from hf_replearn.data.scenes3d import scenes3d
 from hf_replearn.data.splits import MORE, WORDS, printable, some
 from hf_replearn.data.sprites import SHAPES, sprites
+from hf_replearn.data.toy_tasks import digit_pairs, told_of_two
 from hf_replearn.errors import InputError
 
 # Columns that say which row or file it is, or about it, and are no texts themselves: `id`, `image_id`, `reviewerID`.
@@ -35,6 +36,7 @@ ABOUT_ROWS = re.compile(
     r"|md5|sha1|sha256|timestamp|datetime|lang|language)|.*[a-z](ID|Id|Url|URL|Path)"
 )
 DRAWN = {"toy-scenes": toy.scenes, "scenes3d": scenes3d, "glyphs": glyphs}  # images that are made here
+DRAWN |= {"toy-pairs": digit_pairs}
 DRAWN |= {name: partial(sprites, name) for name in SHAPES}
 HEAD = 16 << 20  # characters that are looked at of a file that is streamed
 
@@ -109,6 +111,8 @@ def load_source(
         return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
     if dataset == "toy-tones" and purpose == "sounds":
         return Source(dataset, None, "toy", dict(toy.tones()))
+    if dataset == "toy-texts" and purpose == "labels":
+        return Source(dataset, None, "toy", dict(told_of_two()))
     if dataset in DRAWN and purpose not in ("texts", "sounds"):
         return Source(dataset, None, "toy", dict(DRAWN[dataset]()))
     path = local_path(dataset)

@@ -29,7 +29,7 @@ def digits() -> datasets.DatasetDict:
     return datasets.DatasetDict(
         {
             split: datasets.Dataset.from_dict(
-                {"image": [_png(images[row]) for row in chosen], "label": labels[chosen]}, features=features
+                {"image": [png(images[row]) for row in chosen], "label": labels[chosen]}, features=features
             )
             for split, chosen in zip(("train", "test"), rows, strict=True)
         }
@@ -53,7 +53,7 @@ def scenes() -> datasets.DatasetDict:
     found = {split: {"image": [], "label": []} for split in parts}
     for split, count in parts.items():
         for label, about in enumerate(kinds.values()):
-            found[split]["image"] += [_png(_landscape(rng, *about)) for _ in range(count)]
+            found[split]["image"] += [png(_landscape(rng, *about)) for _ in range(count)]
             found[split]["label"] += [label] * count
     features = datasets.Features(image=datasets.Image(decode=False), label=datasets.ClassLabel(names=list(kinds)))
     return datasets.DatasetDict(
@@ -134,7 +134,8 @@ def prose() -> datasets.DatasetDict:
     return datasets.DatasetDict({name: datasets.Dataset.from_dict({"text": texts}) for name, texts in parts.items()})
 
 
-def _png(pixels: np.ndarray) -> dict:
+def png(pixels: np.ndarray) -> dict:
+    """An image as `datasets.Image(decode=False)` has it."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return {"bytes": file.getvalue(), "path": None}

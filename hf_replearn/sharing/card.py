@@ -290,6 +290,7 @@ def templates():
     environment.filters["yaml"] = lambda settings: yaml.safe_dump(settings, allow_unicode=True, sort_keys=False)
     environment.filters["shell"] = shlex.join
     environment.filters["exp"] = math.exp
+    environment.filters["identifier"] = lambda name: Markdown(re.sub(r"\W", "_", f"_{name}"[name[0].isalpha() :]))
     environment.filters["line"] = lambda text: textwrap.shorten(text, 120, placeholder=" …")
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment

@@ -38,16 +38,19 @@ SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"
 PICTURES += " nearest_training_images.png walk.gif encoded.png colours.png expected.png filled.png masks.png pairs.png"
-PICTURES += " told.png map.png found.png"
-PICTURES += " episodes.png"
+PICTURES += " told.png map.png found.png episodes.png tasks.png"
 PAIRS = [f"image_encoder/{name}" for name in f"{WEIGHTS} {PROCESSORS}".split()]  # of a dual encoder in two folders
 PAIRS += [f"text_encoder/{name}" for name in f"{WEIGHTS} {PROCESSORS}".split()]
 PAIRS += ["dual_encoder.py", "dual_encoder.json", "dual_encoder.safetensors"]
+HEADS = [f"heads/*/{name}" for name in f"{WEIGHTS} {PROCESSORS}".split()]  # of tasks that share the encoder
 OWNERS = "LICENSE* LICENCE* COPYING* NOTICE* USE_POLICY.md CITATION.cff .gitattributes"
 PRETRAINING = [f"pretraining/{name}" for name in [*WEIGHTS.split(), "*.py"]]
 CODE = "configuration_*.py modeling_*.py fitted.py trunk.py codes.py"  # of an encoder, beside its weights
 PUSHED = (
-    f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {VECTORS} {SHOWN} {PICTURES} {OWNERS}".split() + PRETRAINING + PAIRS
+    f"{WEIGHTS} {CODE} {PROCESSORS} {SENTENCES} {VECTORS} {SHOWN} {PICTURES} {OWNERS}".split()
+    + PRETRAINING
+    + PAIRS
+    + HEADS
 )
 UNNAMED = ("checkpoint-*", "damaged-checkpoint-*", "runs", ".cache", ".git", ".lock", "skipped_*.txt", "*.partial")
 CLEANED = ("*.yaml", "*.jsonl", "*config.json", "report.json", "report.html")  # told without the paths of this machine

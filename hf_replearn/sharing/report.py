@@ -51,6 +51,7 @@ class Encoder:
     base_model, base_revision: that checkpoint's Hub id and commit, if it has them.
     lightness: whether its one channel is L of CIE Lab of an image in colours.
     own_code: whether it is loaded with code of its own, which lies beside the weights.
+    heads: the tasks whose heads lie in `heads/NAME`, each a whole network with the encoder.
     """
 
     library: str
@@ -64,6 +65,7 @@ class Encoder:
     base_revision: str | None = None
     lightness: bool = False
     own_code: bool = False
+    heads: list[str] = field(default_factory=list)
 
 
 @dataclass(kw_only=True)

@@ -17,6 +17,7 @@ from hf_replearn.pretraining.recipe.pairs import PairMethod, PairSettings
 from hf_replearn.pretraining.recipe.pixels import PixelMethod, PixelSettings
 from hf_replearn.pretraining.recipe.sentences import SentenceMethod, SentenceSettings
 from hf_replearn.pretraining.recipe.sounds import SoundMethod, SoundSettings
+from hf_replearn.pretraining.recipe.tasks import TaskMethod, TaskSettings
 from hf_replearn.pretraining.recipe.texts import TextMethod, TextSettings
 from hf_replearn.pretraining.recipe.words import WordMethod, WordSettings
 from hf_replearn.settings import run, setting
@@ -26,6 +27,7 @@ __all__ = [
     "SMALL", "ContrastiveSettings", "CropSettings", "EpisodeMethod", "EpisodeSettings",
     "FittedMethod", "FittedSettings", "GraphMethod", "GraphSettings",
     "ImageMethod", "ImageSettings", "Method", "PairMethod", "PairSettings", "PictureSettings", "PixelMethod",
-    "PixelSettings", "SentenceMethod", "SentenceSettings", "SoundMethod", "SoundSettings", "TextMethod",
-    "TextSettings", "ViewSettings", "WhitenedSettings", "WordMethod", "WordSettings", "later", "run", "setting",
+    "PixelSettings", "SentenceMethod", "SentenceSettings", "SoundMethod", "SoundSettings", "TaskMethod",
+    "TaskSettings", "TextMethod", "TextSettings", "ViewSettings", "WhitenedSettings", "WordMethod", "WordSettings",
+    "later", "run", "setting",
 ]  # fmt: skip
