@@ -4,7 +4,7 @@
         --output_dir out/several
     hf-replearn multitask --init out/bert --tasks sst2=path/to/sst2 cola=path/to/cola --weighting pcgrad \\
         --output_dir out/two
-    hf-replearn multitask --tasks left=pairs.parquet#left right=pairs.parquet#right --weighting uncertainty \\
+    hf-replearn multitask --tasks 'left=pairs.parquet#left' 'right=pairs.parquet#right' --weighting uncertainty \\
         --output_dir out/pairs
     hf-replearn multitask --config recipes/configs/multitask/toy.yaml --output_dir out/toy
 
