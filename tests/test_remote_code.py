@@ -26,13 +26,14 @@ FITTED = sorted(
 BACKBONE = {"backbone": "resnet18", "stem": "cifar", "backbone_args": {"layers": [1, 1, 1, 1], "channels": [8] * 4}}
 WIDTHS = ("projection_dim", "projection_hidden", "head_hidden")  # of heads, where a method has them
 VIEWS = {"rotation": (4,), "context_prediction": (9,), "cpc": (9,)}  # of other methods two
-VIEWS |= {"protonet": (2, 3), "classifier": (2, 3)}  # episodes of two classes, three images of each
+VIEWS |= dict.fromkeys(("protonet", "maml", "classifier"), (2, 3))  # episodes of two classes, three images of each
 ONE_IMAGE = {"autoencoder": 3, "vae": 3, "gan": 3, "mae": 3, "inpainting": 3, "colorization": 1}  # and its channels
 VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 OWN = {  # encoders that methods cannot do without
     "autoencoder": {"image_size": 32},
     "vae": {"image_size": 32, "latents": 16},
     "cpc": {"stem": "imagenet", "backbone_args": BACKBONE["backbone_args"] | {"norm_layer": "groupnorm1"}},
+    "maml": {"way": 2},
     "mae": {"stem": "imagenet", "backbone": "vit_tiny_patch16_224", "backbone_args": VIT},
     "colorization": {"backbone_args": BACKBONE["backbone_args"] | {"in_chans": 1}},
 }

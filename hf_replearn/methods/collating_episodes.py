@@ -27,7 +27,7 @@ class EpisodeCollator:
 
     rows:   of all images, with `image`. held: all of them as uint8 (R, C, S, S) on the device, or None.
     jitter: how far images are turned, stretched and moved at random, each by itself; 0: not at all.
-    classes: whether the network is told which classes they are.
+    classes: whether the network is told which classes they are. order: inner steps and images of each (Reptile).
     """
 
     rows: Any
@@ -38,6 +38,7 @@ class EpisodeCollator:
     crop_pct: float = 1.0
     jitter: float = 0.0
     classes: bool = False
+    order: tuple[int, int] | None = None
 
     def __call__(self, episodes: Sequence[dict]) -> dict[str, Tensor]:
         """rows (E, N, M), turns (E, N), classes (E, N); and pixels (E N M, C, S, S) uint8 where none are held."""
@@ -57,8 +58,8 @@ class EpisodeCollator:
         )
 
     def views(self, batch: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
-        """pixel_values: (E, N, M, C, S, S), normalised, and maybe classes: (E, N); all randomness is a function of
-        `place`."""
+        """pixel_values: (E, N, M, C, S, S), normalised, and maybe classes: (E, N) or order: (E, steps, images); all
+        randomness is a function of `place`."""
         rows = batch["rows"]
         pixels = batch["pixels"] if self.held is None else self.held[rows.flatten()]
         images = self.turned(pixels, batch["turns"].repeat_interleave(rows.shape[2]))
@@ -66,6 +67,10 @@ class EpisodeCollator:
             images = jittered(images, self.jitter, place.generator())
         images = augmentation.normalize(images, self.mean, self.std)
         made = {"pixel_values": images.unflatten(0, rows.shape)}
+        if self.order is not None:
+            generator = place.generator()
+            drawn = [order_of(rows[0].numel(), *self.order, generator=generator) for _ in rows]
+            made["order"] = upload(torch.stack(drawn), images.device)
         return made | ({"classes": batch["classes"]} if self.classes else {})
 
     @staticmethod
@@ -84,6 +89,13 @@ def jittered(images: Tensor, strength: float, generator: torch.Generator) -> Ten
     matrix = torch.cat([matrix.T.unflatten(1, (2, 2)), MOVED * torch.stack(move, 1)[:, :, None]], dim=2)
     where = torch.nn.functional.affine_grid(upload(matrix, images.device), list(images.shape), align_corners=False)
     return torch.nn.functional.grid_sample(images, where, padding_mode="border", align_corners=False)
+
+
+def order_of(images: int, steps: int, each: int, *, generator: torch.Generator) -> Tensor:
+    """(steps, each): all images in random order, again and again."""
+    each = min(each, images)
+    rounds = [torch.randperm(images, generator=generator) for _ in range(math.ceil(steps * each / images))]
+    return torch.cat(rounds)[: steps * each].unflatten(0, (steps, each))
 
 
 def shape_of_draws(classes: int, images: int) -> tuple[int, int]:

@@ -22,8 +22,8 @@ from hf_replearn.data.sources import Source
 from hf_replearn.encoders.backbones import Backbone
 from hf_replearn.encoders.weights import refusing
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.episodes import nearest_mean, protocols, scores_of, to_look_at
-from hf_replearn.evaluation.steps import alone
+from hf_replearn.evaluation.episodes import ADAPTED, in_scores, nearest_mean, protocols, right, scores_of, to_look_at
+from hf_replearn.evaluation.steps import alone, at_work
 from hf_replearn.methods.collating_episodes import EpisodeCollator, shape_of_draws
 from hf_replearn.methods.trunk import ImageMethodConfig
 from hf_replearn.pretraining import images
@@ -49,6 +49,7 @@ from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
 
 CLASSIFIER, CLASSIFIER_ROW = "classifier", "plain classifier"
+REPTILE, INNER_BATCH = "reptile", 10  # images of an inner step of Reptile (its paper, on Omniglot)
 STEPS = 2000  # of a run that says neither steps nor minutes
 SMALL, LARGE, TURN = 28, 84, 128  # pixels of the papers, and of the images up to which they take the smaller
 EPISODES, SHOWN = "episodes.png", 3  # file of the picture, and episodes in it
@@ -83,7 +84,7 @@ def learn_episodes(
         data = read(settings, source)
     settings, backbone = fit_to_data(settings, method, data)
     tests, notes = tests_of(settings, data)
-    beside = plain_classifier(settings) if settings.beside and settings.method != CLASSIFIER else None
+    beside = plain_classifier(settings, method) if settings.beside and settings.method != CLASSIFIER else None
     drawn = {one.output_dir: episodes_of(one, data) for one in (settings, beside) if one is not None}
     if args.process_index == 0:
         print(data.taken, *data.notes, *notes, what_is_learnt(settings, data), sep="\n", flush=True)
@@ -180,9 +181,10 @@ class in_terms_of_tests:
             raise InputError(f"of the classes held out: {text}") from None
 
 
-def plain_classifier(settings: EpisodeSettings) -> EpisodeSettings:
+def plain_classifier(settings: EpisodeSettings, method: EpisodeMethod) -> EpisodeSettings:
     """The settings of the same network as a plain classifier, which sees as many images."""
-    return replace(settings, method=CLASSIFIER, output_dir=str(Path(settings.output_dir, CLASSIFIER)), beside=False)
+    own = {"method": CLASSIFIER, "learning_rate": method.usual[CLASSIFIER]["learning_rate"], "beside": False}
+    return replace(settings, output_dir=str(Path(settings.output_dir, CLASSIFIER)), **own)
 
 
 def episodes_of(settings: EpisodeSettings, data: Classes) -> Episodes:
@@ -242,7 +244,7 @@ def train(
     images.try_once(
         model, collator, episodes, named=f"--backbone {settings.backbone} with {backbone.arguments}", bf16_on_cpu=False
     )
-    if args.world_size > 1 and args.device.type == "cuda":
+    if args.world_size > 1 and args.device.type == "cuda" and not adapts(model):
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     timed = settings.max_minutes is not None
     trainer = PretrainingTrainer(
@@ -297,6 +299,7 @@ def make_collator(settings: EpisodeSettings, data: Classes, backbone: Backbone, 
         crop_pct=settings.crop_pct,
         jitter=settings.jitter,
         classes=settings.method == CLASSIFIER,
+        order=(settings.inner_steps, INNER_BATCH) if settings.method == REPTILE else None,
     )
     held, _ = held_on_device(
         data.images,
@@ -311,8 +314,15 @@ def make_collator(settings: EpisodeSettings, data: Classes, backbone: Backbone, 
     return replace(collator, held=held.held["pixels"])
 
 
+def adapts(model: nn.Module) -> bool:
+    """Whether its weights adapt to an episode."""
+    return hasattr(model, "answer")
+
+
 def make_optimizer(settings: EpisodeSettings, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam."""
+    """Adam; of Reptile gradient descent, whose step is the meta-step."""
+    if settings.method == REPTILE:
+        return optimizers.sgd(model, settings.learning_rate, weight_decay=0.0, momentum=0.0)
     return optimizers.adamw(model, settings.learning_rate, weight_decay=0.0)
 
 
@@ -345,20 +355,60 @@ def judge(
         metrics = [f"nearest_mean@{test.name}" for test in tests]
         found, missing = alone(partial(scores_of, x, tests), metrics=metrics, what=f"episodes of {row}")
         report.rows[row], report.missing[row] = dict.fromkeys(missing) | found, missing
+    told = judge_adapted(report, settings, networks, some, tests, preprocess)
     report.protocols = protocols(report.metrics, what=which_episodes(settings, data))
     report.save(settings.output_dir)
     first = next(iter(networks))
     path = Path(settings.output_dir, EPISODES)
-    try_to_show(EPISODES, partial(show, report, first, some, features[first], tests[0], path))
+    try_to_show(EPISODES, partial(show, report, first, some, tests[0], told, path, x=features[first]))
 
 
-def show(report: facts.Report, name: str, rows: Any, x: Tensor, test: Fixed, path: Path) -> None:
-    """A picture of episodes with the answers of the first encoder, into the report."""
-    draw_episodes(to_look_at(rows, nearest_mean(x, test), test, count=SHOWN), path)
+def show(
+    report: facts.Report, name: str, rows: Any, test: Fixed, told: Tensor | None, path: Path, *, x: Tensor
+) -> None:
+    """A picture of episodes with the answers of the first encoder, into the report: as it has adapted (`told`), or by
+    the nearest mean of its features x."""
+    how = "after it has adapted" if told is not None else "by the nearest mean"
+    told = nearest_mean(x, test) if told is None else told
+    draw_episodes(to_look_at(rows, told, test, count=SHOWN), path)
     report.figures[path.name] = (
         f"Episodes of classes held out: a line for each class, with an image that is shown of it and queries, as "
-        f"{name} tells them by the nearest mean; in the corner of a wrong one is the class that it was taken for."
+        f"{name} tells them {how}; in the corner of a wrong one is the class that it was taken for."
     )
+
+
+def judge_adapted(
+    report: facts.Report,
+    settings: EpisodeSettings,
+    networks: dict[str, PreTrainedModel],
+    rows: Any,
+    tests: list[Fixed],
+    preprocess: ImagePreprocessor,
+) -> Tensor | None:
+    """Scores of networks whose weights adapt to each episode, into the report; of another number of classes than they
+    have outputs for, why there are none. Returns the first one's answers to the first kind of episodes."""
+    first = None
+    for name, model in networks.items():
+        for number, test in enumerate(tests if adapts(model) else ()):
+            metric = f"{ADAPTED}@{test.name}"
+            if test.support.shape[1] != settings.way:
+                report.rows[name][metric] = None
+                report.missing[name][metric] = f"its head has {settings.way} outputs, for episodes of so many classes"
+                continue
+            with at_work(f"{len(test):,} adaptations of {name}"):
+                told = answers(model, rows, test, preprocess)
+            report.rows[name] |= in_scores({metric: right(told, test)})
+            first = told if first is None and number == 0 else first
+    return first
+
+
+def answers(model: PreTrainedModel, rows: Any, test: Fixed, preprocess: ImagePreprocessor) -> Tensor:
+    """Logits (E, Q, N) of a network that adapts to each episode by itself."""
+    device = next(model.parameters()).device
+    pixels = torch.cat([preprocess([row]) for row in rows]).to(device)
+    support, query = (torch.from_numpy(part).to(device) for part in (test.support, test.query))
+    told = [model.answer(pixels[shown], pixels[asked]).cpu() for shown, asked in zip(support, query, strict=True)]
+    return torch.stack(told)
 
 
 def replace_rows(test: Fixed, rows: np.ndarray) -> Fixed:

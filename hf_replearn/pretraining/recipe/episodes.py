@@ -66,7 +66,11 @@ class EpisodeSettings(ImageSettings):
         -1, "optimizer steps; -1: 2,000, or as many as --max_minutes allows", section="training", at_least=1
     )
     learning_rate: float | None = setting(
-        None, "peak learning rate of Adam; none: 0.001", section="training", above=0, at_most=1000
+        None,
+        "peak learning rate of Adam; none: 0.001; of reptile its meta-step, none: 1",
+        section="training",
+        above=0,
+        at_most=1000,
     )
     warmup_steps: float = setting(
         0.0, "linear warm-up before the cosine decay: steps, or a share of all if below 1", section="training",
@@ -74,7 +78,7 @@ class EpisodeSettings(ImageSettings):
     )  # fmt: skip
     beside: bool = setting(
         True,
-        "train the same network beside as a plain classifier, on as many images, into OUT/classifier",
+        "train the same network beside as a plain classifier, on as many images, by Adam at 0.001, into OUT/classifier",
         section="evaluation",
     )
     test_way: int = setting(5, "classes of an episode that judges", section="evaluation", at_least=2, at_most=10_000)
