@@ -2,12 +2,13 @@
 
     hf-replearn episodes --dataset toy --method protonet --max_steps 300 --output_dir out/toy
     hf-replearn episodes --dataset toy --method maml --max_steps 100 --test_episodes 200 --output_dir out/maml
+    hf-replearn evaluate --model out/toy --dataset toy --task episodes --shots 1,5 --output_dir out/judged
     hf-replearn episodes --dataset omniglot/ --group_by folder --turned true --jitter 1 --way 20 --output_dir out/proto
 
 Classes are trained on or held out, never both: by the split `test` of the data, or a share of the classes, or of their
 groups (--group_by). Each episode has other classes, in random order, and shows --shots images of each; the encoder f is
-what leaves. ProtoNet: the nearest mean tells (Snell et al. 2017). MAML: steps of gradient descent on the images that are
-shown, from a start that is learnt (Finn et al. 2017); ANIL and Reptile are its kin. Beside it stand the images as they
+what leaves. ProtoNet: the nearest mean tells (Snell et al. 2017). MAML: steps of gradient descent on the images shown,
+from a start that is learnt (Finn et al. 2017); ANIL and Reptile are its kin. Beside it stand the images as they
 are, the same network from random weights, and trained as a plain classifier on as many images, which is often as good
 (Chen et al. 2019). No answer depends on other queries: batch normalisation goes by running statistics, or, where
 weights adapt, by the images that are shown.

@@ -9,6 +9,7 @@
     hf-replearn evaluate --model out/clip --dataset photos/ --zero_shot "a photo of a {}" --output_dir out/zero
     hf-replearn evaluate --model out/clip --dataset pairs/ --task retrieval --output_dir out/found
     hf-replearn evaluate --model out/words --dataset wordsim353.csv --output_dir out/similar
+    hf-replearn evaluate --model out/proto --dataset omniglot/ --task episodes --shots 1,5 --output_dir out/episodes
     hf-replearn evaluate --model out/nodes --dataset cora.npz --task nodes --output_dir out/classes
 
 From a notebook: `hf_replearn.evaluate`, below.
@@ -25,6 +26,10 @@ the mean of their words' vectors; rare words count more.
 Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
 people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
 such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD).
+
+`--task episodes` judges any encoder of images where each class has a few examples: 2,000 episodes of --way classes held
+out, whose queries the nearest mean tells, with t intervals; or episodes as they are published, such as Omniglot's
+one-shot runs (folders with class_labels.txt, or a table with `run`, `part` and `label`).
 
 Vectors of nodes, a folder of `graph`, are judged on a graph: `--task nodes` by a logistic regression of their classes,
 on the graph's own split and on random ones; `--task links` by edges that were held out (`graph --link_split 0`). Beside
@@ -74,8 +79,9 @@ class EvaluateSettings(ExampleSettings):
         "says, else the mean",
         section="model",
     )
-    task: Literal["links", "nodes", "retrieval"] | None = setting(
+    task: Literal["episodes", "links", "nodes", "retrieval"] | None = setting(
         None,
+        "of encoders of images: episodes, a few images of each of a few classes, and others to be told; "
         "of vectors of nodes: links, which nodes are linked; nodes, which class a node is of; of encoders of images "
         "and texts: retrieval, which captions and images find one another; none: what the data and the encoders are of",
         section="evaluation",
@@ -111,6 +117,24 @@ class EvaluateSettings(ExampleSettings):
     shots: tuple[int, ...] | None = setting(
         None, "labels a class; none: 1, 2, 4, ... 64 as the smallest class allows", section="evaluation", at_least=1
     )
+    way: int = setting(5, "of --task episodes: classes of one", section="evaluation", at_least=2, at_most=10_000)
+    queries: int = setting(
+        15, "of --task episodes: images of each class that are asked for", section="evaluation", at_least=1,
+        at_most=10_000,
+    )  # fmt: skip
+    episodes: int = setting(2000, "of --task episodes: how many", section="evaluation", at_least=3, at_most=1_000_000)
+    held_out: tuple[str, ...] = setting(
+        (),
+        "of --task episodes: the classes, as of `hf-replearn episodes`: a share, names of classes or groups, or all; "
+        "none: the split test, else the fifth that such a run holds out",
+        section="evaluation",
+    )
+    group_by: str | None = setting(
+        None,
+        "of --task episodes: column whose values classes belong to, or `folder`, of group/class/image",
+        section="evaluation",
+    )
+    within_group: bool = setting(False, "of --task episodes: the classes of one are of one group", section="evaluation")
     finetune: tuple[float, ...] = setting(
         (),
         "fine-tune every network too (each layer, with --layers all), on these shares of the labels",
@@ -138,6 +162,11 @@ def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
+    if settings.task == "episodes":
+        from hf_replearn.judging.episodes import judge_in_episodes
+
+        judge_in_episodes(settings)
+        return
     from hf_replearn.judging.graphs import judge_nodes_and_links, of_graphs
     from hf_replearn.judging.pairs import judge_images_and_texts, of_pairs
     from hf_replearn.judging.words import judge_vectors, of_words
