@@ -7,7 +7,6 @@ E episodes, N classes of one, K support images and Q queries of each class, M = 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +33,11 @@ def normalised_by(network: nn.Module, count: int, *, moving: bool = False) -> It
     modes = [norm.training for norm in norms]
     for norm in norms:
         norm.eval()
-    hooks = [norm.register_forward_hook(partial(_by_first, count=count, moving=moving)) for norm in norms]
+
+    def by_first(norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        return _normalised(norm, inputs[0], count, moving=moving)
+
+    hooks = [norm.register_forward_hook(by_first) for norm in norms]
     try:
         yield
     finally:
@@ -43,8 +46,8 @@ def normalised_by(network: nn.Module, count: int, *, moving: bool = False) -> It
             norm.train(mode)
 
 
-def _by_first(norm: nn.Module, inputs: tuple[Tensor], output: Tensor, *, count: int, moving: bool) -> Tensor:
-    x = inputs[0]
+def _normalised(norm: nn.Module, x: Tensor, count: int, *, moving: bool) -> Tensor:
+    """What batch normalisation makes of x (B, C, …) by the statistics of its first rows."""
     over, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
     variance, mean = torch.var_mean(x[:count], over, correction=0)
     y = (x - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
