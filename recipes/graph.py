@@ -19,7 +19,7 @@ DGI and GraphMAE are fitted to the whole graph at once, and leave their network 
 which torch_geometric loads. Vectors are judged at the end, beside what is known without learning, by classes of nodes
 where they are known, and with --link_split by edges that are held out.
 
-On one CPU core 30 million steps of uniform walks are drawn in a second, and about half a million nodes learnt from.
+On one CPU core 20 million steps of uniform walks are drawn in a second, and some 300,000 nodes of them learnt from.
 """
 
 from __future__ import annotations
