@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -99,6 +100,16 @@ def test_without_baselines_there_are_the_models_and_chance_alone(clip, pairs, tm
 def test_what_is_wrong_is_said_in_one_line(arguments, told, clip, tmp_path, capsys):
     assert evaluate("--model", clip, "--dataset", "toy", "--output_dir", str(tmp_path / "out"), *arguments) == 2
     assert re.search(re.escape(told), capsys.readouterr().err.splitlines()[-1])
+
+
+def test_an_encoder_whose_weights_have_diverged_is_refused_and_not_first_everywhere(clip, pairs, tmp_path, capsys):
+    model = CLIPModel.from_pretrained(clip)
+    torch.nn.init.constant_(model.text_model.final_layer_norm.weight, float("inf"))
+    shutil.copytree(clip, tmp_path / "clip")
+    model.save_pretrained(tmp_path / "clip")
+    arguments = ["--dataset", pairs, "--task", "retrieval", "--output_dir", str(tmp_path / "out")]
+    assert evaluate("--model", str(tmp_path / "clip"), *arguments) == 2
+    assert "1 of its weights are not finite" in capsys.readouterr().err
 
 
 def test_what_is_no_encoder_of_both_is_refused(tmp_path, capsys):

@@ -23,6 +23,7 @@ PLACES = {  # relation -> (x, y) of the first object and of the second
     "above": ((16, 8), (16, 24)),
     "below": ((16, 24), (16, 8)),
 }
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 HELD_OUT = {("red", "circle"), ("blue", "square"), ("green", "cross")}
 COUNTS = {  # name of the dataset -> scenes of each split
     "captioned-scenes": {"train": 30_000, "test": 1000, "unseen": 1000},
@@ -35,8 +36,8 @@ def captioned_scenes(name: str) -> datasets.DatasetDict:
 
     Two objects of 2 sizes, 6 colours and 4 shapes in 4 relations: 9,216 captions. Places are shaken by up to two pixels
     on a ground of grey noise. In `unseen` one object at least is of a pair of colour and shape that no scene of `train`
-    and `test` has, though each colour and each shape is there in others. Captions differ within `test` and within
-    `unseen`, and may be in `train` too, of another scene.
+    and `test` has, though each colour and each shape is there in others. Within `test`, and within `unseen`, no two
+    captions say the same, as "a above b" and "b below a" do; they may be in `train` too, of another scene.
 
     name: of COUNTS. Columns: `image` (PNG bytes) and `text`.
     """
@@ -58,7 +59,7 @@ def _drawn(rng: np.random.Generator, count: int, *, unseen: bool, repeated: bool
         scene = objects[a], objects[b], relations[where]
         held_out = any(thing[1:] in HELD_OUT for thing in scene[:2])
         if held_out == unseen and (repeated or scene not in known):
-            known.add(scene)
+            known |= {scene, (scene[1], scene[0], INVERSE[scene[2]])}
             scenes.append(scene)
     return scenes
 

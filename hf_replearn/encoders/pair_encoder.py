@@ -59,7 +59,7 @@ class PairEncoder:
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
-        """(B, P), on the CPU."""
+        """(B, P), on the CPU. Raises InputError for what is not finite."""
         found, device = [], next(self.model.parameters()).device
         for start in range(0, len(texts), TOGETHER):
             tokens = self.tokenizer(
@@ -76,7 +76,14 @@ class PairEncoder:
             else:
                 mask = tokens["attention_mask"]
                 found.append(_unit(self.model.get_text_features(input_ids=tokens["input_ids"], attention_mask=mask)))
-        return torch.cat(found).float().cpu()
+        vectors = torch.cat(found).float().cpu()
+        self.check(vectors, "texts")
+        return vectors
+
+    def check(self, vectors: Tensor, what: str) -> None:
+        """Raises InputError where the vectors of so many `what` are not finite: every rank among them would be 1."""
+        if bad := int((~vectors.isfinite()).any(1).sum()):
+            raise InputError(f"{self.named} gives NaN or infinite numbers for {bad:,} of {len(vectors):,} {what}")
 
     def untrained(self) -> PairEncoder:
         """The same from random weights, under the same preprocessing."""

@@ -7,7 +7,7 @@ D features
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,7 +191,7 @@ def loaded(start: ImageStart, network: nn.Module, weights: dict | None, **change
     """The start with its network, whose weights these are."""
     if weights is not None:
         network.load_state_dict(weights)
-    return ImageStart(**vars(start) | {"network": network} | changes)
+    return replace(start, network=network, **changes)
 
 
 @torch.no_grad()
@@ -207,7 +207,7 @@ def with_features(start: ImageStart, name: str) -> ImageStart:
         pooled = ImageTower(start.network, 1, 1, pooling=pooling).pooled(pixels)
     if pooled.ndim != 2 or len(pooled) != 2:
         raise InputError(f"--image_encoder {name} gives {list(pooled.shape)} for 2 images, not one vector each")
-    return ImageStart(**vars(start) | {"features": pooled.shape[1], "pooling": pooling})
+    return replace(start, features=pooled.shape[1], pooling=pooling)
 
 
 def new_text_tower(name: str, tokenizer: PreTrainedTokenizerBase, *, length: int) -> TextStart:
@@ -287,4 +287,4 @@ def with_poolers(image: ImageStart, text: TextStart) -> tuple[ImageStart, TextSt
     for start in (image, text):
         if start.pooling != "own":
             start.network.pooler = fresh[id(start)]
-    return ImageStart(**vars(image) | {"pooling": "own"}), TextStart(**vars(text) | {"pooling": "own"})
+    return replace(image, pooling="own"), replace(text, pooling="own")

@@ -30,7 +30,6 @@ from hf_replearn.evaluation.steps import reason
 from hf_replearn.representation import ImagePreprocessor, extract
 
 CHANCE, LINEAR = "chance", "linear map of pixels to words"
-SHOWN = 6  # images, and captions, whose answers are shown
 
 
 @dataclass
@@ -73,6 +72,7 @@ def judge_pairs(
     judged, shown = JudgedPairs(), None
     tasks = {end: PairTask.of(rows) for end, rows in parts.items()}
     for row, encoder in encoders.items():
+        judged.rows[row] = {}
         for end, task in tasks.items():
             images = embed_images(encoder, task.rows, workers=workers, told=row)
             texts = encoder.texts(task.texts)

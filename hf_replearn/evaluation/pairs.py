@@ -69,8 +69,10 @@ class PairOutcome:
 
 
 def embed_images(encoder: PairEncoder, rows: Dataset, *, workers: int = 0, told: str | None = None) -> Tensor:
-    """(I, P), of length 1."""
-    return extract(encoder.images, rows, preprocess=encoder.preprocess, num_workers=workers, progress=told).x
+    """(I, P), of length 1. Raises InputError for what is not finite."""
+    vectors = extract(encoder.images, rows, preprocess=encoder.preprocess, num_workers=workers, progress=told).x
+    encoder.check(vectors, "images")
+    return vectors
 
 
 def judge_retrieval(images: Tensor, texts: Tensor, right: Tensor, *, seed: int = 0) -> PairOutcome:

@@ -4,7 +4,7 @@ worth beside chance and a linear map, report, card, upload."""
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,6 @@ def configuration(
         "image_size": image.size,
         "mean": list(image.mean),
         "std": list(image.std),
-        "max_length": text.max_length,
     }
     about |= {name: getattr(settings, name) for name in sorted(own - about.keys())}
     told = (
@@ -247,7 +246,7 @@ def judge(
     settings: PairSettings, method: PairMethod, encoder: PairEncoder, untrained: Any, data: PairData
 ) -> tuple[Any, Any]:
     """The scores of the encoder, of its random weights, of a linear map of pixels and of chance; and what it finds."""
-    before = PairEncoder(**vars(encoder) | {"model": untrained.eval(), "images": ImageProjection(untrained)})
+    before = replace(encoder, model=untrained.eval(), images=ImageProjection(untrained))
     parts = {"": data.test} | ({"_unseen": data.unseen} if data.unseen is not None else {})
     sources = {"": data.test_source, "_unseen": "what no training image shows"}
     return judge_pairs(

@@ -19,6 +19,7 @@ from hf_replearn.sharing.report import FILE, INTERVAL, OwnTask, Report, finite
 
 LOCAL_DATA = {
     "image": "imagefolder",
+    "pair": "imagefolder",  # of image and caption
     "sound": "audiofolder",
 }  # the Hub's type of data that is not there, by the unit; else "text"
 OF_TRAINING = ("augmentations.png", "curves.png")  # pictures above all else; others stand with the scores

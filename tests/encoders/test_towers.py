@@ -160,6 +160,14 @@ def test_what_is_no_tower_of_images_is_refused(name, more, told, folders):
         find_image_tower(given, **{"size": None, "usual_size": 32} | more)
 
 
+def test_vectors_that_are_not_finite_are_refused(folders, tmp_path):
+    _, loaded = exported(*towers(folders, "timm", "bert"), tmp_path / "out")
+    with torch.no_grad():
+        loaded.model.text.projection.weight[0, 0] = float("nan")
+    with pytest.raises(InputError, match="out gives NaN or infinite numbers for 2 of 2 texts"):
+        loaded.texts(["a red cross", "a blue square"])
+
+
 def test_two_folders_are_not_mistaken_for_one_encoder(folders, tmp_path):
     from hf_replearn.encoders.load import modality_of
 

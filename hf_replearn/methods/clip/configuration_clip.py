@@ -14,7 +14,7 @@ class CLIPPreTrainingConfig(PreTrainedConfig):
     held_by:     the class of transformers that both towers are exported as; None: two folders and what joins them.
     loss:        "clip" or "siglip".
     locked:      "none", "image", "text": the tower that is not trained, but for its projection (LiT, arXiv:2111.07991).
-    image_size, mean, std, crop_pct: of the images as the tower gets them. max_length: tokens of a text.
+    image_size, mean, std, crop_pct: of the images as the tower gets them.
     """
 
     model_type = "replearn-clip"
@@ -29,7 +29,6 @@ class CLIPPreTrainingConfig(PreTrainedConfig):
     mean: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     std: list[float] | tuple[float, ...] = (0.5, 0.5, 0.5)
     crop_pct: float = 1.0
-    max_length: int = 77
 
 
 __all__ = ["CLIPPreTrainingConfig"]

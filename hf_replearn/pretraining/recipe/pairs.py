@@ -133,11 +133,10 @@ class PairMethod(Trained):
 
     Of the model, both towers and what joins them are `model.encoder`, a DualEncoder.
 
-    collator: (settings, ImageStart, TextStart, data) -> what makes batches.
-    own:      the names of the settings that are fields of the model's configuration too.
+    collator: (settings, ImageStart, TextStart, data) -> what makes batches. A field that the model's configuration adds
+              is a setting of that name.
     """
 
     collator: Callable
-    own: tuple[str, ...] = ()
 
     STORY: ClassVar[str] = "pairs"
