@@ -135,6 +135,12 @@ def walks(settings: GraphRunSettings, graph):
 def edges(settings: GraphRunSettings, graph):
     from hf_replearn.methods.walks import Edges
 
+    if graph.directed:
+        raise InputError("--directed: line learns from both ends of an edge alike; leave it out, or take deepwalk")
+    if dim_of(settings) % 2:
+        raise InputError(
+            f"--dim {settings.dim}: half of a vector of line is of each of its orders: give an even number"
+        )
     return Edges(graph.edges, len(graph), settings.edge_passes, settings.seed)
 
 

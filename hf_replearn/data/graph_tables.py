@@ -26,6 +26,7 @@ ENDS = (
 NODE = ("id", "node", "node_id", "nodeid", "ids")
 PLACES, VALUES = "feature_index", "feature_value"  # of features that are not 0
 LISTS = ("x", "features", "feature", "feat", "node_feat", "attributes")
+PLAIN = (".txt", ".txt.gz", ".edges", ".edgelist", ".el")  # of edge lists that have no columns
 FOLDER = "edges.csv and maybe nodes.csv, or such files of tsv, parquet, arrow or json"
 
 
@@ -51,6 +52,11 @@ def read_tables(
         if nodes is not None and inside is not None:
             raise InputError(f"--nodes {nodes}, and {path!r} has nodes of its own, {inside!r}: give one of them")
         nodes = nodes or inside
+    if path is not None and edges.lower().endswith(PLAIN):
+        raise InputError(
+            f"{edges!r} is plain text: make a .csv of it, an edge a line, below a line that names the columns, such as "
+            "source,target"
+        )
     source = load_source(edges, purpose="graphs", config=config)
     rows = _only_part(source, edges)
     columns = _ends(rows, edge_columns, edges)

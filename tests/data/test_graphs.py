@@ -226,7 +226,10 @@ def test_a_folder_of_two_graphs_is_refused_by_both_names(tables, tmp_path):
     (tmp_path / "links.json").write_text(json.dumps({"text": "once upon a time"}) + "\n")
     with pytest.raises(InputError, match="is no table of edges"):
         load_graph(str(tmp_path / "links.json"))
-    for name, content in (("broken.npz", "no zip"), ("words.txt", "once")):
+    (tmp_path / "edges.txt").write_text("1 2\n2 3\n")
+    with pytest.raises(InputError, match="is plain text: make a .csv of it"):
+        load_graph(str(tmp_path / "edges.txt"))
+    for name, content in (("broken.npz", "no zip"), ("edges.edgelist", "1 2")):
         (tmp_path / name).write_text(content)
         with pytest.raises(InputError, match=name):
             load_graph(str(tmp_path / name))

@@ -233,6 +233,8 @@ def test_vectors_are_written_and_read_whatever_the_ids(tmp_path):
         ("-1,2\n2,3\n", [], "has the node -1 in row 0"),
         (",2\n2,3\n", [], "has no node in row 0"),
         ("a,b\n", ["--dim", "1"], "--dim"),
+        ("a,b\n", ["--method", "line", "--dim", "5"], "--dim 5: half of a vector of line"),
+        ("a,b\n", ["--method", "line", "--directed"], "--directed: line learns from both ends"),
         ("a,b\n", ["--nodes", "nowhere.csv"], "nowhere.csv"),
         ("a,b\n", ["--dataset_config", "x", "--label_column", "y"], "--label_column y is a column of nodes"),
     ],
