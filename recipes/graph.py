@@ -320,7 +320,7 @@ METHODS = {
             bibtex="""\
 @inproceedings{velickovic2019deep,
   title     = {Deep Graph Infomax},
-  author    = {Veli{\v{c}}kovi{\'c}, Petar and Fedus, William and Hamilton, William L. and Li{\`o}, Pietro and
+  author    = {Veličković, Petar and Fedus, William and Hamilton, William L. and Liò, Pietro and
                Bengio, Yoshua and Hjelm, R Devon},
   booktitle = {International Conference on Learning Representations},
   year      = {2019}
