@@ -69,7 +69,7 @@ from hf_replearn.training.sharded_checkpoints import model_of
 from hf_replearn.training.trainer import PretrainingTrainer
 
 SOUGHT = 1000  # texts held out, at most, among which each is sought
-WHITENED_ON = 20_000  # texts trained on, at most
+WHITENED_ON = 10_000  # texts trained on, at most
 NEVER = 10**9  # steps
 
 
@@ -130,7 +130,7 @@ def pretrain_sentences(
     name = method.objectives[settings.objective].name
     networks = {name: trained, "before training": start.to(args.device)}
     if settings.whiten is not None:
-        networks = {f"{name}, whitened": whiten(settings, encode, trained, sentences)} | networks
+        networks = with_whitened(settings, encode, networks, sentences)
     report = describe(settings, method, trainer, sentences, model)
     report.command = command or report.command
     report.save(out)
@@ -323,22 +323,28 @@ def export(method: SentenceMethod, checkpoint: Path, given: dict[str, Any], out:
     write_encoder(model.model, out, length=given["sequence_length"], pooling=model.config.pooling)
 
 
-def whiten(settings: SentenceSettings, encode, network: Pooling, sentences: Sentences) -> Pooling:
-    """Puts the map that whitens the vectors of texts trained on behind the network, in the folder and in what is
-    returned.
+def with_whitened(
+    settings: SentenceSettings, encode, networks: dict[str, Pooling], sentences: Sentences
+) -> dict[str, Pooling]:
+    """The networks, each behind itself with the map that whitens its vectors of texts trained on. That of the first is
+    put into the folder.
 
     Raises TrainingError where they vary in fewer directions than are to be kept: the folder has no whitening then.
     """
-    out, texts = settings.output_dir, sentences.corpus().train
+    out, texts, found = settings.output_dir, sentences.corpus().train, {}
     texts = texts.shuffle(seed=settings.seed).select(range(min(len(texts), WHITENED_ON)))
-    try:
-        dense = whitening(encode(network, texts).x, settings.whiten)
-    except InputError as error:
-        raise TrainingError(
-            f"--whiten {settings.whiten}: {error}; {out} holds the encoder without whitening"
-        ) from error
-    export_sentence_transformers(out, max_length=settings.sequence_length, pooling=network.how, dense=dense)
-    return Pooling(network.encoder, how=network.how, after=dense.to(next(network.parameters()).device))
+    for name, network in networks.items():
+        try:
+            dense = whitening(encode(network, texts).x, settings.whiten)
+        except InputError as error:
+            left = f"{out} holds the encoder without whitening"
+            raise TrainingError(f"--whiten {settings.whiten}: {name}: {error}; {left}") from error
+        if not found:
+            export_sentence_transformers(out, max_length=settings.sequence_length, pooling=network.how, dense=dense)
+        after = dense.to(next(network.parameters()).device)
+        found[f"{name}, whitened"] = Pooling(network.encoder, how=network.how, after=after)
+        found[name] = network
+    return found
 
 
 def describe(
