@@ -232,3 +232,20 @@ def test_a_stretch_of_empty_documents_is_no_fault():
     state = made.begin(examples, torch.Generator().manual_seed(0))
     made.go_on(state, examples, torch.Generator().manual_seed(1))
     assert state["outputs"].abs().max() == 0 and state["inputs"].isfinite().all()
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["skip-gram", "cbow"])
+def test_negatives_count_as_many_as_are_told_apart_however_many_a_tile_shares(mean):
+    """Four times the same negatives are these once: the same loss, the same gradient."""
+    torch.manual_seed(0)
+    once = torch.randint(0, 20, (2, SHARED))
+    inputs, outputs = torch.randn(20, 6), torch.randn(20, 6)
+    found = []
+    for negatives in (once, once.repeat(1, 4)):
+        block = block_of([torch.randint(0, 20, (40,), generator=torch.Generator().manual_seed(1)).tolist()],
+                         window=3, negatives=negatives)  # fmt: skip
+        gradient = GRADIENTS[mean](inputs, outputs, block, negatives=5)
+        sums = [torch.zeros(20, 6).index_add_(0, *pair) for pair in (gradient.inputs, gradient.outputs)]
+        found.append([loss(inputs, outputs, block, negatives=5, mean=mean), *sums])
+    for one, four in zip(*found, strict=True):
+        torch.testing.assert_close(one, four, rtol=1e-5, atol=1e-5)
