@@ -104,7 +104,7 @@ def test_features_are_shares_unless_some_are_negative():
         ("all", [], r"say by what they are to be judged, --task nodes .* or --task links"),
         ("all", ["--task", "nodes", "--finetune", "0.1"], "--finetune is not for vectors of nodes"),
         (None, ["--task", "nodes"], r"--task nodes is of vectors of nodes, and --model .* holds none"),
-        ("bare", ["--task", "nodes"], "has no recipe.yaml, which tells the edges"),
+        ("bare", ["--task", "links"], "has no recipe.yaml, which tells the edges"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_one_line(folders, tmp_path, capsys, folder, arguments, message):
@@ -126,3 +126,15 @@ def test_vectors_of_another_graph_and_of_other_edges_are_refused(folders, tmp_pa
     both = ["--model", folders["all"], "--model", folders["some"], "--dataset", "toy"]
     assert evaluate(*both, *asked) == 2
     assert "was learnt with link_split None" in capsys.readouterr().err
+
+
+def test_classes_of_nodes_are_judged_of_a_folder_without_its_run(folders, tmp_path, monkeypatch):
+    """Such as a checkpoint that was exported."""
+    monkeypatch.setattr("hf_replearn.evaluation.graphs.SPLITS", 3)
+    write_nodes(vectors(), tmp_path / "bare", recipe="graph", method="dgi")
+    asked = ["--dataset", "toy", "--task", "nodes", "--baselines", "false", "--output_dir"]
+    rows = []
+    for model, out in ((tmp_path / "bare", tmp_path / "one"), (folders["all"], tmp_path / "two")):
+        assert evaluate("--model", model, *asked, out) == 0
+        rows.append(list(Evaluation.load(out).rows.values()))
+    assert rows[0] == rows[1]

@@ -59,7 +59,7 @@ def judge_nodes_and_links(settings: Any, *, command: str | None = None, show: bo
     if unused := [name for name in changed(settings) if name not in USED]:
         raise InputError(f"--{unused[0]} is not for vectors of nodes: leave it out")
     card = extendable(settings.model[0]) if settings.add_to_card else None
-    runs = {name: run_of(name) for name in settings.model}
+    runs = {name: run_of(name, settings.task) for name in settings.model}
     asked = {name: read_nodes(name) for name in settings.model}
     graph = open_graph(settings, runs[settings.model[0]])
     if settings.task == NODES and graph.labels is None:
@@ -86,10 +86,13 @@ def judge_nodes_and_links(settings: Any, *, command: str | None = None, show: bo
     return report
 
 
-def run_of(folder: str) -> dict[str, Any]:
-    """The settings of the run that learnt the vectors. Raises InputError where they are not there."""
+def run_of(folder: str, task: str) -> dict[str, Any]:
+    """The settings of the run that learnt the vectors; none of a checkpoint that was exported, whose vectors are taken
+    to know all edges. Raises InputError where they are not there, and links are to be told."""
     path = Path(folder, RECIPE)
     if not path.is_file():
+        if task == NODES:
+            return {}
         raise InputError(
             f"--model {folder} has no {RECIPE}, which tells the edges that its vectors know: give the folder of a run"
         )
