@@ -76,7 +76,7 @@ def test_the_encoder_loads_without_this_package(finished):
     trained = ProtoNetForPreTraining.from_pretrained(finished, subfolder="pretraining").eval()
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
     pixels = AutoImageProcessor.from_pretrained(finished)(image, return_tensors="pt")["pixel_values"]
-    assert torch.allclose(pixels, torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255, atol=1e-6)
+    assert torch.allclose(pixels, torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255 - 1, atol=1e-6)
     with torch.no_grad():
         found = encoder(pixels).pooler_output
         assert found.shape == (1, 4) and torch.equal(found, trained.model(pixels).pooler_output)
@@ -148,3 +148,21 @@ def test_without_classes_held_out_there_is_no_score(letters, tmp_path, capsys):
     assert start("--dataset", str(letters), "--held_out", "0", "--beside", "false", "--output_dir", str(out)) == 0
     assert "No score was measured" in capsys.readouterr().out
     assert (out / "model.safetensors").exists()
+
+
+def test_scores_and_a_picture_come_into_the_card(letters, finished, tmp_path, capsys):
+    from hf_replearn.recipes import evaluation
+
+    model = tmp_path / "model"
+    shutil.copytree(finished, model)
+    (model / "episodes.png").unlink()  # as of a run without classes held out
+    given = ["--model", str(model), "--dataset", str(letters), "--held_out", "0.5", "--task", "episodes", "--way", "3"]
+    given += ["--queries", "2", "--episodes", "20", "--use_cpu", "--add_to_card", "true"]
+    run(evaluation.main, evaluation.EvaluateSettings, [*given, "--output_dir", str(tmp_path / "out")])
+    report = json.loads((model / "report.json").read_text())
+    [metric] = [
+        name for name in report["rows"]["ProtoNet"] if name.startswith("nearest_mean_letters") and "ci" not in name
+    ]
+    assert metric.endswith("@3w1s") and (model / "episodes.png").exists()
+    assert "as ProtoNet tells them" in report["figures"]["episodes.png"]
+    assert "accuracy, nearest mean, 3 classes, 1 image each" in (model / "README.md").read_text()

@@ -4,6 +4,7 @@ the nearest mean, beside the same network from random weights and the images as 
 from __future__ import annotations
 
 import shlex
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from hf_replearn.sharing.card import extend_card, extendable
 from hf_replearn.sharing.drawn import draw_episodes
 from hf_replearn.sharing.page import write_page
 from hf_replearn.sharing.report import FILE as REPORT
-from hf_replearn.sharing.report import Evaluation, Task
+from hf_replearn.sharing.report import Evaluation, Report, Task
 from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training.folder import check_folder, claim_folder
 
@@ -133,8 +134,7 @@ def judge_in_episodes(
         page, _ = try_to_show("the page", partial(write_page, out))
         print(f"page: {page}" if page else f"report: {out / REPORT}")
     if card is not None:
-        rows, told, missing = of_task(report, task_of(settings), first=next(iter(card.rows), card.method.name))
-        extend_card(settings.model[0], rows, protocols=told, missing=missing)
+        add_to_card(settings, card, report)
     return report
 
 
@@ -239,7 +239,23 @@ def measure(report: Evaluation, row: str, x: Tensor, fixed: list[Fixed]) -> dict
 def draw(report: Evaluation, name: str, x: Tensor, tests: Tests, path: Path) -> None:
     """A picture of episodes with the answers of the first encoder, into the report."""
     draw_episodes(to_look_at(tests.rows, nearest_mean(x, tests.fixed[0]), tests.fixed[0], count=DRAWN), path)
-    report.figures[path.name] = (
+    report.figures[path.name] = caption(name)
+
+
+def caption(name: str) -> str:
+    """What the picture shows of an encoder of this name."""
+    return (
         f"Episodes: a line for each class, up to ten, with an image that is shown of it and queries, as {name} tells "
         "them by the nearest mean; in the corner of a wrong one is the class that it was taken for."
     )
+
+
+def add_to_card(settings: Any, card: Report, report: Evaluation) -> None:
+    """The scores, and the picture if the run has none of its own, into the report and card of the first model."""
+    first, model = next(iter(card.rows), card.method.name), Path(settings.model[0])
+    rows, told, missing = of_task(report, task_of(settings), first=first)
+    figures = {}
+    if PICTURE in report.figures and not (model / PICTURE).exists():
+        shutil.copyfile(Path(settings.output_dir, PICTURE), model / PICTURE)
+        figures = {PICTURE: caption(first)}
+    extend_card(model, rows, protocols=told, missing=missing, figures=figures)

@@ -65,7 +65,7 @@ class EpisodeCollator:
         images = self.turned(pixels, batch["turns"].repeat_interleave(rows.shape[2]))
         if self.jitter:
             images = jittered(images, self.jitter, place.generator())
-        images = augmentation.normalize(images, self.mean, self.std)
+        images = augmentation.normalize(images, self.mean, self.std).to(memory_format=torch.channels_last)
         made = {"pixel_values": images.unflatten(0, rows.shape)}
         if self.order is not None:
             generator = place.generator()

@@ -103,8 +103,13 @@ def conv4(
     return Conv4(width, in_chans, img_size)
 
 
-default_cfgs = generate_default_cfgs(  # where timm looks for it; levels from 0 to 1 are not normalised further
-    {name: {"input_size": (3, 28, 28), "fixed_input_size": True, "mean": (0, 0, 0), "std": (1, 1, 1)} for name in OWN}
+# Where timm looks for it. Levels from 0 to 1 are not normalised further; for the convolutions white is 0, as is what
+# they take to lie beyond an edge: on characters it is paper, and not a frame of ink.
+default_cfgs = generate_default_cfgs(
+    {
+        name: {"input_size": (3, 28, 28), "fixed_input_size": True, "mean": (white,) * 3, "std": (1, 1, 1)}
+        for name, white in ((DENSE, 0), (CONV4, 1))
+    }
 )
 for network in (dense, conv4):
     if not timm.is_model(network.__name__):  # another copy of this file, which travels, may have been read before

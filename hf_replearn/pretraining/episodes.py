@@ -285,7 +285,7 @@ def build(settings: EpisodeSettings, method: EpisodeMethod, backbone: Backbone, 
             stem=settings.stem,
             **{name: values[name] for name in sorted(own)},
         )
-        return method.model_class(config)
+        return method.model_class(config).to(memory_format=torch.channels_last)
 
 
 def make_collator(settings: EpisodeSettings, data: Classes, backbone: Backbone, args: TrainingArguments):
