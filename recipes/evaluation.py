@@ -162,15 +162,14 @@ def main(settings: EvaluateSettings) -> None:
     """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
-    if settings.task == "episodes":
-        from hf_replearn.judging.episodes import judge_in_episodes
-
-        judge_in_episodes(settings)
-        return
+    from hf_replearn.judging.episodes import judge_in_episodes, of_episodes
     from hf_replearn.judging.graphs import judge_nodes_and_links, of_graphs
     from hf_replearn.judging.pairs import judge_images_and_texts, of_pairs
     from hf_replearn.judging.words import judge_vectors, of_words
 
+    if of_episodes(settings):
+        judge_in_episodes(settings)
+        return
     if of_pairs(settings):
         judge_images_and_texts(settings)
         return

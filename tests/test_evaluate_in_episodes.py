@@ -136,3 +136,9 @@ def test_bad_input_is_one_line(arguments, message, letters, encoder, tmp_path, c
     given = ["--model", str(encoder), "--dataset", str(letters), "--output_dir", str(tmp_path / "out")]
     assert start(*SHORT, *given, *arguments) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_settings_of_episodes_without_that_task_are_refused(letters, encoder, tmp_path, capsys):
+    given = ["--model", str(encoder), "--dataset", str(letters), "--output_dir", str(tmp_path / "out")]
+    assert start(*given, "--way", "3") == 2
+    assert "--way is of --task episodes: say that too, or leave it out" in capsys.readouterr().err

@@ -77,6 +77,15 @@ class Tests:
         return self.rows
 
 
+def of_episodes(settings: Any) -> bool:
+    """Whether encoders are to be judged in episodes. Raises InputError for settings of episodes where they are not."""
+    if settings.task == EPISODES:
+        return True
+    if given := sorted((DRAWING - {"shots"}) & set(changed(settings))):
+        raise InputError(f"--{given[0]} is of --task {EPISODES}: say that too, or leave it out")
+    return False
+
+
 def judge_in_episodes(
     settings: Any,
     *,

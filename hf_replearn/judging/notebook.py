@@ -18,7 +18,7 @@ from hf_replearn.encoders.encoder import name_of
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.contestants import Asked, asked_for
 from hf_replearn.evaluation.own_features import own_features, read_features
-from hf_replearn.judging.episodes import EPISODES, judge_in_episodes
+from hf_replearn.judging.episodes import judge_in_episodes, of_episodes
 from hf_replearn.judging.evaluate import evaluate_encoders
 from hf_replearn.settings import changed, from_values, short
 from hf_replearn.sharing.page import write_page
@@ -44,7 +44,7 @@ def evaluate_given(settings_class: type, encoders: Any, *, dataset: Any, **setti
             raise InputError("add_to_card is of the card of the first encoder, which must be a folder")
         asked = _with_files(Asked(given), told)
         call = _call(told, list(asked.given))
-        judge = judge_in_episodes if told.task == EPISODES else evaluate_encoders
+        judge = judge_in_episodes if of_episodes(told) else evaluate_encoders
         report = judge(told, asked=asked, source=source, command=call, show=False)
         if asked_folder is not None and report is not None:
             try_to_show("the page", partial(write_page, folder))
