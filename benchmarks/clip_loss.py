@@ -1,7 +1,7 @@
 """CLIP's and SigLIP's losses: time and extra memory against the plain form, and pairs a second of a dual encoder on two
 processes.
 
-    python -m benchmarks.clip_loss [--pairs 8192] [--rounds 3] [--batch 1024]
+    python -m benchmarks.clip_loss [--pairs 8192] [--rounds 3] [--batch 1024] [--forms clip "plain clip"]
 
 The plain form holds the logits of all pairs, as open_clip does without its `local_loss` in each process. Every
 measurement is a process of its own, all forms in turn, so that the peak of resident memory is that of one loss alone.
@@ -96,7 +96,9 @@ def of_step(form: str, batch: int, rank: int, store: str) -> dict[str, float]:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     image = timm.create_model("resnet10t", num_classes=0, channels=(32, 64, 128, 128), stem_width=16, output_stride=16)
     small = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=512, max_position_embeddings=16, eos_token_id=3, **small))
+    text = CLIPTextModel(
+        CLIPTextConfig(vocab_size=512, max_position_embeddings=16, bos_token_id=1, eos_token_id=3, **small)
+    )
     towers = {"image": {"features": 128, "pooling": "own"}, "text": {"features": 128, "pooling": "own"}}
     encoder = DualEncoder(image, text, towers | {"projection_dim": NUMBERS}, log_scale=2.66)
     encoder.bias.requires_grad_("siglip" in form)
@@ -160,6 +162,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--store", help=argparse.SUPPRESS)
@@ -175,11 +178,11 @@ def main() -> None:
 
     from benchmarks._machine import machine, write_result
 
-    alone: dict[str, list[dict]] = {form: [] for form in FORMS}
-    halves: dict[str, list[dict]] = {form: [] for form in FORMS}
-    both: dict[str, list[dict]] = {form: [] for form in FORMS}
+    alone: dict[str, list[dict]] = {form: [] for form in args.forms}
+    halves: dict[str, list[dict]] = {form: [] for form in args.forms}
+    both: dict[str, list[dict]] = {form: [] for form in args.forms}
     for _ in range(args.rounds):
-        for form in FORMS:
+        for form in args.forms:
             alone[form].append(result(started("--only", form, "--pairs", str(args.pairs))))
             halves[form].append(result(started("--only", form, "--pairs", str(args.pairs // 2))))
             both[form].append(together(form, args.batch))

@@ -74,22 +74,24 @@ class _CLIPLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, images: Tensor, texts: Tensor, scale: Tensor, ids: Tensor, chunk: int) -> Tensor:
         all_images, all_texts, all_ids = map(gather_detached, (images, texts, ids))
-        sums, targets = [], []
-        for own, others in ((images, all_texts), (texts, all_images)):
-            for _, cosines, fit in _chunks(own, others, ids, all_ids, chunk):
+        # What is kept is made before the chunks, or it would lie between them and the allocator find no room again.
+        sums, told = images.new_empty(2, len(images)), scale.new_zeros(())
+        for side, (own, others) in enumerate(((images, all_texts), (texts, all_images))):
+            for part, cosines, fit in _chunks(own, others, ids, all_ids, chunk):
                 logits = cosines.mul_(scale)
-                sums.append(logits.logsumexp(1))
-                targets.append((logits * fit).sum(1) / fit.sum(1))
-        sums = torch.cat(sums).view(2, -1)  # of the rows, and of the columns, of this process
+                sums[side, part] = logits.logsumexp(1)  # of the rows, and of the columns, of this process
+                told += (logits.mul_(fit).sum(1) / fit.sum(1)).sum()
         ctx.save_for_backward(images, texts, scale, ids, all_images, all_texts, all_ids, sums)
         ctx.chunk = chunk
-        return (sums - torch.cat(targets).view(2, -1)).mean()
+        return (sums.sum() - told) / sums.numel()
 
     @staticmethod
     def backward(ctx, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         images, texts, scale, ids, all_images, all_texts, all_ids, sums = ctx.saved_tensors
         all_sums = gather_detached(sums.T.contiguous()).T  # (2, N)
-        counts = torch.cat([_fit(part, all_ids).sum(1) for part in ids.split(ctx.chunk)])
+        counts = images.new_empty(len(images))
+        for start in range(0, len(ids), ctx.chunk):
+            counts[start : start + ctx.chunk] = _fit(ids[start : start + ctx.chunk], all_ids).sum(1)
         all_counts, of_scale, grads = gather_detached(counts), scale.new_zeros(()), []
         for side, (own, others) in enumerate(((images, all_texts), (texts, all_images))):
             grad = torch.empty_like(own)
