@@ -532,6 +532,7 @@ def test_two_evaluations_on_one_page(resnet, tmp_path, capsys):
         (["--model", "{0}/tiny", "{0}/tiny", "--dataset", "toy"], "given twice"),
         (["--model", "{}/tiny", "--dataset", "toy", "--shots", "5000"], "5000"),
         (["--model", "{}/tiny", "--dataset", "{}/numbers.csv"], "finetune --mode linear"),
+        (["--model", "{}/tiny", "--dataset", "toy", "--words", "w.vec"], "--words w.vec is of pairs of sentences"),
         (["--model", "{}/tiny", "--dataset", "toy", "--layers", "9"], "has the layers 0 to "),
         (["--model", "{}/tiny", "--dataset", "toy", "--layers", "first"], "--layers must be last, all or"),
         (["--model", "{}/tiny", "--dataset", "toy", "--finetune", "0.001"], "too few for 10 classes"),

@@ -147,6 +147,8 @@ def find_contestants(settings: Any, examples: Examples, asked: Asked) -> dict[st
     if settings.words is not None and examples.kind != "scores":
         raise InputError(f"--words {settings.words} is of pairs of sentences with scores: leave it out")
     if not settings.baselines:
+        if settings.words is not None:
+            raise InputError(f"--words {settings.words} is a baseline, and --baselines false leaves these out")
         return found
     found |= _baselines(settings, examples, checkpoints)
     return found | (_baselines_of_pairs(settings, examples, encoders) if examples.kind == "scores" else {})
