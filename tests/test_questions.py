@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -340,7 +341,7 @@ def test_scores_are_those_of_the_predictions_that_are_left(made):
     assert scores["no answer"]["unanswerable"] == 1 and scores["no answer"]["f1_answerable"] == 0
     card = (out / "model" / "README.md").read_text()
     assert "pipeline_tag: question-answering" in card and "## What it answers" in card
-    assert "exact match" in card and "handle_impossible_answer=True" in card and (out / "report.html").exists()
+    assert "exact match" in card and (out / "report.html").exists()
 
 
 def test_the_network_is_one_of_transformers(made):
@@ -348,6 +349,22 @@ def test_the_network_is_one_of_transformers(made):
     assert network.qa_outputs.weight.shape == (2, 32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(made[0] / "model")
     assert network(**tokenizer("Who?", CONTEXT, return_tensors="pt")).start_logits.shape[0] == 1
+
+
+def test_the_card_says_how_to_use_it(made, monkeypatch):
+    """The answer of its lines is that of the package, with the threshold."""
+    out, _ = made
+    monkeypatch.chdir(out)
+    card = (out / "model" / "README.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    part = rows(asked(names["question"], names["context"]))
+    windows = cut_windows(part, names["tokenizer"], max_length=64)
+    logits = [names["found"][end].numpy() for end in ("start_logits", "end_logits")]
+    threshold = json.loads((out / "answers.json").read_text())["no_answer_threshold"]
+    told = answer(windows, *logits, part, longest=100)
+    assert names["answer"] == told.beyond(threshold)[0] and f"> {threshold:.4f} else" in code
 
 
 def test_what_was_stopped_comes_out_the_same(made, monkeypatch):

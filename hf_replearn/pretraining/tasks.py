@@ -507,14 +507,20 @@ def judge(
                 report.protocols[keys[metric]] = protocol(settings, name, task, metric, plan.count(name))
                 report.rows.setdefault(row, {})[keys[metric]] = value
                 report.rows[row] |= {} if half is None else {keys[metric] + facts.INTERVAL: half}
-        row = "raw pixels" if task.data.inputs == ["image"] else "TF-IDF"
-        plain, why = try_to_show(f"{row} of {name}", partial(without_network, task, seed=settings.seed))
-        for metric in task.metrics:
-            report.rows.setdefault(row, {})[keys[metric]] = None if plain is None else plain[metric]
-            if plain is None:
-                report.missing.setdefault(row, {})[keys[metric]] = why
+        if settings.baseline:
+            add_plain(report, task, name, keys, seed=settings.seed)
     if settings.single_tasks:
         differ(report, samples)
+
+
+def add_plain(report: facts.Report, task: Labelled, name: str, keys: dict[str, str], *, seed: int) -> None:
+    """Scores of a linear model without a network, or why there are none."""
+    row = "raw pixels" if task.data.inputs == ["image"] else "TF-IDF"
+    plain, why = try_to_show(f"{row} of {name}", partial(without_network, task, seed=seed))
+    for metric in task.metrics:
+        report.rows.setdefault(row, {})[keys[metric]] = None if plain is None else plain[metric]
+        if plain is None:
+            report.missing.setdefault(row, {})[keys[metric]] = why
 
 
 def differ(report: facts.Report, samples: dict[str, dict[str, dict[str, np.ndarray]]]) -> None:

@@ -75,6 +75,7 @@ class TaskSettings(PretrainingSettings):
     single_tasks: bool = setting(
         True, "each task alone beside it, from the same start, with as many batches of it", section="training"
     )
+    baseline: bool = setting(True, "a linear model of TF-IDF or of raw pixels beside it", section="training")
     num_train_epochs: float = setting(
         3.0, "as many batches as passes over the examples of all tasks take", section="training", above=0
     )
