@@ -70,17 +70,15 @@ def to_look_at(rows: Dataset, scores: Tensor, episodes: Fixed, *, count: int, as
     shown = []
     for number in range(min(count, len(episodes))):
         told, answers = scores[number].argmax(1).tolist(), episodes.answers[number]
+        shots = [row[0] for row in episodes.support[number]]
         classes = []
-        for place, support in enumerate(episodes.support[number]):
+        for place, row in enumerate(shots[:MOST]):
             queries = np.flatnonzero(answers == place)[:asked]
-            classes.append(
-                {
-                    "shown": _thumbnail(rows, support[0]),
-                    "asked": [(_thumbnail(rows, episodes.query[number][query]), told[query]) for query in queries],
-                }
-            )
-        kept = min(len(classes), MOST)
-        classes = [line | {"asked": [one for one in line["asked"] if one[1] < kept]} for line in classes[:kept]]
+            line = [
+                (_thumbnail(rows, episodes.query[number][q]), told[q], _thumbnail(rows, shots[told[q]]))
+                for q in queries
+            ]
+            classes.append({"shown": _thumbnail(rows, row), "asked": line})
         shown.append(classes)
     return shown
 

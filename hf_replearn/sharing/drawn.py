@@ -170,8 +170,8 @@ def draw_episodes(episodes: list[list[dict[str, Any]]], path: str | Path, *, sid
     """Draws episodes beside one another: a line for each class, with an image that is shown of it, and queries of it,
     framed by whether they are told right; in the corner of a wrong one is the class that it was taken for.
 
-    episodes: of each its classes, {"shown": image, "asked": [(image, place of the class that it is told to be)]}; an
-    image is (H, W, 3) uint8. side: of an image, in inch.
+    episodes: of each its classes, {"shown": image, "asked": [(image, place of the class that it is told to be, image
+    that is shown of that)]}; an image is (H, W, 3) uint8. side: of an image, in inch.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -195,14 +195,14 @@ def draw_episodes(episodes: list[list[dict[str, Any]]], path: str | Path, *, sid
     left = 0.0
     for classes, width in zip(episodes, widths, strict=True):
         axes.text(left + 0.04, -0.1, "shown", fontsize=8, va="bottom")
-        axes.text(left + 1.29, -0.1, "asked, green where told right", fontsize=8, va="bottom")
+        axes.text(left + 1.29, -0.1, "asked", fontsize=8, va="bottom")
         for place, line in enumerate(classes):
             put(line["shown"], left + 0.04, place + 0.04, 0.92, UNKNOWN, 0.8)
-            for column, (image, told) in enumerate(line["asked"]):
+            for column, (image, told, taken_for) in enumerate(line["asked"]):
                 x, y, colour = left + 1.29 + column, place + 0.04, RIGHT if told == place else WRONG
                 put(image, x, y, 0.92, colour, 1.8)
                 if told != place:
-                    put(classes[told]["shown"], x + 0.54, y + 0.54, 0.38, colour, 1.2)
+                    put(taken_for, x + 0.54, y + 0.54, 0.38, colour, 1.2)
         left += width + gap
     axes.set(xlim=(0, total), ylim=(lines, 0), aspect="equal")
     partial = Path(path).with_name(f".{Path(path).name}.partial")

@@ -66,5 +66,5 @@ def test_what_is_drawn_says_what_was_told():
 
     rows = digits()["train"].select(range(7))
     [classes] = to_look_at(rows, nearest_mean(POINTS, BY_HAND), BY_HAND, count=3)
-    assert [[told for _, told in line["asked"]] for line in classes] == [[0], [0, 1]]
+    assert [[told for _, told, _ in line["asked"]] for line in classes] == [[0], [0, 1]]
     assert classes[0]["shown"].shape == (56, 56, 3)
