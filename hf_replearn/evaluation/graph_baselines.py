@@ -58,17 +58,30 @@ def degrees(pairs: np.ndarray, nodes: int) -> np.ndarray:
 
 def spectral(pairs: np.ndarray, nodes: int, *, width: int = EIGENVECTORS) -> np.ndarray:
     """Eigenvectors of Â for its largest eigenvalues, times the roots of these: (N, width) float32, fewer of fewer
-    nodes."""
-    a = normalised(pairs, nodes)
+    nodes. That of eigenvalue 1 of each component, which every node of it has alike but for its degree, says nothing
+    and is left out."""
+    a, alike = normalised(pairs, nodes), _alike(pairs, nodes)
     width = min(width, nodes - 1)
     if nodes <= EDGE:
-        values, vectors = np.linalg.eigh(a.toarray())
+        values, vectors = np.linalg.eigh((a - alike @ alike.T).toarray())
         values, vectors = values[-width:], vectors[:, -width:]
     else:
-        from scipy.sparse.linalg import eigsh
+        from scipy.sparse.linalg import LinearOperator, eigsh
 
-        values, vectors = eigsh(a, k=width, which="LA", v0=np.random.default_rng(0).standard_normal(nodes))
+        rest = LinearOperator(a.shape, matvec=lambda x: a @ x - alike @ (alike.T @ x), dtype=np.float64)
+        values, vectors = eigsh(rest, k=width, which="LA", v0=np.random.default_rng(0).standard_normal(nodes))
     return (vectors * np.maximum(values, 0) ** 0.5).astype(np.float32)
+
+
+def _alike(pairs: np.ndarray, nodes: int):
+    """The eigenvectors of Â for the eigenvalue 1, one of each component: (N, components), sparse."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count, component = connected_components(adjacency(pairs, nodes), directed=False)
+    degree = degrees(pairs, nodes) + 1.0
+    share = np.sqrt(degree / np.bincount(component, weights=degree)[component])
+    return csr_matrix((share, (np.arange(nodes), component)), shape=(nodes, count))
 
 
 def degree_product(pairs: np.ndarray, nodes: int) -> Score:

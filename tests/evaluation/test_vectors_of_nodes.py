@@ -277,7 +277,22 @@ def test_a_random_gcn_is_linear_in_what_is_spread_up_to_its_prelu(pairs):
 
 
 def test_spectral_vectors_tell_the_groups(pairs, labels):
-    """Their products are Â, as near as so few vectors come to it; the second tells the groups."""
+    """The first of all nodes of a component, which they have alike, is left out."""
     vectors = spectral(pairs, N, width=2)
     assert judge_nodes(vectors, labels).scores["nodes_random_split"] > 0.9
     assert spectral(pairs, N).shape == (N, N - 1)
+
+
+def test_spectral_vectors_of_a_graph_in_pieces(monkeypatch):
+    """Fifty pairs of nodes beside two groups: an eigenvector for each piece would leave none for what is within one."""
+    rng = np.random.default_rng(0)
+    one, other = (np.stack(np.triu_indices(40, 1), 1) + first for first in (0, 40))
+    groups = np.concatenate([one[rng.random(len(one)) < 0.2], other[rng.random(len(other)) < 0.2], [[0, 40]]])
+    edges = np.concatenate([groups, 80 + np.arange(100).reshape(50, 2)])
+    vectors = spectral(edges, 180, width=4)
+    first = vectors[:80, -1]
+    assert (first[:40] > 0).mean() in (0, 1) and (first[:40] > 0).mean() + (first[40:] > 0).mean() == 1
+    assert abs(vectors[80:]).max() < 1e-6  # a pair of nodes is known by its piece alone
+    monkeypatch.setattr("hf_replearn.evaluation.graph_baselines.EDGE", 0)  # as of a graph too large for all of them
+    some = spectral(edges, 180, width=4)
+    np.testing.assert_allclose(some @ some.T, vectors @ vectors.T, atol=1e-5)
