@@ -383,10 +383,26 @@ def _principal_axes(x: Tensor, count: int) -> Tensor:
     x: (N, D). Directions in which it does not vary are 0.
     """
     if len(x) >= x.shape[1]:
-        return torch.linalg.eigh(x.T @ x).eigenvectors.flip(-1)[:, :count]
-    values, vectors = (part.flip(-1)[..., :count] for part in torch.linalg.eigh(x @ x.T))
+        return eigen(x.T @ x)[1].flip(-1)[:, :count]
+    values, vectors = (part.flip(-1)[..., :count] for part in eigen(x @ x.T))
     lengths = values.clamp(min=0).sqrt()
     return x.T @ (vectors * torch.where(lengths > 1e-6 * lengths.max(), 1 / lengths, 0))
+
+
+def eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (…, D), in ascending order, and eigenvectors (…, D, D) of symmetric matrices (…, D, D).
+
+    In single precision LAPACK may come to no end, or to numbers that are not finite, where many eigenvalues are alike,
+    as those of features that are mostly zero: then in double precision.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+        if vectors.isfinite().all():
+            return values, vectors
+    except torch.linalg.LinAlgError:
+        pass
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return values.to(matrix), vectors.to(matrix)
 
 
 def tfidf(train, *others, terms: int = 2048) -> list[Features]:

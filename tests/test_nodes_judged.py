@@ -50,14 +50,14 @@ def test_classes_of_nodes_beside_their_baselines(folders, tmp_path, capsys, monk
     report = Evaluation.load(tmp_path / "out")
     first, *others = report.rows
     assert first == str(folders["all"])
-    assert others == ["features", "Â²X", "Â⁴X", "random GCN (512)", "spectral (128)", "degree"]
+    assert others == ["features", "Â²X", "Â⁴X", "random GCN (512)", "spectral (64)", "degree"]
     assert report.rows[first] == report.rows["Â²X"]  # they are the same
     assert report.rows[first]["nodes_own_split"] > report.rows["degree"]["nodes_own_split"] + 0.3
     same = [test for test in report.comparisons if test["other"] == "Â²X"]
     assert [(test["difference"], test["p"]) for test in same] == [(0, 1), (0, 1)]
     assert "200 test nodes of the graph's own split" in report.protocols["nodes_own_split"]
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "Classes of nodes" in page and "random splits" in page and "spectral (128)" in page
+    assert "Classes of nodes" in page and "random splits" in page and "spectral (64)" in page
     assert "taken as undirected" in capsys.readouterr().out
 
 

@@ -17,7 +17,16 @@ from hf_replearn.data.decoding import decode_rgb
 from hf_replearn.encoders.pooling import pool
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.knn import knn
-from hf_replearn.representation import Features, ImagePreprocessor, extract, extract_once, labels_of, pca, split_layers
+from hf_replearn.representation import (
+    Features,
+    ImagePreprocessor,
+    eigen,
+    extract,
+    extract_once,
+    labels_of,
+    pca,
+    split_layers,
+)
 
 
 @pytest.fixture
@@ -287,3 +296,18 @@ def test_features_are_computed_where_they_cannot_be_kept(once, tmp_path, capsys)
     assert [line.startswith("features are computed but not kept: ") for line in lines] == [True, True]
     assert not list((tmp_path / "full").iterdir())
     assert once(tmp_path / "full")[1] == 7 and once(tmp_path / "full")[1] == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_eigenvectors_of_features_that_are_mostly_zero(seed):
+    """Of some of these, single precision gives nan or an error."""
+    rng = torch.Generator().manual_seed(seed)
+    x = 0.1 * torch.randn(272, 110, generator=rng)
+    x[:, 32:] = 0
+    group = torch.randint(0, 78, (272,), generator=rng) * (torch.rand(272, generator=rng) > 0.9)
+    x[torch.arange(272), 32 + group] = 0.01 + 0.05 * torch.rand(272, generator=rng)
+    x -= x.mean(0)
+    matrix = x.T @ x
+    values, vectors = eigen(matrix)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(110), atol=1e-5, rtol=0)
+    torch.testing.assert_close((vectors * values) @ vectors.T, matrix, atol=1e-5 * matrix.max().item(), rtol=0)

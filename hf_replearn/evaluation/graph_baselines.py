@@ -10,7 +10,7 @@ import numpy as np
 from hf_replearn.evaluation.links import Score
 
 WIDTH = 512  # of the GCN at random
-EIGENVECTORS = 128
+EIGENVECTORS = 64
 EDGE = 4000  # nodes up to which all eigenvectors are computed
 
 

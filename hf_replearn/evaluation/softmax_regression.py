@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hf_replearn.representation import eigen
+
 MAX_STEPS = 300
 TOLERANCE = 2e-5  # of the objective: what a preconditioned gradient step still promises
 SCORES = 2**25  # held at a time: 128 MiB
@@ -50,11 +52,11 @@ def _principal_axes(x: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates (B, n, q) of the rows on the eigenvectors of xᵀx, and these (B, D, q); q is the rank at most."""
     _, n, features = x.shape
     if n < features:  # the n x n form is the smaller
-        values, u = torch.linalg.eigh(x @ x.mT)
+        values, u = eigen(x @ x.mT)
         scale = values.clamp(min=max(1e-6 * values.max().item(), 1e-30)).sqrt()[:, None]  # (B, 1, n)
         axes = x.mT @ (u / scale)
     else:
-        axes = torch.linalg.eigh(x.mT @ x)[1]
+        axes = eigen(x.mT @ x)[1]
     return x @ axes, axes
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hf_replearn.representation import eigen
+
 RANK = 32  # directions of largest variance that the preconditioner knows
 CG_STEPS = 14  # settle every cost below about 0.1; Newton's method finishes the others
 NEWTON_STEPS = 50  # 3 to 8 do in practice
@@ -111,7 +113,7 @@ def _nystrom(gram: Tensor, costs: Tensor):
     q = torch.linalg.qr(gram[..., :: max(1, n // RANK)][..., :RANK])[0]
     q = torch.linalg.qr(gram @ q)[0]
     kq = gram @ q
-    values, vectors = torch.linalg.eigh(q.mT @ kq)
+    values, vectors = eigen(q.mT @ kq)
     u, ku = (q @ vectors).mT, (kq @ vectors).mT  # (B, q, n), or (q, n) like gram
     stiffness = 2 * costs.to(gram)[:, None] * values.clamp(min=0)[..., None, :]  # (B, P, q)
     shrink = stiffness / (1 + stiffness)
