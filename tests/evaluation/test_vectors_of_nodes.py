@@ -280,7 +280,7 @@ def test_spectral_vectors_tell_the_groups(pairs, labels):
     """The first of all nodes of a component, which they have alike, is left out."""
     vectors = spectral(pairs, N, width=2)
     assert judge_nodes(vectors, labels).scores["nodes_random_split"] > 0.9
-    assert spectral(pairs, N).shape == (N, N - 1)
+    assert spectral(pairs, N, width=N).shape == (N, N - 1)
 
 
 def test_spectral_vectors_of_a_graph_in_pieces(monkeypatch):
