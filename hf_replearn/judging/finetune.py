@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.labelled import load_labelled
 from hf_replearn.encoders.encoder import read_inputs
 from hf_replearn.encoders.load import channels_wanted, with_dropout
-from hf_replearn.errors import TrainingError
 from hf_replearn.judging.arguments import training_arguments
-from hf_replearn.judging.repeated import measure, protocols, tell
+from hf_replearn.judging.repeated import measure, protocols, tell_and_share
 from hf_replearn.judging.task import (
     Task,
     check_settings,
@@ -29,12 +27,7 @@ from hf_replearn.judging.task import (
 )
 from hf_replearn.judging.ways import fine_tuning, plain_model, probing
 from hf_replearn.metrics import GLUE
-from hf_replearn.sharing.card import extend_card
-from hf_replearn.sharing.finetuned import write_finetuned_card
-from hf_replearn.sharing.hub import push
-from hf_replearn.sharing.page import write_page
 from hf_replearn.sharing.results import check_sharing
-from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training.folder import check_folder, claim_folder
 
 
@@ -108,16 +101,4 @@ def finetune_encoder(settings: Any) -> None:
         return
 
     # 6. Report and share
-    rows, missing = tell(settings, runs, names=names, about=about)
-    if settings.add_to_card:
-        extend_card(settings.model, rows, protocols=about["protocols"], missing=missing)
-    own = [value for run in runs if run["row"] == encoder for value in run["scores"].values()]
-    if all(value is None or not math.isfinite(value) for value in own):
-        raise TrainingError(f"of {encoder} nothing could be measured: {next(iter(missing[encoder].values()))}")
-    if (out / "model").exists():
-        try_to_show("the card of the network", partial(write_finetuned_card, out, repo_id=repo_id))
-    try_to_show("the page", partial(write_page, out))
-    if settings.push_to_hub and not (out / "model").exists():
-        raise TrainingError(f"the fine-tuning with seed {settings.seed} failed: there is no network to push")
-    if settings.push_to_hub:
-        print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
+    tell_and_share(settings, runs, encoder, about=about, repo_id=repo_id)

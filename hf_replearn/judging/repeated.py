@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hf_replearn.errors import InputError
+from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.evaluation.repetitions import draw_layers, reasons, summarise, table
 from hf_replearn.evaluation.steps import NOT_A_NUMBER, alone
 from hf_replearn.files import write_whole
@@ -17,7 +18,12 @@ from hf_replearn.judging.answering import answering
 from hf_replearn.judging.task import choose_positive, task_of
 from hf_replearn.judging.ways import fine_tuning
 from hf_replearn.settings import as_dict, command_line
+from hf_replearn.sharing.card import extend_card
+from hf_replearn.sharing.finetuned import write_finetuned_card
+from hf_replearn.sharing.hub import push
+from hf_replearn.sharing.page import write_page
 from hf_replearn.sharing.report import finite, software_versions
+from hf_replearn.sharing.show import try_to_show
 
 RUNS = "scores.json"
 UNDEFINED = "predictions or true values that are all the same have no correlation"
@@ -130,3 +136,24 @@ def tell(settings: Any, runs: list[dict], *, names: dict[str, str], about: dict)
         for part in (rows, missing)
     ]
     return whole[0], whole[1]
+
+
+def tell_and_share(settings: Any, runs: list[dict], encoder: str, *, about: dict, repo_id: str | None) -> None:
+    """Report, page, cards and upload of what was measured. about: as of `measure`.
+
+    Raises TrainingError where nothing could be measured of `encoder`, and where there is no network to push.
+    """
+    out = Path(settings.output_dir)
+    rows, missing = tell(settings, runs, names=about["names"], about=about)
+    if settings.add_to_card:
+        extend_card(settings.model, rows, protocols=about["protocols"], missing=missing)
+    own = [value for run in runs if run["row"] == encoder for value in run["scores"].values()]
+    if all(value is None or not math.isfinite(value) for value in own):
+        raise TrainingError(f"of {encoder} nothing could be measured: {next(iter(missing[encoder].values()))}")
+    if (out / "model").exists():
+        try_to_show("the card of the network", partial(write_finetuned_card, out, repo_id=repo_id))
+    try_to_show("the page", partial(write_page, out))
+    if settings.push_to_hub and not (out / "model").exists():
+        raise TrainingError(f"the fine-tuning with seed {settings.seed} failed: there is no network to push")
+    if settings.push_to_hub:
+        print(f"pushed to {push(out / 'model', repo_id, private=settings.hub_private_repo)}")
