@@ -13,8 +13,8 @@ from torch import Tensor, nn
 def undefined_gradients(model: nn.Module) -> Iterator[list[str]]:
     """Names of the layers, called inside, whose gradient in bfloat16 on a CPU is not defined.
 
-    Of a convolution in strides, of a kernel larger than one pixel, on maps of one pixel, oneDNN reads memory for it
-    that nobody has written: NaN, or numbers that look like a gradient (PyTorch 2.11 to 2.14).
+    Of a convolution on maps narrower than its stride, of a kernel wider than one pixel, oneDNN reads memory for it that
+    nobody has written: NaN, or numbers that look like a gradient (PyTorch 2.11 to 2.14).
     """
     found: list[str] = []
     convolutions = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
@@ -27,5 +27,5 @@ def undefined_gradients(model: nn.Module) -> Iterator[list[str]]:
 
 
 def _look(found: list[str], name: str, layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
-    if max(layer.stride) > 1 and max(layer.kernel_size) > 1 and tuple(inputs[0].shape[2:]) == (1, 1):
+    if inputs[0].shape[-1] < layer.stride[-1] and layer.kernel_size[-1] > 1:
         found.append(name)

@@ -337,8 +337,8 @@ def try_once(model: PreTrainedModel, collator, rows, *, named: str, bf16_on_cpu:
         found = model(**collator.views(collator([rows[0], rows[1]]), Place(0, 0, 0, 0, 1)), return_loss=False)
     if layers and bf16_on_cpu:
         raise InputError(
-            f"{named}: on a CPU, PyTorch's bfloat16 gradient of {layers[0]}, a convolution in strides on maps of one "
-            "pixel, is not defined: say --bf16 false, or a larger --image_size"
+            f"{named}: on a CPU, PyTorch's bfloat16 gradient of {layers[0]}, a convolution on maps narrower than its "
+            "stride, is not defined: say --bf16 false, or a larger --image_size"
         )
     pooled = found.pooler_output
     if pooled.shape[-1] != model.model.features or pooled.ndim > 3:
