@@ -1,6 +1,6 @@
-"""Images or texts -> features (N, D), by anybody's encoder: `hr.encode` and the command `encode`.
+"""Images, texts or sounds -> features (N, D), by anybody's encoder: `hr.encode` and the command `encode`.
 
-N examples, D features, H height, W width
+N examples, D features, H height, W width, T samples of a sound
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from hf_replearn.data.channels import has_own_range
 from hf_replearn.data.images import DARK, check_range, darkness
 from hf_replearn.data.labels import is_image, is_text, shown_columns
 from hf_replearn.data.objects import as_file
+from hf_replearn.data.sounds import open_sound, scan
 from hf_replearn.encoders.encoder import Encoder, Modality, Pooled, find_encoder
+from hf_replearn.encoders.inputs import SoundInputs, sounds_at_once
 from hf_replearn.errors import InputError
 from hf_replearn.representation import Features, extract, split_layers
 
@@ -39,24 +41,28 @@ def encode(
     use_cpu: bool = False,
     value_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """The features of images or texts, (N, D) float32, in their order: those that `evaluate` judges.
+    """The features of images, texts or sounds, (N, D) float32, in their order: those that `evaluate` judges.
 
     model: whatever `find_encoder` takes: a folder, a run, a Hub id, (module, preprocess), a function.
     data:  images: PIL images, or uint8 or uint16 arrays (H, W) or (H, W, C) with as many channels as the encoder takes,
-           in a list, or as one array (N, H, W, C); texts: a list of strings; or a datasets.Dataset with a column of
-           images or of texts. Files are opened by whoever gives them: a string is a text.
+           in a list, or as one array (N, H, W, C); texts: a list of strings; sounds: a list of arrays (T,), int16 or
+           floats in -1...1, of the rate that the encoder hears; or a datasets.Dataset with a column of images, of
+           texts, or of files of sounds as `load_sounds` has them. Files are opened by whoever gives them: a string is
+           a text.
     pooling, max_length: of texts, as for `find_encoder`.
     value_range: of images of 16 bits, the levels that are black and white; None: 0 and 65,535.
     layer: "last", the number of a layer (0: before the first block), or its name.
 
-    Raises InputError for data that are neither images nor texts, or not what the encoder reads, and for whatever is
+    Raises InputError for data that are none of these, or not what the encoder reads, and for whatever is
     wrong with the encoder, which is tried on a few of them first.
     """
     check_range(value_range)
     rows = as_rows(data, value_range)
-    modality = "image" if isinstance(rows, _Images) or "image" in rows.column_names else "text"
+    modality = modality_of_rows(rows)
     about = {"pooling": pooling, "all_layers": layer != "last", "max_length": max_length}
     encoder = find_encoder(model, modality=modality, **about)
+    if modality == "sound" and isinstance(encoder.preprocess, SoundInputs):
+        check_rate(rows, encoder.preprocess.processor.sampling_rate)
     order = range(len(rows))
     if modality == "text":  # a batch is padded to its longest text
         order = np.argsort([len(text) for text in rows["text"][:]], kind="stable")
@@ -71,8 +77,25 @@ def encode(
     return features
 
 
+def modality_of_rows(rows: Dataset | _Images) -> Modality:
+    """What the rows hold."""
+    if isinstance(rows, _Images) or "image" in rows.column_names:
+        return "image"
+    return "sound" if "audio" in rows.column_names else "text"
+
+
+def check_rate(rows: Dataset, hears: int) -> None:
+    """Raises InputError for files of sounds of another rate than an encoder `hears`, where they tell it."""
+    for number, audio in enumerate(rows["audio"]):
+        rate, _ = open_sound(audio)
+        if rate not in (None, hears):
+            raise InputError(f"sound {number} is of {rate:,} Hz, and the encoder hears {hears:,} Hz: resample it")
+
+
 def represent(encoder: Encoder, rows: Dataset, *, layer: int = -1, **options: Any) -> Features:
     """The features of one layer. options: of `extract`."""
+    if encoder.modality == "sound":
+        options["batch_size"] = min(options.get("batch_size", 256), sounds_at_once(rows))
     found = extract(encoder.network, rows, preprocess=encoder.preprocess, **options)
     return split_layers(found, encoder.widths)[layer]
 
@@ -98,12 +121,14 @@ def as_rows(data: Any, value_range: tuple[float, float] | None) -> Dataset | _Im
             f"an array of shape {data.shape} may be one image or several: give a list of arrays, or one (N, H, W, C)"
         )
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, dict):
-        raise InputError(f"a {type(data).__name__} is no list of images or texts")
+        raise InputError(f"a {type(data).__name__} is no list of images, texts or sounds")
     if not len(data):
         raise InputError("the list is empty: there is nothing to encode")
     kinds = {_kind(data[number], number) for number in range(len(data))}
     if len(kinds) > 1:
-        raise InputError("some of these are images and some are texts: encode them apart")
+        raise InputError(f"these are of several kinds, {', '.join(sorted(kinds))}: encode them apart")
+    if kinds == {"sound"}:
+        return _sounds(data)
     if kinds == {"image"}:
         if value_range is None:
             _refuse_darkness(data)
@@ -135,6 +160,8 @@ class _Images(Sequence):
 def _kind(item: Any, number: int) -> Modality:
     if isinstance(item, str):
         return "text"
+    if isinstance(item, np.ndarray) and item.ndim == 1:
+        return "sound"
     if isinstance(item, np.ndarray):
         _check_array(item, number)
     if isinstance(item, Image.Image | np.ndarray):
@@ -146,7 +173,27 @@ def _kind(item: Any, number: int) -> Modality:
         way_on = ": give its uint8 pixels as an array (H, W, C), or (module, preprocess) as the encoder"
     elif isinstance(item, tuple):
         way_on = ": give the images or texts alone, without labels"
-    raise InputError(f"item {number} is a {type(item).__name__}, neither an image (PIL or array) nor a text{way_on}")
+    raise InputError(
+        f"item {number} is a {type(item).__name__}, neither an image (PIL or array), a text nor a sound{way_on}"
+    )
+
+
+def _sounds(arrays: Sequence[np.ndarray]) -> Dataset:
+    """Samples of a notebook as rows with an `audio`, found good like those of files."""
+    files = []
+    for number in range(len(arrays)):
+        file = io.BytesIO()
+        np.save(file, arrays[number])
+        files.append({"bytes": file.getvalue(), "path": None})
+    return _found_good(Dataset.from_dict({"audio": files}))
+
+
+def _found_good(rows: Dataset) -> Dataset:
+    """Files of sounds with the `samples` of each. Raises InputError for the first that cannot be used."""
+    found = scan(rows, None, shortest=1)
+    if (bad := np.flatnonzero(found["reason"] != "")).size:
+        raise InputError(f"sound {bad[0]} cannot be used: {found['reason'][bad[0]]}")
+    return rows.add_column("samples", found["samples"].tolist())
 
 
 def _refuse_darkness(images: Sequence) -> None:
@@ -187,12 +234,20 @@ def _row(image: Image.Image | np.ndarray) -> dict:
 
 
 def standard_columns(rows: Dataset, texts: Sequence[str] = ()) -> Dataset:
-    """What is to be encoded alone: a column of images as `image`, or of texts as `text`, maybe with `text_pair`.
+    """What is to be encoded alone: a column of images as `image`, of files of sounds as `audio`, or of texts as `text`,
+    maybe with `text_pair`.
 
     texts: the columns of texts, one or two, where they are told. Raises InputError where there is a choice.
     """
     if not len(rows):
         raise InputError("the dataset is empty: there is nothing to encode")
+    if not texts and "audio" in rows.features:
+        kind = rows.features["audio"]
+        if not isinstance(kind, dict) or set(kind) != {"bytes", "path"}:
+            raise InputError(
+                "the column 'audio' holds decoded sounds: give a list of arrays, or files as `load_sounds` has them"
+            )
+        return _found_good(rows.select_columns("audio"))
     images = [] if texts else [name for name, kind in rows.features.items() if is_image(kind)]
     found = list(texts) or [name for name, kind in rows.features.items() if is_text(kind)]
     if not texts and not images and "text" in found:

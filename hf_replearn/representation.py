@@ -324,7 +324,7 @@ def _wait(processes: int) -> None:
 
 def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[dict]], Tensor]) -> str:
     """Of all that features depend on: the weights and structure of the encoder, the rows of the dataset with the bytes
-    of their image files, and the preprocessing, by its settings and what it makes of the first rows."""
+    of their files of images and sounds, and the preprocessing, by its settings and what it makes of the first rows."""
     settings = preprocess.contents() if isinstance(preprocess, ProcessorInputs) else repr(preprocess)
     digest = hashlib.sha256(f"{FINGERPRINT} {encode!r} {settings}".encode())
     config = getattr(getattr(encode, "encoder", encode), "config", None)
@@ -336,10 +336,10 @@ def fingerprint(encode: nn.Module, dataset, *, preprocess: Callable[[Sequence[di
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     for row in dataset:
-        image = row.get("image")
-        if image is not None:
-            digest.update(image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes())
-        digest.update(repr([value for name, value in row.items() if name != "image"]).encode())
+        files = [row[name] for name in ("image", "audio") if row.get(name) is not None]
+        for file in files:
+            digest.update(file["bytes"] if file["bytes"] is not None else Path(file["path"]).read_bytes())
+        digest.update(repr([value for name, value in row.items() if name not in ("image", "audio")]).encode())
     first = preprocess([dataset[row] for row in range(min(4, len(dataset)))])
     for tensor in first.values() if hasattr(first, "values") and not isinstance(first, Tensor) else [first]:
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())

@@ -514,6 +514,26 @@ class ExampleSettings:
 
 
 @dataclass(kw_only=True)
+class SoundFileSettings:
+    """What every command has that reads sounds, besides the place of the data."""
+
+    sampling_rate: int | None = setting(
+        None, "samples a second (Hz) of sounds, which .npy does not tell; none: that of the files, or of the encoder",
+        section="data", at_least=1,
+    )  # fmt: skip
+    stereo: Literal["refuse", "mean"] = setting(
+        "refuse", "sounds of several channels: refuse them, or take the mean of the channels", section="data"
+    )
+    max_unusable: float = setting(
+        0.01,
+        "share of sounds that may be damaged, not finite or too short before the run stops",
+        section="data",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(kw_only=True)
 class CardSettings:
     """What only the owner of a model can say on its card."""
 

@@ -1,6 +1,7 @@
-"""Features of a dataset, in one file of arrays, by any encoder of images or texts.
+"""Features of a dataset, in one file of arrays, by any encoder of images, texts or sounds.
 
     hf-replearn encode --model out/mine --dataset path/to/images --output features.npz
+    hf-replearn encode --model out/tones --dataset sounds/ --output tones.npz
     hf-replearn encode --model bert-base-uncased --pooling cls --layer 8 --dataset path/to/glue/sst2 --output sst2.npz
 
 The file has `train` and, where the data has or gives up examples to test on, `test`: (N, D) float32, in the order of
@@ -16,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hf_replearn.errors import InputError
-from hf_replearn.settings import MOST_WORKERS, ExampleSettings, run, setting
+from hf_replearn.settings import MOST_WORKERS, ExampleSettings, SoundFileSettings, run, setting
 
 
 @dataclass(kw_only=True)
-class EncodeSettings(ExampleSettings):
+class EncodeSettings(SoundFileSettings, ExampleSettings):
     model: str = setting(
         ..., "folder or Hub id of an encoder: transformers, timm or sentence-transformers", section="model"
     )
@@ -45,7 +46,7 @@ class EncodeSettings(ExampleSettings):
 
 
 def main(settings: EncodeSettings) -> None:
-    """Features of a dataset, in one file of arrays, by any encoder of images or texts."""
+    """Features of a dataset, in one file of arrays, by any encoder of images, texts or sounds."""
     out = Path(settings.output)
     if out.suffix != ".npz":
         raise InputError(f"--output {out} must end in .npz: numpy's file of several arrays")
@@ -55,7 +56,7 @@ def main(settings: EncodeSettings) -> None:
     import transformers
 
     from hf_replearn.encoders.encoder import find_encoder
-    from hf_replearn.encoding import represent, to_device
+    from hf_replearn.encoding import check_rate, modality_of_rows, represent, to_device
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -64,9 +65,13 @@ def main(settings: EncodeSettings) -> None:
     parts, classes = read(settings)
 
     # 2. The encoder, tried on some of them
-    modality = "image" if "image" in parts["train"].column_names else "text"
+    modality = modality_of_rows(parts["train"])
     about = {"pooling": settings.pooling, "all_layers": settings.layer != "last", "max_length": settings.max_length}
-    encoder = find_encoder(settings.model, modality=modality, **about).try_on(parts["train"])
+    encoder = find_encoder(settings.model, modality=modality, **about)
+    if modality == "sound":
+        for rows in parts.values():
+            check_rate(rows, encoder.preprocess.processor.sampling_rate)
+    encoder.try_on(parts["train"])
     layer = encoder.find_layer(settings.layer)
     to_device(encoder, use_cpu=settings.use_cpu)
 
@@ -98,10 +103,14 @@ def read(settings: EncodeSettings) -> tuple[dict[str, Any], Any]:
     from hf_replearn.data.images import load_images
     from hf_replearn.data.labelled import load_labelled
     from hf_replearn.data.labels import choose_label, is_image
+    from hf_replearn.data.sounds import TOY
     from hf_replearn.data.sources import load_source
-    from hf_replearn.encoders.load import channels_wanted
+    from hf_replearn.encoders.load import channels_wanted, rate_heard_by
     from hf_replearn.encoding import standard_columns
 
+    rate = rate_heard_by(settings.model)
+    if settings.dataset == TOY or rate is not None:
+        return read_sounds(settings, rate)
     where = {"files": settings.files, "config": settings.dataset_config}
     channels = channels_wanted(settings.channels, [settings.model])
     source = load_source(settings.dataset, purpose="labels", arrays=channels is not None, **where)
@@ -125,6 +134,27 @@ def read(settings: EncodeSettings) -> tuple[dict[str, Any], Any]:
     print(data.taken, *data.notes, sep="\n", flush=True)
     names = None if data.label_names is None else np.array(data.label_names)
     return {"train": train} | ({} if data.test is None else {"test": data.test}), names
+
+
+def read_sounds(settings: EncodeSettings, rate: int | None) -> tuple[dict[str, Any], Any]:
+    """As `read`, of sounds. rate: that the encoder hears, which is taken of .npy files."""
+    import numpy as np
+
+    from hf_replearn.data.sounds import load_sounds
+
+    if settings.label_type == "numbers":
+        raise InputError("--label_type numbers: the labels of sounds are classes, or ignored")
+    data = load_sounds(
+        settings.dataset,
+        files=settings.files,
+        label_type=settings.label_type,
+        sampling_rate=settings.sampling_rate or rate,
+        stereo=settings.stereo,
+        max_unusable=settings.max_unusable,
+    )
+    print(data.taken, *data.notes, sep="\n", flush=True)
+    names = None if data.label_names is None else np.array(data.label_names)
+    return {"train": data.labelled} | ({} if data.test is None else {"test": data.test}), names
 
 
 def write(out: Path, arrays: dict[str, Any]) -> None:

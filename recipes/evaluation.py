@@ -1,4 +1,4 @@
-"""What representations are worth, side by side: any encoders of images or texts, on any labelled dataset.
+"""What representations are worth, side by side: any encoders of images, texts or sounds, on any labelled dataset.
 
     hf-replearn evaluate --model out/mine --model timm/resnet18.a1_in1k --dataset path/to/fashion_mnist \\
         --output_dir out/report
@@ -8,6 +8,7 @@
     hf-replearn evaluate --model out/bert --pooling cls --dataset path/to/glue/stsb --output_dir out/stsb
     hf-replearn evaluate --model out/clip --dataset photos/ --zero_shot "a photo of a {}" --output_dir out/zero
     hf-replearn evaluate --model out/clip --dataset pairs/ --task retrieval --output_dir out/found
+    hf-replearn evaluate --model out/tones --dataset sounds/ --output_dir out/heard
     hf-replearn evaluate --model out/words --dataset wordsim353.csv --output_dir out/similar
     hf-replearn evaluate --model out/proto --dataset omniglot/ --task episodes --shots 1,5 --output_dir out/episodes
     hf-replearn evaluate --model out/nodes --dataset cora.npz --task nodes --output_dir out/classes
@@ -22,6 +23,9 @@ network from random weights and raw pixels or TF-IDF, with intervals and paired 
 
 Beside pairs of sentences stand the share of their common words, each encoder whitened, and, with `--words out/words`,
 the mean of their words' vectors; rare words count more.
+
+Encoders of sounds, a folder of `cpc-audio` or one of transformers with its feature extractor, are judged on sounds of
+their own rate, .wav or .npy in folders by class, beside mean and deviation of mel spectra.
 
 Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
 people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
@@ -51,14 +55,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hf_replearn.settings import MOST_WORKERS, ExampleSettings, run, setting
+from hf_replearn.settings import MOST_WORKERS, ExampleSettings, SoundFileSettings, run, setting
 
 if TYPE_CHECKING:
     from hf_replearn.sharing.report import Evaluation
 
 
 @dataclass(kw_only=True)
-class EvaluateSettings(ExampleSettings):
+class EvaluateSettings(SoundFileSettings, ExampleSettings):
     model: tuple[str, ...] = setting(
         (),
         "folder or Hub id of an encoder, transformers, timm or sentence-transformers; may be given several times",
@@ -159,7 +163,7 @@ class EvaluateSettings(ExampleSettings):
 
 
 def main(settings: EvaluateSettings) -> None:
-    """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset."""
+    """What representations are worth, side by side: any encoders of images, texts or sounds, on labelled data."""
     if os.environ.get("LOCAL_RANK", "0") == "0":  # the libraries alone may take ten seconds to load
         print(f"evaluating on {settings.dataset} …", flush=True)
     from hf_replearn.judging.episodes import judge_in_episodes, of_episodes

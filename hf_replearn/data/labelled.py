@@ -1,4 +1,5 @@
-"""Labelled texts and images: what fine-tuning and probes are given, whatever the columns of the source are called."""
+"""Labelled texts, images and sounds: what fine-tuning and probes are given, whatever the columns of the source are
+called."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ from hf_replearn.data.labels import (
     shown_columns,
     shown_kind,
 )
+from hf_replearn.data.sounds import load_sounds
 from hf_replearn.data.sources import Source, counted, load_source, tells_of_rows
 from hf_replearn.errors import InputError
 
@@ -38,12 +40,14 @@ class LabelledData:
     """Examples that all have a label.
 
     name:        what a card may show: the Hub id, or the last part of the path. hub_id: None for local data.
-    train, test: columns `label` and either `text`, `text` and `text_pair`, or `image` (datasets.Image(decode=False)).
+    train, test: columns `label` and either `text`, `text` and `text_pair`, `image` (datasets.Image(decode=False)), or
+                 `audio` and `samples` as of SoundData.
     test_source: where test comes from, in words.
     label_names: class names by number; None where the labels are numbers to regress on (floats).
     notes:       what the user should know of the data, a sentence each.
     taken:       one line of what was used of the source, and what was not.
     skipped:     the files that are not used, and the images that did not decode.
+    sampling_rate: samples a second of sounds; None of others.
     """
 
     name: str
@@ -55,11 +59,12 @@ class LabelledData:
     notes: list[str] = field(default_factory=list)
     taken: str = ""
     skipped: list[LeftOut | Skipped] = field(default_factory=list)
+    sampling_rate: int | None = None
 
     @property
     def inputs(self) -> list[str]:
-        """The columns that hold texts or images."""
-        return [column for column in self.train.column_names if column in ("image", "text", "text_pair")]
+        """The columns that hold texts, images or sounds."""
+        return [column for column in self.train.column_names if column in ("image", "audio", "text", "text_pair")]
 
 
 def load_labelled(
@@ -131,6 +136,18 @@ def load_labelled(
     return LabelledData(
         name, source.hub_id, train, test, test_source, labels.names, notes + facts, taken, source.left_out
     )
+
+
+def labelled_sounds(dataset: str | Source, **choices) -> LabelledData:
+    """Sounds in folders by class, a fifth of them held out where there is no test split. choices: of `load_sounds`,
+    whose errors it raises, and InputError for sounds without classes."""
+    data = load_sounds(dataset, **choices)
+    if data.label_names is None or data.test is None:
+        raise InputError(f"the sounds of {data.name!r} have no labels to learn: put them into folders by class")
+    notes = data.notes + [f"{len(data.skipped)} sounds cannot be used and are left out"] * bool(data.skipped)
+    skipped, rate = [*data.left_out, *data.skipped], data.sampling_rate
+    about = {"notes": notes, "taken": data.taken, "skipped": skipped, "sampling_rate": rate}
+    return LabelledData(data.name, None, data.labelled, data.test, data.test_source, data.label_names, **about)
 
 
 def _in_words(tested: str, train: Dataset, test: Dataset, columns: list[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import warnings
 from collections import Counter, defaultdict
@@ -29,6 +30,13 @@ from hf_replearn.errors import InputError
 
 TOY = "toy-tones"
 SCALES = {"uint8": 128, "int16": 2**15, "int32": 2**31}  # of whole numbers, as files of 8, 16, and 24 or 32 bits give
+
+
+def are_sounds(dataset: str) -> bool:
+    """Whether a name stands for sounds and for nothing else: toy-tones, a .wav file, a folder that holds one."""
+    if dataset == TOY or Path(dataset).suffix.lower() == ".wav":
+        return True
+    return any(name.lower().endswith(".wav") for *_, names in os.walk(os.path.expanduser(dataset)) for name in names)
 
 
 class UnreadableSound(Exception):
@@ -145,6 +153,8 @@ def open_sound(audio: dict) -> tuple[int | None, np.ndarray]:
     try:
         if path is not None and path.lower().endswith(".npy"):
             return None, np.load(path, mmap_mode="r", allow_pickle=False)
+        if path is None and content.startswith(np.lib.format.MAGIC_PREFIX):
+            return None, np.load(io.BytesIO(content), allow_pickle=False)
         with warnings.catch_warnings():
             warnings.simplefilter("error", wavfile.WavFileWarning)  # a file that was cut off
             warnings.filterwarnings("ignore", message="Chunk .* not understood", category=wavfile.WavFileWarning)
@@ -228,8 +238,8 @@ def _one_rate(dataset: str, parts: dict[str, Dataset], found: dict[str, dict], a
     if asked is not None and strange:
         rate = next(iter(strange))
         raise InputError(
-            f"--sampling_rate {asked}: {counted(strange.total(), 'sound')} of {dataset!r} of other rates, such as "
-            f"{_first(parts, found, 'rate', rate)} of {rate:,} Hz: resample them, or choose with --files"
+            f"sounds of {asked:,} Hz are wanted, and {counted(strange.total(), 'sound')} of {dataset!r} of other rates"
+            f", such as {_first(parts, found, 'rate', rate)} of {rate:,} Hz: resample them, or choose with --files"
         )
     if len(rates) > 1:
         told = ", ".join(

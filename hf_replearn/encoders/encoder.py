@@ -15,22 +15,30 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from hf_replearn.encoders.given import ImagesGiven, TextsGiven, as_network, timm_transform
-from hf_replearn.encoders.inputs import ProcessorInputs
-from hf_replearn.encoders.load import channels_read, choose_length, load_network, load_processor, uses_token_types
+from hf_replearn.encoders.given import ImagesGiven, SoundsGiven, TextsGiven, as_network, timm_transform
+from hf_replearn.encoders.inputs import ProcessorInputs, SoundInputs
+from hf_replearn.encoders.load import (
+    channels_read,
+    choose_length,
+    load_extractor,
+    load_network,
+    load_processor,
+    uses_token_types,
+)
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.trial import try_encoder
 from hf_replearn.errors import InputError
 
 SHOWN = 8  # layers that are named one by one
-Modality = Literal["image", "text"]
+Modality = Literal["image", "text", "sound"]
 Pooled = Literal["mean", "cls", "last"]
 
 
 @dataclass
 class Encoder:
-    """Rows with an `image` or a `text` -> one vector each: `network(preprocess(rows))` is (B, D), in evaluation mode.
+    """Rows with an `image`, a `text` or an `audio` -> one vector each: `network(preprocess(rows))` is (B, D), in
+    evaluation mode.
 
     named:      what messages begin with, such as "--model out/bert".
     source:     the folder or Hub id it is from; None of what was handed over as an object.
@@ -104,13 +112,14 @@ def find_encoder(
 ) -> Encoder:
     """The encoder that somebody means by `given`; it has not been tried.
 
-    given: - a folder or Hub id: transformers (an encoder, the encoder of an encoder-decoder, one of two towers), timm,
-             sentence-transformers;
+    given: - a folder or Hub id: transformers (an encoder of images, texts or sounds, the encoder of an encoder-decoder,
+             one of two towers), timm, sentence-transformers;
            - a module and its preprocessing, (module, preprocess): of images the transform of one PIL image, which gives
              a tensor (C, H, W), as torchvision and timm have it; of texts a function of a list of them that gives the
-             module's input, a tensor or a mapping of keywords. It gives (B, D);
+             module's input, a tensor or a mapping of keywords, and of sounds one of a list of arrays (T,), float32 in
+             -1...1. It gives (B, D);
            - a timm network by itself, whose preprocessing is timm's for its weights;
-           - a function of a list of PIL images, or texts, that gives (B, D): a tensor, an array or lists.
+           - a function of a list of PIL images, texts or sounds that gives (B, D): a tensor, an array or lists.
     named: what messages begin with.
     pooling: of the tokens of a text; None: as a folder for sentence-transformers says, else "mean". One that is given
              takes the place of all that the folder says.
@@ -141,14 +150,17 @@ def find_encoder(
                 f"{named} is a module without its preprocessing: give (module, preprocess), or a function of a list of "
                 f"{modality}s that gives one vector each"
             )
-    given_inputs = ImagesGiven if modality == "image" else TextsGiven
-    return Encoder(named, modality, as_network(function), given_inputs(transform), comparable=False)
+    inputs = {"image": ImagesGiven, "text": TextsGiven, "sound": SoundsGiven}[modality](transform)
+    return Encoder(named, modality, as_network(function), inputs, comparable=False)
 
 
 def read_inputs(
     checkpoint: str, *, modality: Modality, max_length: int | None = None, **changes: Any
-) -> tuple[Any, ProcessorInputs]:
+) -> tuple[Any, ProcessorInputs | SoundInputs]:
     """The configuration of the encoder in a checkpoint, with changes, and what makes its batches of rows."""
+    if modality == "sound":
+        config, extractor = load_extractor(checkpoint, **changes)
+        return config, SoundInputs(extractor)
     config, processor = load_processor(checkpoint, images=modality == "image", **changes)
     if modality == "image":
         about = {name: getattr(config, name, default) for name, default in (("trained_at", None), ("lightness", False))}
@@ -170,9 +182,9 @@ def read_checkpoint(
     """`find_encoder` of a folder or Hub id."""
     named = named or f"--model {checkpoint}"
     config, inputs = read_inputs(checkpoint, modality=modality, max_length=max_length)
-    if modality == "image":
+    if modality != "text":
         network = Pooling(load_network(AutoModel, checkpoint, config), all_layers=all_layers)
-        return Encoder(named, "image", network, inputs, source=checkpoint, config=config)
+        return Encoder(named, modality, network, inputs, source=checkpoint, config=config)
     modules = read_sentence_modules(checkpoint) if pooling is None else None
     how, after = pooling or "mean", None
     if modules is not None:

@@ -1,4 +1,5 @@
-"""Encoders that are handed over as objects: a module with its preprocessing, or a function of images or texts."""
+"""Encoders that are handed over as objects: a module with its preprocessing, or a function of images, texts or
+sounds."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from transformers import BatchFeature
 
 from hf_replearn.data.decoding import picture_as
+from hf_replearn.data.sounds import read_wave
 
 
 class Examples(list):
-    """Images or texts as they are: what a function gets that does its own preprocessing."""
+    """Images, texts or sounds as they are: what a function gets that does its own preprocessing."""
 
     def to(self, device: torch.device) -> Examples:
         return self
@@ -53,6 +55,21 @@ class TextsGiven:
             return texts
         made = self.transform(list(texts))
         return BatchFeature(made) if isinstance(made, dict) else made  # which can be moved to a device
+
+
+@dataclass(frozen=True)
+class SoundsGiven:
+    """Rows with an `audio` -> what the user's function makes of the list of their samples, arrays (T,) of float32 in
+    -1...1; without one that list."""
+
+    transform: Callable[[list[np.ndarray]], Any] | None = None
+
+    def __call__(self, examples: Sequence[dict]) -> Any:
+        waves = Examples(read_wave(row["audio"]) for row in examples)
+        if self.transform is None:
+            return waves
+        made = self.transform(list(waves))
+        return BatchFeature(made) if isinstance(made, dict) else made
 
 
 def _batch(made: list[Any]) -> Any:

@@ -10,10 +10,39 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from PIL import Image
+from transformers import Wav2Vec2FeatureExtractor
 
 from hf_replearn.data.colours import lightness
 from hf_replearn.data.decoding import centre_crop, picture_as, without_far_ends
+from hf_replearn.data.sounds import read_wave
+
+MOST = 2**19  # samples of a sound that it is judged by, at most: 33 s at 16 kHz
+TOGETHER = 2**20  # samples that go through an encoder at a time, where nothing is trained
+
+
+@dataclass(frozen=True)
+class SoundInputs:
+    """Rows with an `audio` -> what the feature extractor of a transformers model makes of the first `MOST` samples of
+    each: input_values and attention_mask (B, T), padded to the longest."""
+
+    processor: Any
+
+    def __call__(self, rows: Sequence[dict]):
+        waves = [read_wave(row["audio"], 0, MOST) for row in rows]
+        about = {"sampling_rate": self.processor.sampling_rate, "return_attention_mask": True}
+        return self.processor(waves, padding=True, return_tensors="pt", **about)
+
+
+def feature_extractor(rate: int) -> Wav2Vec2FeatureExtractor:
+    """What makes inputs of arrays of samples in -1...1: it pads, and leaves loudness as it is."""
+    return Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=False, return_attention_mask=True)
+
+
+def sounds_at_once(rows: Dataset) -> int:
+    """How many of rows with `samples` go through an encoder at a time."""
+    return max(1, min(256, TOGETHER // min(max(rows["samples"][:]), MOST)))
 
 
 @dataclass(frozen=True)

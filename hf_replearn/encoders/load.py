@@ -1,4 +1,4 @@
-"""Any encoder of images or texts by folder or Hub id: its configuration, its processor, its weights.
+"""Any encoder of images, texts or sounds by folder or Hub id: its configuration, its processor, its weights.
 
 Of a network with several parts, the one that reads the data: the encoder of an encoder-decoder, the tower of images or
 of texts of CLIP and its like, all patches for a masked autoencoder.
@@ -22,6 +22,7 @@ from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
+    AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
     AutoTokenizer,
@@ -87,7 +88,42 @@ def modality_of(checkpoint: str) -> Literal["image", "text"]:
     return "image" if images else "text"
 
 
+def hears(config: PreTrainedConfig) -> bool:
+    """Whether a network reads sounds."""
+    network = MODEL_MAPPING.get(type(config), None)
+    network = network[0] if isinstance(network, tuple) else network
+    return getattr(network, "input_modalities", None) in ("audio", ("audio",), ["audio"])
+
+
+def load_extractor(checkpoint: str, **changes) -> tuple[PreTrainedConfig, Any]:
+    """The configuration of the encoder of sounds in a checkpoint, with changes, and its feature extractor.
+
+    Raises InputError where there is none.
+    """
+    refuse_checkpoint(checkpoint)
+    with refusing(f"--model {checkpoint} is not an encoder of sounds with its feature extractor"):
+        config = _configuration(checkpoint, **changes)
+        if not hears(config):
+            other = {True: "images", False: "texts"}.get(reads_images(config), "something else")
+            raise InputError(f"--model {checkpoint} is an encoder of {other}, and these are sounds")
+        return config, AutoFeatureExtractor.from_pretrained(checkpoint, trust_remote_code=False)
+
+
+def rate_heard_by(checkpoint: str) -> int | None:
+    """The samples a second that a folder or Hub id hears; None of what is no encoder of sounds.
+
+    What is wrong with a checkpoint is told by `load_extractor`.
+    """
+    try:
+        return load_extractor(checkpoint)[1].sampling_rate
+    except InputError:
+        return None
+
+
 def _check_modality(config: PreTrainedConfig, checkpoint: str, *, images: bool) -> None:
+    if hears(config):
+        these = "images" if images else "texts"
+        raise InputError(f"--model {checkpoint} is an encoder of sounds, and these are {these}")
     if reads_images(config) is (not images):
         own, other = ("texts", "images") if images else ("images", "texts")
         raise InputError(f"--model {checkpoint} is an encoder of {own}, and these are {other}")

@@ -25,9 +25,9 @@ class Pooling(nn.Module):
          what its own pooling makes of it (`has_own_pooling`); without one, its class token if it has one, which is what
          ViT's classifiers read, in transformers as in timm.
     after: (B, D) -> (B, D'), what the encoder's author has put behind the pooled last layer, if anything.
-    After a forward pass `widths` has the D of each layer, and `names` what the layers are: "embeddings" and "block 1"
-    to "block N" of networks that keep their width, "stem" and "stage 1" to "stage N" of those that make feature maps,
-    and of timm's what timm calls them ("layer4", "blocks.11").
+    After a forward pass `widths` has the D of each layer, and `names` what the layers are: "embeddings" (of sounds
+    "frames") and "block 1" to "block N" of networks that keep their width, "stem" and "stage 1" to "stage N" of those
+    that make feature maps, and of timm's what timm calls them ("layer4", "blocks.11").
     """
 
     def __init__(
@@ -39,7 +39,10 @@ class Pooling(nn.Module):
         self.names: list[str] = []
         self.own = has_own_pooling(encoder)
         self.class_token = self.own and any(hasattr(module, "cls_token") for module in encoder.modules())
-        self.unpadded = False  # whether texts of one length go through the encoder at a time: see `try_encoder`
+        # Whether texts of one length go through the encoder at a time, see `try_encoder`. Sounds always do: frames have
+        # no mask of their own, and few networks of sounds pass over silence behind the end.
+        self.sounds = getattr(encoder, "main_input_name", "") == "input_values"
+        self.unpadded = self.sounds
         self.takes = inspect.signature(encoder.forward).parameters
         self.takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in self.takes.values())
 
@@ -71,7 +74,7 @@ class Pooling(nn.Module):
             padding, mask = self.encoder.config.pad_token_id, inputs.get("attention_mask", torch.tensor(1)).bool()
             tokens = inputs["input_ids"].where(mask, padding)
             inputs = {"input_ids": nn.functional.pad(tokens, (0, missing), value=padding)}
-        mask = inputs.get("attention_mask")
+        mask = None if self.sounds else inputs.get("attention_mask")
         inputs = {name: tensor for name, tensor in inputs.items() if self.takes_any or name in self.takes}
         options = {"output_hidden_states": True} if self.all_layers else {}
         if "use_cache" in self.takes:
@@ -106,6 +109,8 @@ def name_layers(encoder: nn.Module, states: Sequence[Tensor]) -> list[str]:
     if len(states) == 1:
         return ["last"]
     timms = getattr(getattr(encoder, "timm_model", None), "feature_info", None)
+    if getattr(encoder, "main_input_name", "") == "input_values":
+        return ["frames", *(f"block {number}" for number in range(1, len(states)))]
     names = [info["module"] for info in (timms if isinstance(timms, list) else [])]
     if len(names) == len(states):
         return names

@@ -21,11 +21,13 @@ from transformers import set_seed
 from hf_replearn.data.decoding import RGB
 from hf_replearn.data.scan import scan
 from hf_replearn.encoders.encoder import Encoder, find_encoder, name_of
+from hf_replearn.encoders.inputs import SoundInputs, feature_extractor, sounds_at_once
 from hf_replearn.encoders.words import read_words
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.examples import Examples
 from hf_replearn.evaluation.own_features import OwnFeatures, read_features
 from hf_replearn.evaluation.sentences import directions, weighted_mean_of_words, whitening, word_overlap
+from hf_replearn.evaluation.spectra import SPECTRA, MelSpectrum
 from hf_replearn.representation import (
     Features,
     ImagePreprocessor,
@@ -165,6 +167,9 @@ def _baselines(
         network = partial(represent, settings, encoder, origin="random weights")
         name = "random weights" if len(checkpoints) == 1 else f"random weights of {row}"
         found[name] = Contestant(network, shared=True, checkpoint=encoder.source, pretrained=False)
+    if examples.modality == "sound":
+        rate = examples.data.sampling_rate
+        return found | {row: Contestant(partial(spectra, rate, deviation)) for row, deviation in SPECTRA.items()}
     plain = "raw pixels" if examples.images else "TF-IDF"
     principal = "PCA of pixels" if examples.images else "PCA of TF-IDF"
     found[plain] = Contestant(partial(plain_features, examples.learn_from, components=None))
@@ -207,7 +212,7 @@ def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) 
     """The encoder, after one real batch."""
     encoder = find_encoder(
         given,
-        modality="image" if examples.images else "text",
+        modality=examples.modality,
         named=named,
         pooling=settings.pooling,
         all_layers=settings.layers != "last",
@@ -215,6 +220,7 @@ def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) 
     )
     if examples.images:
         _check_channels(encoder, examples)
+    _check_rate(encoder, examples)
     encoder.try_on(examples.learn_from)
     if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
         raise InputError(f"--layers {settings.layers}: {encoder.named} has the layers 0 to {len(encoder.widths) - 1}")
@@ -237,6 +243,13 @@ def _check_channels(encoder: Encoder, examples: Examples) -> None:
             )
 
 
+def _check_rate(encoder: Encoder, examples: Examples) -> None:
+    """Raises InputError where an encoder hears sounds of another rate: played so, they would be higher or lower."""
+    rate = examples.data.sampling_rate
+    if isinstance(encoder.preprocess, SoundInputs) and (hears := encoder.preprocess.processor.sampling_rate) != rate:
+        raise InputError(f"{encoder.named} hears sounds of {hears:,} Hz, and these are of {rate:,} Hz: resample them")
+
+
 def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> tuple[Layers, dict[str, str]]:
     """Features of each layer of a network, computed once. A module of the user's own stays on the device it is on."""
     network = encoder.network if encoder.source is None else encoder.network.to(PartialState().device).eval()
@@ -245,7 +258,11 @@ def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> 
         compute = partial(extract_once, cache=Path(datasets.config.HF_DATASETS_CACHE, "hf_replearn"), **how)
     else:
         compute = partial(extract, **how)
-    extracted = [compute(network, part, progress=f"features of {len(part):,} examples") for part in parts]
+    at_once = [sounds_at_once(part) if encoder.modality == "sound" else 256 for part in parts]
+    extracted = [
+        compute(network, part, batch_size=size, progress=f"features of {len(part):,} examples")
+        for part, size in zip(parts, at_once, strict=True)
+    ]
     layers = list(zip(*(split_layers(part, encoder.widths) for part in extracted), strict=True))
     pooling = encoder.pooling
     if settings.layers.isdigit():
@@ -278,4 +295,12 @@ def plain_features(learn_from: Dataset, *parts: Dataset, components: int | None)
     if components is not None:
         found = pca(known, *found, components=components)
     facts = {"from": "the data", "parameters": "–", "features": f"{found[0].x.shape[1]:,}", "pooling": "–"}
+    return [tuple(found)], facts
+
+
+def spectra(rate: int, deviation: bool, *parts: Dataset) -> tuple[Layers, dict[str, str]]:
+    """What `MelSpectrum` makes of sounds of `rate`."""
+    network, inputs = MelSpectrum(rate, deviation=deviation), SoundInputs(feature_extractor(rate))
+    found = [extract(network, part, preprocess=inputs, batch_size=sounds_at_once(part)) for part in parts]
+    facts = {"from": "the data", "parameters": "–", "features": f"{found[0].x.shape[1]:,}", "pooling": "over time"}
     return [tuple(found)], facts

@@ -13,9 +13,11 @@ import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, concatenate_datasets
 
-from hf_replearn.data.labelled import LabelledData, by_length, load_labelled
+from hf_replearn.data.labelled import LabelledData, by_length, labelled_sounds, load_labelled
+from hf_replearn.data.sounds import TOY, are_sounds
 from hf_replearn.data.sources import Source
-from hf_replearn.encoders.load import channels_wanted
+from hf_replearn.encoders.encoder import Modality
+from hf_replearn.encoders.load import channels_wanted, rate_heard_by
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.draws import proportional_subset
 from hf_replearn.evaluation.suite import Kind
@@ -54,8 +56,13 @@ class Examples:
 
     @property
     def images(self) -> bool:
-        """Whether they are images; else they are texts."""
+        """Whether they are images; else they are texts or sounds."""
         return self.data.inputs == ["image"]
+
+    @property
+    def modality(self) -> Modality:
+        """What they are."""
+        return {"image": "image", "audio": "sound"}.get(self.data.inputs[0], "text")
 
     @cached_property
     def parts(self) -> tuple[Dataset, Dataset]:
@@ -71,13 +78,45 @@ class Examples:
 def open_examples(settings: Any, *, processes: int, encoders: Iterable[Any], source: Source | None = None) -> Examples:
     """The examples that the settings of `evaluate` ask for: as many as its suite takes.
 
-    encoders: those that are judged; images are read with as many channels as they take.
+    encoders: those that are judged; images are read with as many channels as they take, sounds where they hear.
     source: the dataset, where it is an object and not of the name in the settings.
     Raises InputError for data that cannot be read, or not be used so.
     """
     scope = SUITES[settings.suite]
+    data = _sounds(settings, encoders, source) or _texts_or_images(settings, encoders, source)
+    PartialState().print(data.taken, *data.notes, sep="\n", flush=True)
+    wanted = {"train": settings.train_examples or scope.train, "test": settings.test_examples or scope.test}
+    rows = {name: _chosen(data, name, most, seed=settings.seed) for name, most in wanted.items()}
+    train, test = data.train.select(rows["train"]), data.test.select(rows["test"])
+    return Examples(data, train, test, _kind_of(settings, data, train, processes=processes), rows)
+
+
+def _sounds(settings: Any, encoders: Iterable[Any], source: Source | None) -> LabelledData | None:
+    """Sounds, where the dataset is of sounds alone or all folders and Hub ids among the encoders hear; else None."""
+    rates = [rate_heard_by(encoder) for encoder in encoders if isinstance(encoder, str)]
+    named = settings.dataset if source is None else source
+    if source is not None:
+        heard = "audio" in source.splits["train"].column_names
+    else:
+        heard = settings.dataset == TOY or (any(rates) and (all(rates) or are_sounds(settings.dataset)))
+    if not heard:
+        return None
+    if settings.label_type == "numbers":
+        raise InputError("--label_type numbers: the labels of sounds are classes")
+    rates = {rate for rate in rates if rate}
+    return labelled_sounds(
+        named,
+        files=settings.files,
+        label_type=settings.label_type,
+        sampling_rate=settings.sampling_rate or (rates.pop() if len(rates) == 1 else None),
+        stereo=settings.stereo,
+        max_unusable=settings.max_unusable,
+    )
+
+
+def _texts_or_images(settings: Any, encoders: Iterable[Any], source: Source | None) -> LabelledData:
     glue = Path(settings.dataset).name in GLUE or settings.dataset_config in GLUE
-    data = load_labelled(
+    return load_labelled(
         settings.dataset if source is None else source,
         files=settings.files,
         config=settings.dataset_config,
@@ -91,11 +130,6 @@ def open_examples(settings: Any, *, processes: int, encoders: Iterable[Any], sou
         evaluate_on=("validation", "validation_matched", "test") if glue else ("test", "validation"),
         several=True,
     )
-    PartialState().print(data.taken, *data.notes, sep="\n", flush=True)
-    wanted = {"train": settings.train_examples or scope.train, "test": settings.test_examples or scope.test}
-    rows = {name: _chosen(data, name, most, seed=settings.seed) for name, most in wanted.items()}
-    train, test = data.train.select(rows["train"]), data.test.select(rows["test"])
-    return Examples(data, train, test, _kind_of(settings, data, train, processes=processes), rows)
 
 
 def _chosen(data: LabelledData, name: str, most: int | None, *, seed: int) -> np.ndarray:
@@ -125,6 +159,8 @@ def _kind_of(settings: Any, data: LabelledData, train: Dataset, *, processes: in
         )
     if settings.finetune and kind != "classes":
         raise InputError("--finetune is of examples with one class each; numbers are learnt by `hf-replearn finetune`")
+    if settings.finetune and data.inputs == ["audio"]:
+        raise InputError("--finetune is of images and texts, and these are sounds: leave it out")
     if settings.finetune and processes > 1:
         raise InputError("--finetune is for one process; several fine-tune together under `hf-replearn finetune`")
     return kind

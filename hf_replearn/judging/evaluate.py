@@ -51,7 +51,8 @@ def evaluate_encoders(
     command: str | None = None,
     show: bool = True,
 ) -> Evaluation | None:
-    """What representations are worth, side by side: any encoders of images or texts, on any labelled dataset.
+    """What representations are worth, side by side: any encoders of images, texts or sounds, on any labelled
+    dataset.
 
     settings: of `hf-replearn evaluate`. asked, source: the encoders and the dataset, where these are objects and not
               those that the settings name. command: what the report says was called; none: the command line.

@@ -27,7 +27,7 @@ def describe(
         task=Task(
             name=data.name,
             hub_id=data.hub_id,
-            unit="pair of sentences" if pairs else "image" if examples.images else "text",
+            unit="pair of sentences" if pairs else examples.modality,
             train=0 if pairs else len(examples.train),
             test=len(examples.test),
             classes=data.label_names,

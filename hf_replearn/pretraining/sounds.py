@@ -17,15 +17,16 @@ import torch
 from datasets import Dataset, Value
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, Wav2Vec2FeatureExtractor, set_seed
-from transformers.audio_utils import mel_filter_bank
+from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel, set_seed
 
 from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.sounds import SoundData, load_sounds, read_wave
 from hf_replearn.data.sources import Source
 from hf_replearn.encoders.backbones import count_parameters
+from hf_replearn.encoders.inputs import MOST, SoundInputs, feature_extractor, sounds_at_once
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.k_shot import feasible_shots
+from hf_replearn.evaluation.spectra import SPECTRA, MelSpectrum
 from hf_replearn.evaluation.suite import suite
 from hf_replearn.pretraining import images
 from hf_replearn.pretraining.recipe import SoundMethod, SoundSettings
@@ -41,10 +42,6 @@ from hf_replearn.sharing.trackers import tell_trackers
 from hf_replearn.training.callbacks import HealthWarning
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
 from hf_replearn.training.sharded_checkpoints import model_of
-
-BANDS = 40  # of the spectrum that is to be beaten
-MOST = 2**19  # samples of a sound that it is judged by, at most: 33 s at 16 kHz
-TOGETHER = 2**20  # samples that go through an encoder at a time, where nothing is trained
 
 
 @dataclass(frozen=True)
@@ -80,19 +77,6 @@ class RandomWindows:
         return {"input_values": waves.gather(1, places)}
 
 
-@dataclass(frozen=True)
-class WholeSounds:
-    """Rows -> what the feature extractor makes of the first `most` samples of each."""
-
-    extractor: Wav2Vec2FeatureExtractor
-    most: int = MOST
-
-    def __call__(self, rows: Sequence[dict]) -> BatchFeature:
-        waves = [read_wave(row["audio"], 0, self.most) for row in rows]
-        rate = self.extractor.sampling_rate
-        return self.extractor(waves, sampling_rate=rate, padding=True, return_tensors="pt")
-
-
 class Pooled(nn.Module):
     """The encoder as networks are judged: what the feature extractor gives -> mean of the contexts (B, C)."""
 
@@ -102,31 +86,6 @@ class Pooled(nn.Module):
 
     def forward(self, batch: BatchFeature) -> Tensor:
         return self.model(**batch).pooler_output
-
-
-class MelSpectrum(nn.Module):
-    """What was there before networks: mean over time of the logarithm of the power in mel bands (B, M), and with
-    `deviation` its standard deviation over time beside it (B, 2 M). Frames of 25 to 50 ms, one each 10 ms."""
-
-    def __init__(self, rate: int, *, deviation: bool):
-        super().__init__()
-        self.deviation, self.hop, self.size = deviation, max(1, rate // 100), 2 ** (rate // 40).bit_length()
-        bank = mel_filter_bank(self.size // 2 + 1, BANDS, 0, rate / 2, rate, norm="slaney", mel_scale="slaney")
-        self.register_buffer("bank", torch.from_numpy(bank).float())
-        self.register_buffer("shape", torch.hann_window(self.size))
-
-    def forward(self, batch: BatchFeature) -> Tensor:
-        waves, length = batch["input_values"], batch["attention_mask"].sum(1)
-        waves = nn.functional.pad(waves, (0, max(0, self.size - waves.shape[1])))
-        spectra = torch.stft(waves, self.size, self.hop, window=self.shape, center=False, return_complex=True)
-        power = (spectra.abs().square().mT @ self.bank + 1e-8).log()  # (B, frames, M)
-        count = ((length - self.size) // self.hop + 1).clamp(min=1)
-        there = (torch.arange(power.shape[1], device=power.device) < count[:, None])[:, :, None]
-        mean = (power * there).sum(1) / count[:, None]
-        if not self.deviation:
-            return mean
-        variance = ((power - mean[:, None]).square() * there).sum(1) / count[:, None]
-        return torch.cat([mean, variance.sqrt()], dim=1)
 
 
 def pretrain_sounds(
@@ -234,11 +193,6 @@ def configuration(settings: SoundSettings, method: SoundMethod, *, rate: int) ->
         raise InputError(" ".join(str(error).split())) from error
 
 
-def feature_extractor(rate: int) -> Wav2Vec2FeatureExtractor:
-    """What makes inputs of arrays of samples in -1...1: it pads, and leaves loudness as it is."""
-    return Wav2Vec2FeatureExtractor(sampling_rate=rate, do_normalize=False, return_attention_mask=True)
-
-
 def write_model(model: PreTrainedModel, out: Path) -> None:
     """The encoder in transformers' format with its own code, and its feature extractor."""
     save_native(model, out)
@@ -265,8 +219,7 @@ def judge(settings: SoundSettings, networks: dict[str, PreTrainedModel], data: S
     (name, learnt), *others = networks.items()
     encoders = {
         name: Pooled(learnt),
-        f"mel spectrum, mean over time ({BANDS})": MelSpectrum(data.sampling_rate, deviation=False),
-        f"mel spectrum, mean and deviation ({2 * BANDS})": MelSpectrum(data.sampling_rate, deviation=True),
+        **{row: MelSpectrum(data.sampling_rate, deviation=deviation) for row, deviation in SPECTRA.items()},
         **{other: Pooled(network) for other, network in others},
     }
     judged: Judged = {}
@@ -280,10 +233,9 @@ def judge(settings: SoundSettings, networks: dict[str, PreTrainedModel], data: S
 
 def represent(settings: SoundSettings, encoder: nn.Module, rows: Dataset, rate: int, *, told: str) -> Features:
     """The features of whole sounds."""
-    at_once = max(1, min(256, TOGETHER // min(max(rows["samples"][:]), MOST)))
-    workers = settings.dataloader_num_workers
-    preprocess = WholeSounds(feature_extractor(rate))
-    return extract(encoder, rows, preprocess=preprocess, batch_size=at_once, num_workers=workers, progress=told)
+    inputs, workers = SoundInputs(feature_extractor(rate)), settings.dataloader_num_workers
+    how = {"preprocess": inputs, "batch_size": sounds_at_once(rows), "num_workers": workers}
+    return extract(encoder, rows, progress=told, **how)
 
 
 def export(method: SoundMethod, checkpoint: Path, given: dict[str, Any], out: Path) -> None:

@@ -94,7 +94,7 @@ def test_several_rates_are_refused_with_an_example_of_each(sounds):
     folder = sounds("a.wav b.wav")
     sounds("c.wav", rate=16_000)
     assert "several rates, 2 of 8,000 Hz (such as a.wav), 1 of 16,000 Hz (such as c.wav)" in said(folder)
-    assert "--sampling_rate 8000: 1 sound of 'data' of other rates, such as c.wav of 16,000 Hz" in said(
+    assert "sounds of 8,000 Hz are wanted, and 1 sound of 'data' of other rates, such as c.wav of 16,000 Hz" in said(
         folder, sampling_rate=8000
     )
     assert load_sounds(folder, files=["[ab].wav"]).sampling_rate == 8000

@@ -17,11 +17,13 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 import hf_replearn.pretraining.sounds as story
 from hf_replearn.data.sounds import load_sounds
+from hf_replearn.encoders.inputs import SoundInputs
+from hf_replearn.evaluation.spectra import BANDS, MelSpectrum
 from hf_replearn.methods.cpc import info_nce as of_patches
 from hf_replearn.methods.cpc_audio import CPCAudioConfig, CPCAudioForPreTraining
 from hf_replearn.methods.cpc_audio.modeling_cpc_audio import info_nce
 from hf_replearn.methods.cpc_audio.showing_cpc_audio import own_task
-from hf_replearn.pretraining.sounds import BANDS, MelSpectrum, RandomWindows, WholeSounds, feature_extractor
+from hf_replearn.pretraining.sounds import RandomWindows, feature_extractor
 from hf_replearn.randomness import Place
 from hf_replearn.recipes.cpc_audio import CPCAudioSettings, main
 from hf_replearn.settings import run
@@ -277,7 +279,7 @@ with torch.no_grad():
 torch.save(found, out)
 """
     rows = load_sounds(str(sounds)).train.select([0, 7])
-    inputs = WholeSounds(feature_extractor(RATE))([rows[0], rows[1]])
+    inputs = SoundInputs(feature_extractor(RATE))([rows[0], rows[1]])
     waves = [wave[mask.bool()].numpy() for wave, mask in zip(*inputs.values(), strict=True)]
     np.savez(tmp_path / "waves.npz", *waves)
     environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
@@ -323,7 +325,7 @@ def test_labels_are_of_no_use_to_the_training(ran, sounds, tmp_path, monkeypatch
         (["--strides", "4"], r"kernels \[8, 8\] and strides \[4\]: each convolution has one of both"),
         (["--strides", "4,9"], "a stride is no larger than its kernel"),
         (["--per_device_train_batch_size", "64"], "a batch of 64 windows is larger than the data"),
-        (["--sampling_rate", "16000"], "--sampling_rate 16000: 24 sounds of .* of other rates"),
+        (["--sampling_rate", "16000"], "sounds of 16,000 Hz are wanted, and 24 sounds of .* of other rates"),
         (["--dataset", "no/such/folder"], "there is no folder or file 'no/such/folder'"),
         (["--dataset", "toy-scenes"], "sounds are read from a folder of .wav or .npy files, or toy-tones"),
         (["--shots", "99"], "99"),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from hf_replearn.pretraining.recipe.method import Trained
-from hf_replearn.settings import setting
+from hf_replearn.settings import SoundFileSettings, setting
 from hf_replearn.training.settings import PretrainingSettings
 
 
 @dataclass(kw_only=True)
-class SoundSettings(PretrainingSettings):
+class SoundSettings(SoundFileSettings, PretrainingSettings):
     """What every recipe on sounds has."""
 
     dataset: str = setting(
@@ -24,23 +24,10 @@ class SoundSettings(PretrainingSettings):
     files: tuple[str, ...] = setting(
         (), "files of the folder that are the data, such as '*.wav'; none: all of the one kind there is", section="data"
     )
-    sampling_rate: int | None = setting(
-        None, "samples a second (Hz), which .npy does not tell; none: that of the files", section="data", at_least=1
-    )
-    stereo: Literal["refuse", "mean"] = setting(
-        "refuse", "sounds of several channels: refuse them, or take the mean of the channels", section="data"
-    )
     window: int = setting(
         20_480, "samples of a sound that are learnt from at a time; shorter sounds are left out", section="data",
         at_least=2,
     )  # fmt: skip
-    max_unusable: float = setting(
-        0.01,
-        "share of sounds that may be damaged, not finite or too short before the run stops",
-        section="data",
-        at_least=0,
-        at_most=1,
-    )
     label_type: Literal["classes", "ignored"] | None = setting(
         None, "what class folders are, where their names leave a choice; ignored: no labels, no scores", section="data"
     )
