@@ -29,7 +29,8 @@ their own rate, .wav or .npy in folders by class, beside mean and deviation of m
 
 Vectors of words, a folder of `word2vec` or a file in its text format, are judged by tables of pairs of words with
 people's scores (word1, word2, score), by analogies (a, b, c, d, or Google's questions-words.txt), or by a folder of
-such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD).
+such files, beside vectors at random and vectors that count neighbours in the same text (PPMI and SVD). On labelled
+texts and pairs of sentences they are an encoder like any other, by the mean of the vectors of a text's words.
 
 `--task episodes` judges any encoder of images where each class has a few examples: 2,000 episodes of --way classes held
 out, whose queries the nearest mean tells, with t intervals; or episodes as they are published, such as Omniglot's

@@ -3,6 +3,7 @@
     hf-replearn word2vec --dataset toy --num_train_epochs 40 --output_dir out/toy
     hf-replearn word2vec --dataset PATH_OR_HUB_ID --dim 100 --window 5 --workers 2 --output_dir out/words
     hf-replearn word2vec --dataset PATH_OR_HUB_ID --model cbow --output_dir out/cbow
+    hf-replearn word2vec --dataset PATH_OR_HUB_ID --subwords 3-6 --output_dir out/parts
     python recipes/word2vec.py --config recipes/configs/word2vec/novels.yaml --dataset PATH --output_dir out/novels
 
 Negative sampling, with windows and subsampling of frequent words as in word2vec.c; negatives are shared by 32 words, a
@@ -11,6 +12,10 @@ sentence-transformers and model2vec load, with words.txt in word2vec's text form
 
     hf_replearn.nearest("out/words", "king")
     hf_replearn.analogy("out/words", "man", "king", "woman")
+
+With --subwords a word is, as in fastText (Bojanowski et al. 2017, arXiv:1607.04606), the mean of a vector of its own
+and of those of its parts, so that words that were never met have one too: in `hf_replearn.nearest`, `.encode` and
+`hf-replearn evaluate`; other libraries get the words of the text. Under torchrun several processes share the tables.
 
 About a million words a second on a CPU core, after they were cut into words.
 """
@@ -48,7 +53,7 @@ class Word2VecSettings(WordSettings):
     )
 
 
-def fit(settings: Word2VecSettings, stretches: int):
+def fit(settings: Word2VecSettings, stretches: int, **more):
     from hf_replearn.methods.skipgram import NeighbourFit
 
     return NeighbourFit(
@@ -61,6 +66,7 @@ def fit(settings: Word2VecSettings, stretches: int):
         mean=settings.model == "cbow",
         subsample=settings.subsample,
         workers=settings.workers,
+        **more,
     )
 
 

@@ -3,15 +3,21 @@
 import hashlib
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
+from functools import partial
 
+import forked
 import numpy as np
 import pytest
 
 import hf_replearn as hr
+from hf_replearn.encoders.subwords import Subwords
 from hf_replearn.encoders.words import WordVectors, learn_words, read_words, words_of, write_text, write_words
 from hf_replearn.errors import InputError
+from hf_replearn.methods.skipgram import NeighbourFit
 from hf_replearn.recipes.word2vec import Word2VecSettings, main
 from hf_replearn.settings import run
 from hf_replearn.training.passes import Passes
@@ -25,22 +31,23 @@ class Hidden:
         if name.split(".")[0] == "hf_replearn":
             raise ImportError("this process is without hf_replearn")
 sys.meta_path.insert(0, Hidden())
-folder, texts = sys.argv[1], json.loads(sys.argv[2])
+texts, *folders = json.loads(sys.argv[1])
 from sentence_transformers import SentenceTransformer
-found = {"sentence_transformers": SentenceTransformer(folder, device="cpu").encode(texts).tolist()}
-try:
-    from model2vec import StaticModel
-    found["model2vec"] = StaticModel.from_pretrained(folder).encode(texts).tolist()
-except ImportError:
-    pass
-try:
-    from gensim.models import KeyedVectors
-    vectors = KeyedVectors.load_word2vec_format(folder + "/words.txt")
-    found["gensim"] = {word: vectors[word].tolist() for word in vectors.index_to_key}
-    found["analogy"] = vectors.most_similar(positive=[texts[1], texts[2]], negative=[texts[0]], topn=5)
-except ImportError:
-    pass
-print(json.dumps(found))
+for folder in folders:
+    found = {"sentence_transformers": SentenceTransformer(folder, device="cpu").encode(texts).tolist()}
+    try:
+        from model2vec import StaticModel
+        found["model2vec"] = StaticModel.from_pretrained(folder).encode(texts).tolist()
+    except ImportError:
+        pass
+    try:
+        from gensim.models import KeyedVectors
+        vectors = KeyedVectors.load_word2vec_format(folder + "/words.txt")
+        found["gensim"] = {word: vectors[word].tolist() for word in vectors.index_to_key}
+        found["analogy"] = vectors.most_similar(positive=[texts[1], texts[2]], negative=[texts[0]], topn=5)
+    except ImportError:
+        pass
+    print(json.dumps(found))
 """
 
 
@@ -66,18 +73,31 @@ def made(tmp_path_factory):
     return out
 
 
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    """The same with vectors of parts of words."""
+    out = tmp_path_factory.mktemp("words") / "parts"
+    assert start("--dataset", "toy", "--output_dir", str(out), *WAYS["parts of words"]) == 0
+    return out
+
+
 def digest(out) -> str:
-    return hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()
+    """Of all vectors."""
+    files = [out / name for name in ("model.safetensors", "subwords.safetensors") if (out / name).exists()]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def test_a_run_leaves_what_others_load_without_this_package(made):
-    """sentence-transformers, model2vec and gensim: all give the vectors that we read, and means of them for texts."""
-    words = read_words(made)
+def test_a_run_leaves_what_others_load_without_this_package(made, composed):
+    """sentence-transformers, model2vec and gensim: all give the vectors that we read, and means of them for texts; of a
+    run with parts of words too."""
     texts = ["class", "method", "object", "The CLASS, the object\u2019s; object's!", "the object zzzzz"]
-    shown = subprocess.run(
-        [sys.executable, "-c", LOAD, str(made), json.dumps(texts)], capture_output=True, text=True, check=True
-    )
-    found = json.loads(shown.stdout.splitlines()[-1])
+    given = json.dumps([texts, str(made), str(composed)])
+    shown = subprocess.run([sys.executable, "-c", LOAD, given], capture_output=True, text=True, check=True)
+    for folder, line in zip((made, composed), shown.stdout.splitlines()[-2:], strict=True):
+        is_what_we_read(read_words(folder), texts, json.loads(line))
+
+
+def is_what_we_read(words: WordVectors, texts: list[str], found: dict) -> None:
     known = [[word] for word in texts[:3]] + [["the", "class", "the", "object's", "object's"], ["the", "object"]]
     wanted = np.stack([words.vectors[[words.places[word] for word in some]].mean(0) for some in known])
     theirs = np.array(found["sentence_transformers"], dtype=np.float32)
@@ -107,13 +127,26 @@ def test_what_the_report_shows(made):
     assert "nearest to frequent words" in (made / "report.html").read_text()
 
 
-@pytest.mark.parametrize("more", [[], ["--model", "cbow", "--workers", "2"]], ids=["skipgram", "cbow of two threads"])
-def test_killed_it_goes_on_bit_for_bit(more, made, tmp_path, monkeypatch, capsys):
-    whole, again = tmp_path / "whole", tmp_path / "again"
-    if more:
+WAYS = {
+    "skipgram": [],
+    "cbow of two threads": ["--model", "cbow", "--workers", "2"],
+    "parts of words": ["--subwords", "3-4", "--buckets", "500"],
+}
+
+SETTINGS = {
+    "skipgram": {},
+    "cbow of two threads": {"model": "cbow", "workers": 2},
+    "parts of words": {"subwords": "3-4", "buckets": 500},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_killed_it_goes_on_bit_for_bit(way, made, composed, tmp_path, monkeypatch, capsys):
+    whole, again, more = tmp_path / "whole", tmp_path / "again", WAYS[way]
+    if way == "cbow of two threads":
         assert start("--dataset", "toy", "--output_dir", str(whole), *more) == 0
     else:
-        whole = made
+        whole = made if way == "skipgram" else composed
     save = Passes._save
 
     def killed(self, state):
@@ -124,13 +157,74 @@ def test_killed_it_goes_on_bit_for_bit(more, made, tmp_path, monkeypatch, capsys
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Passes, "_save", killed)
         main(Word2VecSettings(dataset=("toy",), dim=12, num_train_epochs=3, save_steps=1, output_dir=str(again),
-                              **({"model": "cbow", "workers": 2} if more else {})))  # fmt: skip
+                              **SETTINGS[way]))  # fmt: skip
     assert (again / "checkpoint-1").exists() and not (again / "model.safetensors").exists()
     assert start("--dataset", "toy", "--output_dir", str(again), *more) == 0
     assert digest(again) == digest(whole)
     assert [json.loads(line)["step"] for line in (again / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
     assert start("--dataset", "toy", "--output_dir", str(again), *more, "--window", "3") == 2
     assert "window" in capsys.readouterr().err
+
+
+def test_two_processes_leave_what_two_threads_do_killed_and_gone_on(made, tmp_path, capsys):
+    """The first writes alone; both stop after their first checkpoint, and two others go on from it."""
+    given = ["--dataset", "toy", "--dim", "12", "--num_train_epochs", "3", "--save_steps", "1"]
+    given += ["--subwords", "3-4", "--buckets", "500", "--output_dir"]
+    assert start(*given[:-1], "--workers", "2", "--output_dir", str(tmp_path / "threads")) == 0
+    out = tmp_path / "processes"
+
+    def killed() -> None:
+        go_on = NeighbourFit.go_on
+
+        def stops(self, state, *rest):
+            if int(state["done"]) == 1:
+                os._exit(9)
+            return go_on(self, state, *rest)
+
+        NeighbourFit.go_on = stops
+        run(main, Word2VecSettings, [*given, str(out)])
+
+    processes = forked.start(killed, tmp_path / "log", processes=2)
+    assert set(processes.wait(60)) == {9}, processes.printed()
+    assert [path.name for path in out.glob("checkpoint-*")] == ["checkpoint-1"]
+    again = forked.start(partial(run, main, Word2VecSettings, [*given, str(out)]), tmp_path / "log", processes=2)
+    assert again.wait(120) == [0, 0], again.printed()
+    assert digest(out) == digest(tmp_path / "threads") != digest(made)
+    assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2, 3]
+    assert again.printed().count("vectors and card:") == 1
+    capsys.readouterr()
+    assert start(*given, str(out)) == 2  # by one process it would be another run
+    assert "processes 2 instead of 1" in capsys.readouterr().err
+
+
+def test_words_that_were_never_met_have_vectors_of_their_parts(composed, made):
+    """In the log, the page and the card stands how many; `nearest` and `encode` compose them, exactly so."""
+    words, report = read_words(composed), json.loads((composed / "report.json").read_text())
+    told = next(line for line in report["samples"].splitlines() if "held out without a vector of their own" in line)
+    asked, found = (int(part.split()[-1].replace(",", "")) for part in re.split(r" different ones| of which", told)[:2])
+    assert 100 < found <= asked and found < 1.01 * asked
+    for name in ("README.md", "report.html"):
+        assert told in (composed / name).read_text()
+    assert "subwords.safetensors" in (composed / "README.md").read_text()
+    assert "subwords.safetensors" not in (made / "README.md").read_text()
+    assert report["encoder"]["parameters"] == words.vectors.size + words.ngrams.vectors.size
+    assert "classlike" not in words.places
+    parts = [words.ngrams.buckets.tolist().index(bucket) for bucket in Subwords(3, 4, 500).buckets_of("classlike")]
+    wanted = words.ngrams.vectors[parts].mean(0)
+    np.testing.assert_allclose(hr.encode(composed, ["Classlike!"])[0], wanted, rtol=1e-5)
+    texts = ["the class", "the classlike classes"]
+    np.testing.assert_allclose(hr.encode(str(composed), texts), words.encode(texts))
+    unit = wanted / np.linalg.norm(wanted)
+    other, cosine = hr.nearest(composed, "Classlike", 1)[0]
+    assert np.isclose(cosine, (words.directions @ unit).max(), rtol=1e-5) and other in words.places
+    assert np.abs(hr.encode(made, ["classlike"])).max() == 0  # without parts nothing is known of it
+
+
+def test_a_checkpoint_is_exported_with_the_parts(composed, tmp_path):
+    recipe = importlib.import_module("hf_replearn.recipes.export")
+    given = ["--checkpoint", str(composed / "checkpoint-3"), "--output_dir", str(tmp_path / "x")]
+    run(recipe.main, recipe.ExportSettings, given)
+    assert digest(tmp_path / "x") == digest(composed)
 
 
 def test_a_checkpoint_is_exported(made, tmp_path):
@@ -232,6 +326,11 @@ def test_folders_of_something_else_are_refused(tmp_path):
         ("\n\n".join(["one two", "two one"]), ["--min_count", "1"], "the text has 2 words that are known"),
         ("\n\n".join(["one two", "two one"]), ["--text_column", "body"], "--text_column 'body' does not exist"),
         ("one two three", [], "has 1 document"),
+        ("", ["--subwords", "6-3"], "--subwords '6-3': give the fewest and the most characters"),
+        ("", ["--subwords", "0-2"], "--subwords '0-2': give the fewest"),
+        ("", ["--subwords", "three"], "--subwords 'three': give the fewest"),
+        ("", ["--buckets", "100"], "--buckets 100 is of --subwords"),
+        ("\n\n".join(["one two one two"] * 9), ["--subwords", "9-10"], "none of the 2 words has a part of so many"),
     ],
 )
 def test_too_little_text_is_refused_before_anything_is_learnt(text, more, message, tmp_path, capsys):

@@ -16,6 +16,7 @@ from hf_replearn.errors import InputError
 
 AT_ONCE = 1000  # documents that are cut into words together
 PAIR, QUESTION = ("word1", "word2", "score"), ("a", "b", "c", "d")  # columns of the files
+TABLES = (".csv", ".tsv")
 WANTED = (
     "a table (.csv, .tsv) with the columns word1, word2, score, or a, b, c, d and maybe category, or the text file of "
     "Google's analogies (`: category`, then four words a line)"
@@ -50,12 +51,52 @@ def word_tasks(place: str) -> list[WordTask]:
     return tasks
 
 
+def is_of_words(place: str) -> bool:
+    """Whether a dataset is such a file, or a folder of such; else it is of texts, or of whatever else.
+
+    Raises InputError for a table with the columns of words whose cells are texts: it may be meant as either.
+    """
+    path = Path(place)
+    if not path.exists():  # a Hub id, or the name of a file that `word_tasks` tells to be missing
+        return path.suffix in (*TABLES, ".txt")
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    tables = [file for file in files if file.suffix in TABLES and _has_words(file)]
+    return bool(tables) or (any(file.suffix == ".txt" for file in files) and not any(map(_is_data, files)))
+
+
+def _is_data(file: Path) -> bool:
+    """Whether it is a table, or a folder of such, and not a text beside them."""
+    return file.is_dir() or file.suffix in (*TABLES, ".parquet", ".json", ".jsonl", ".arrow")
+
+
+def _has_words(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file, delimiter=_separator(path))
+            columns = {name.strip().lower(): name for name in table.fieldnames or [] if name}
+            wanted = next((names for names in (PAIR, QUESTION) if set(names) <= set(columns)), ())
+            cells = [row[columns[name]] or "" for row in table for name in wanted if name != "score"]
+    except (OSError, UnicodeDecodeError, csv.Error):  # told by whoever reads it as what it is
+        return False
+    texts = [cell for cell in cells if len(cell.split()) > 1]
+    if 2 * len(texts) > len(cells):
+        raise InputError(
+            f"{path} has the columns {', '.join(wanted)}, of words, and texts such as {texts[0][:40]!r} in them: "
+            "for words, give one in each; for pairs of sentences, call the columns sentence1, sentence2, label"
+        )
+    return bool(wanted)
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix == ".tsv" else ","
+
+
 def _read(path: Path) -> WordTask:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix == ".txt":
                 return _questions(path, file)
-            table = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            table = csv.DictReader(file, delimiter=_separator(path))
             columns = {name.strip().lower(): name for name in table.fieldnames or [] if name}
             rows = [(table.line_num, row) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

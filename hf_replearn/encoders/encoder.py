@@ -28,6 +28,7 @@ from hf_replearn.encoders.load import (
 from hf_replearn.encoders.pooling import Pooling
 from hf_replearn.encoders.sentence_modules import read_sentence_modules
 from hf_replearn.encoders.trial import try_encoder
+from hf_replearn.encoders.words import is_words, read_words
 from hf_replearn.errors import InputError
 
 SHOWN = 8  # layers that are named one by one
@@ -113,7 +114,8 @@ def find_encoder(
     """The encoder that somebody means by `given`; it has not been tried.
 
     given: - a folder or Hub id: transformers (an encoder of images, texts or sounds, the encoder of an encoder-decoder,
-             one of two towers), timm, sentence-transformers;
+             one of two towers), timm, sentence-transformers; or vectors of words, a folder or a text file, whose mean
+             is that of a text;
            - a module and its preprocessing, (module, preprocess): of images the transform of one PIL image, which gives
              a tensor (C, H, W), as torchvision and timm have it; of texts a function of a list of them that gives the
              module's input, a tensor or a mapping of keywords, and of sounds one of a list of arrays (T,), float32 in
@@ -129,6 +131,8 @@ def find_encoder(
     """
     if isinstance(given, str | os.PathLike):
         about = {"pooling": pooling, "all_layers": all_layers, "max_length": max_length}
+        if is_words(given):
+            return mean_of_words(os.fspath(given), modality=modality, named=named, **about)
         return read_checkpoint(os.fspath(given), modality=modality, named=named, **about)
     named = named or f"the encoder {type(given[0] if isinstance(given, tuple) and given else given).__name__}"
     function, transform = given if isinstance(given, tuple) and len(given) == 2 else (given, None)
@@ -152,6 +156,19 @@ def find_encoder(
             )
     inputs = {"image": ImagesGiven, "text": TextsGiven, "sound": SoundsGiven}[modality](transform)
     return Encoder(named, modality, as_network(function), inputs, comparable=False)
+
+
+def mean_of_words(place: str, *, modality: Modality, named: str | None = None, **asked: Any) -> Encoder:
+    """Vectors of words as an encoder of texts, see `WordVectors.encode`."""
+    named = named or f"--model {place}"
+    if modality != "text":
+        raise InputError(f"{named} holds vectors of words, and these are {modality}s")
+    if given := [name for name, value in asked.items() if value]:
+        what = "all_layers" if given[0] == "all_layers" else f"{given[0]} {asked[given[0]]}"
+        raise InputError(f"{named} holds vectors of words, whose mean is that of a text: it has no {what}")
+    words = read_words(place)
+    pooling = "mean of words" if words.ngrams is None else f"mean of words, unknown ones by {words.ngrams.subwords}"
+    return Encoder(named, "text", as_network(words.encode), TextsGiven(None), pooling=pooling, comparable=False)
 
 
 def read_inputs(

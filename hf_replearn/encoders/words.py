@@ -1,7 +1,8 @@
 """Vectors of words: how a text is cut into words, which word is near which, and the formats that others load.
 
 A folder is a StaticEmbedding of sentence-transformers, which model2vec reads as well: `tokenizer.json`, and a table in
-`model.safetensors`. Beside it lie the same vectors in word2vec's text format.
+`model.safetensors`. Beside it lie the same vectors in word2vec's text format and, of a run with subwords, those of
+n-grams, from which words have a vector that the others know none of.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from hf_replearn.encoders.subwords import FILE as SUBWORDS
+from hf_replearn.encoders.subwords import NgramVectors
 from hf_replearn.errors import InputError
 
 UNKNOWN = "[UNK]"
@@ -29,11 +32,13 @@ class WordVectors:
     """Words, the most frequent first, and a vector of each.
 
     vectors: (V, D) float32. tokenizer: how a text is cut into these words; None where only a list of words is known.
+    ngrams: of which other words are composed; None where those have no vector.
     """
 
     words: list[str]
     vectors: np.ndarray
     tokenizer: Tokenizer | None = None
+    ngrams: NgramVectors | None = None
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -45,30 +50,63 @@ class WordVectors:
         """(V, D): the vectors at length 1; one of length 0 stays 0."""
         return self.vectors / np.maximum(np.linalg.norm(self.vectors, axis=1, keepdims=True), 1e-12)
 
-    def place(self, word: str) -> int:
-        """The row of a word, which may be written with other capitals. Raises InputError for one that is not known."""
-        for written in (word, word.lower()):
-            if written in self.places:
-                return self.places[written]
-        raise InputError(f"the word {word!r} is not among the {len(self.words):,} that have a vector")
+    def place(self, word: str) -> int | None:
+        """The row of a word, which may be written with other capitals; None of one without a vector of its own."""
+        return self.places.get(word, self.places.get(word.lower()))
+
+    def compose(self, word: str) -> np.ndarray | None:
+        """The vector (D,) of a word without one of its own, by its n-grams; None where nothing is known of them."""
+        if self.ngrams is None:
+            return None
+        return self.ngrams.compose(word if self.tokenizer is None else self.tokenizer.normalizer.normalize_str(word))
+
+    def direction(self, word: str) -> np.ndarray:
+        """(D,): the vector of a word, its own or composed, at length 1. Raises InputError for one that has none."""
+        if (place := self.place(word)) is not None:
+            return self.directions[place]
+        composed = self.compose(word)
+        if composed is None:
+            more = "" if self.ngrams is None else ", and none of its parts is known"
+            raise InputError(f"the word {word[:60]!r} is not among the {len(self.words):,} that have a vector{more}")
+        return composed / max(np.linalg.norm(composed), 1e-12)
 
     def nearest(self, word: str, count: int = 10) -> list[tuple[str, float]]:
         """The words whose vectors have the largest cosine with that of `word`, and this cosine. Raises InputError."""
-        place = self.place(word)
-        return self._largest(self.directions @ self.directions[place], count, without=[place])
+        return self._largest(self.directions @ self.direction(word), count, without=[word])
 
     def analogy(self, a: str, b: str, c: str, count: int = 10) -> list[tuple[str, float]]:
         """What is to c as b is to a, such as queen for man, king, woman: words by the cosine of their vector with
         b - a + c, each at length 1 (3CosAdd); the three words are left out. Raises InputError."""
-        given = [self.place(word) for word in (a, b, c)]
-        x, y, z = self.directions[given]
+        x, y, z = map(self.direction, (a, b, c))
         wanted = y - x + z
-        return self._largest(self.directions @ (wanted / max(np.linalg.norm(wanted), 1e-12)), count, without=given)
+        return self._largest(self.directions @ (wanted / max(np.linalg.norm(wanted), 1e-12)), count, without=[a, b, c])
 
-    def _largest(self, similar: np.ndarray, count: int, *, without: Sequence[int]) -> list[tuple[str, float]]:
-        similar = similar.copy()
-        similar[list(without)] = -np.inf
-        best = np.argsort(-similar, kind="stable")[: min(count, len(similar) - len(set(without)))]
+    def cut(self, text: str) -> list[str]:
+        """The words of a text, known or not; of a tokenizer that knows parts of words, these."""
+        if self.tokenizer is not None and self.ngrams is None:
+            return self.tokenizer.encode(text, add_special_tokens=False).tokens
+        tokenizer = self.tokenizer or word_tokenizer(lowercase=False)
+        pieces = tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text))
+        return [piece for piece, _ in pieces]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, D): the mean of the vectors of the words of each text, their own or composed; words without one are left
+        out, and a text of such words alone has the vector 0."""
+        found = np.zeros((len(texts), self.vectors.shape[1]), dtype=np.float32)
+        for row, text in enumerate(texts):
+            vectors = []
+            for word in self.cut(text):
+                place = self.place(word)
+                vectors.append(self.compose(word) if place is None else self.vectors[place])
+            vectors = [vector for vector in vectors if vector is not None]
+            if vectors:
+                found[row] = np.mean(vectors, axis=0)
+        return found
+
+    def _largest(self, similar: np.ndarray, count: int, *, without: Sequence[str]) -> list[tuple[str, float]]:
+        given = {self.place(word) for word in without} - {None}
+        similar[list(given)] = -np.inf
+        best = np.argsort(-similar, kind="stable")[: min(count, len(similar) - len(given))]
         return [(self.words[place], float(similar[place])) for place in best]
 
 
@@ -116,6 +154,9 @@ def write_words(words: WordVectors, folder: Path, *, recipe: str, text: bool = T
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors makes it 600
+    if words.ngrams is not None:
+        words.ngrams.save(folder)
+        (folder / SUBWORDS).chmod((folder / "config.json").stat().st_mode)
     if text:
         write_text(words.words, words.vectors, folder / TEXT)
 
@@ -146,7 +187,11 @@ def read_words(place: str | Path) -> WordVectors:
     if table is None or table.ndim != 2 or len(table) <= max(numbers.values()):
         raise InputError(f"{path / 'model.safetensors'} holds no vector for each word of tokenizer.json")
     words = sorted((word for word in numbers if word != UNKNOWN), key=numbers.get)
-    return WordVectors(words, table[[numbers[word] for word in words]].astype(np.float32), tokenizer)
+    ngrams = NgramVectors.read(path)
+    if ngrams is not None and ngrams.vectors.shape[1] != table.shape[1]:
+        widths = ngrams.vectors.shape[1], table.shape[1]
+        raise InputError(f"{path / SUBWORDS} has vectors of {widths[0]} numbers, model.safetensors of {widths[1]}")
+    return WordVectors(words, table[[numbers[word] for word in words]].astype(np.float32), tokenizer, ngrams)
 
 
 def is_words(place: str | Path) -> bool:

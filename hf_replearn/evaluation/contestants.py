@@ -22,7 +22,7 @@ from hf_replearn.data.decoding import RGB
 from hf_replearn.data.scan import scan
 from hf_replearn.encoders.encoder import Encoder, find_encoder, name_of
 from hf_replearn.encoders.inputs import SoundInputs, feature_extractor, sounds_at_once
-from hf_replearn.encoders.words import read_words
+from hf_replearn.encoders.words import is_words, read_words
 from hf_replearn.errors import InputError
 from hf_replearn.evaluation.examples import Examples
 from hf_replearn.evaluation.own_features import OwnFeatures, read_features
@@ -221,10 +221,23 @@ def _tried(settings: Any, given: Any, examples: Examples, *, named: str | None) 
     if examples.images:
         _check_channels(encoder, examples)
     _check_rate(encoder, examples)
+    if examples.kind == "scores" and isinstance(given, str) and is_words(given):
+        _check_texts(encoder, examples)
     encoder.try_on(examples.learn_from)
     if settings.layers.isdigit() and int(settings.layers) >= len(encoder.widths):
         raise InputError(f"--layers {settings.layers}: {encoder.named} has the layers 0 to {len(encoder.widths) - 1}")
     return encoder
+
+
+def _check_texts(encoder: Encoder, examples: Examples) -> None:
+    """Raises InputError where vectors of words are to be judged by pairs that may be meant as words."""
+    texts = examples.learn_from["text"][:]
+    if all(len(text.split()) < 2 for text in texts):
+        raise InputError(
+            f"{encoder.named} holds vectors of words, and {examples.data.name!r} has pairs of single words, such as "
+            f"{texts[0][:40]!r}: to judge words, give a .csv or .tsv with the columns word1, word2, score; to judge "
+            "the means of words, give pairs of sentences"
+        )
 
 
 def _check_channels(encoder: Encoder, examples: Examples) -> None:
@@ -275,7 +288,9 @@ def represent(settings: Any, encoder: Encoder, *parts: Dataset, origin: str) -> 
 
 
 def _kind(given: Any) -> str:
-    """What an object is, in the report."""
+    """What an object is, in the report; vectors of words are those of their folder."""
+    if isinstance(given, str):
+        return given
     what = given[0] if isinstance(given, tuple) else given
     return f"{type(what).__name__} (an object)" if isinstance(what, nn.Module) else "a function"
 

@@ -17,6 +17,7 @@ SMOOTHING = 0.75  # of how often a neighbour occurs, and ROOT of the singular va
 ROOT = 0.5
 AT_ONCE = 256  # questions
 SIMILARITY, ADD, MUL, KNOWN = "word_spearman", "analogy_add", "analogy_mul", "words_known"
+COMPOSED, BY_PARTS = "words_composed", "word_parts_spearman"  # of words that have a vector by their parts alone
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,14 @@ class Outcome:
 
     scores, properties: metric -> value, as in a report. known: (n,) whether all words of an item have a vector.
     found: metric -> (n,) float64 of all items: the cosine of a pair, NaN of one that is not known; or 1 for an analogy
-    that was told, else 0.
+    that was told, else 0. composed: (n,) whether the vector of one word of a pair at least, or of both, is composed.
     """
 
     scores: dict[str, float | None]
     properties: dict[str, float]
     known: np.ndarray
     found: dict[str, np.ndarray]
+    composed: np.ndarray
 
 
 def judge_words(words: WordVectors, task: WordTask, *, seed: int = 0) -> Outcome:
@@ -50,32 +52,50 @@ def places_of(words: WordVectors, task: WordTask) -> tuple[np.ndarray, np.ndarra
 
 
 def similarity(words: WordVectors, task: WordTask, *, seed: int = 0) -> Outcome:
-    """Spearman correlation of cosines with people's scores, over the pairs that are known.
+    """Spearman correlation of cosines with people's scores, over the pairs that are known; and, where some words have
+    a vector that is composed of those of their parts, over these pairs as well.
 
-    Raises InputError where these are fewer than three, or all the same.
+    Raises InputError where the known ones are fewer than three, or all the same.
     """
-    from scipy.stats import spearmanr
-
     places, known = places_of(words, task)
-    scores = task.scores[known]
     if known.sum() < 3:
         raise InputError(
             f"{task.name}: {known.sum()} of {len(known):,} pairs have two words with a vector, 3 are needed"
         )
+    cosines = np.full(len(known), np.nan)
     x, y = (words.directions[places[known, side]].astype(np.float64) for side in (0, 1))
-    cosines = (x * y).sum(axis=1).round(7)
-    if np.ptp(cosines) == 0 or np.ptp(scores) == 0:
+    cosines[known] = (x * y).sum(axis=1).round(7)
+    more = cosines_by_parts(words, task, known)
+    composed = ~np.isnan(more)
+    if np.ptp(cosines[known]) == 0 or np.ptp(task.scores[known]) == 0:
         raise InputError(f"{task.name}: all pairs that are known have the same score or cosine, so none correlate")
-    found = np.full(len(known), np.nan)
-    found[known] = cosines
     metric = f"{SIMILARITY}_{task.name}"
+    scores = _correlation(metric, cosines[known], task.scores[known], seed=seed)
+    properties, found = {f"{KNOWN}_{task.name}": float(known.mean())}, {metric: cosines}
+    if words.ngrams is not None:
+        properties[f"{COMPOSED}_{task.name}"] = float(composed.mean())
+    if composed.any():
+        there, metric = known | composed, f"{BY_PARTS}_{task.name}"
+        found[metric] = np.where(composed, more, cosines)
+        scores |= _correlation(metric, found[metric][there], task.scores[there], seed=seed)
+    return Outcome(scores, properties, known, found, composed)
+
+
+def _correlation(metric: str, cosines: np.ndarray, scores: np.ndarray, *, seed: int) -> dict[str, float]:
+    from scipy.stats import spearmanr
+
     interval = stated(half_width(resampled_spearman(cosines, scores, seed=seed)), low=-1.0)
-    return Outcome(
-        {metric: float(spearmanr(cosines, scores).statistic), f"{metric}_ci95": interval},
-        {f"{KNOWN}_{task.name}": float(known.mean())},
-        known,
-        {metric: found},
-    )
+    return {metric: float(spearmanr(cosines, scores).statistic), f"{metric}_ci95": interval}
+
+
+def cosines_by_parts(words: WordVectors, task: WordTask, known: np.ndarray) -> np.ndarray:
+    """(n,) float64: of pairs that are not known, where each word has a vector, its own or composed; else NaN."""
+    found = np.full(len(known), np.nan)
+    for row in np.flatnonzero(~known) if words.ngrams is not None else []:
+        if all(words.place(word) is not None or words.compose(word) is not None for word in task.words[row]):
+            x, y = (words.direction(word).astype(np.float64) for word in task.words[row])
+            found[row] = (x @ y).round(7)
+    return found
 
 
 def analogies(words: WordVectors, task: WordTask, *, seed: int = 0) -> Outcome:
@@ -102,7 +122,8 @@ def analogies(words: WordVectors, task: WordTask, *, seed: int = 0) -> Outcome:
         if part.any() and len(set(task.categories)) > 1:
             scores[f"{ADD}_{task.name}@{kind}"] = float(right[ADD][part].mean())
     found = {f"{way}_{task.name}@all": told for way, told in right.items()}
-    return Outcome(scores, {f"{KNOWN}_{task.name}": float(known.mean())}, known, found)
+    share = {f"{KNOWN}_{task.name}": float(known.mean())}
+    return Outcome(scores, share, known, found, np.zeros(len(known), dtype=bool))
 
 
 def _told(directions: np.ndarray, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +142,11 @@ def protocols(task: WordTask) -> dict[str, str]:
     if task.scores is not None:
         found = {
             f"{SIMILARITY}_{task.name}": f"Spearman correlation of the cosine of two words' vectors with people's "
-            f"scores of {task.name}, over those of its {count:,} pairs both words of which have a vector; interval by "
-            "bootstrap over pairs."
+            f"scores of {task.name}, over those of its {count:,} pairs both words of which have a vector of their own; "
+            "interval by bootstrap over pairs.",
+            f"{BY_PARTS}_{task.name}": f"The same of {task.name}, and also over pairs with a word whose vector is "
+            "composed of those of its parts (subwords).",
+            f"{COMPOSED}_{task.name}": f"Share of the pairs of {task.name} with such a word.",
         }
     else:
         asked = f"of the {count:,} analogies of {task.name}: all, where one with a word without a vector counts as "
@@ -133,7 +157,8 @@ def protocols(task: WordTask) -> dict[str, str]:
             f"{MUL}_{task.name}": f"Share {asked}. Told is the word with the largest product of cosines with b and c, "
             f"divided by that with a, each brought to 0…1, {EPSILON} added below (3CosMul), but for the three.",
         }
-    return found | {f"{KNOWN}_{task.name}": f"Share of the items of {task.name} all words of which have a vector."}
+    known = f"Share of the items of {task.name} all words of which have a vector of their own."
+    return found | {f"{KNOWN}_{task.name}": known}
 
 
 def random_words(words: WordVectors, *, seed: int = 0) -> WordVectors:

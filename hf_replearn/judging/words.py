@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_replearn.data.text import load_corpora
-from hf_replearn.data.words import WordTask, number, word_tasks
+from hf_replearn.data.words import WordTask, is_of_words, number, word_tasks
 from hf_replearn.encoders.words import WordVectors, is_words, read_words
 from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.evaluation.sentences import paired_spearman
@@ -31,12 +31,17 @@ RANDOM = "random vectors"
 
 
 def of_words(settings: Any) -> bool:
-    """Whether the models that are to be judged are vectors of words. Raises InputError where only some are."""
+    """Whether vectors of words are to be judged as such: by words, that is, not by texts.
+
+    Raises InputError where the dataset is of words and only some of the models are, or where it may be of either.
+    """
     kinds = {name: is_words(name) for name in settings.model}
-    if any(kinds.values()) and not all(kinds.values()):
+    if not any(kinds.values()) or not is_of_words(settings.dataset):
+        return False
+    if not all(kinds.values()):
         words, other = (next(name for name, kind in kinds.items() if kind is wanted) for wanted in (True, False))
         raise InputError(f"--model {words} is of vectors of words, and {other} is not: judge them one after the other")
-    return any(kinds.values())
+    return True
 
 
 def judge_vectors(settings: Any, *, command: str | None = None, show: bool = True) -> Evaluation:
@@ -154,7 +159,10 @@ def measure(
         report.rows[row] |= outcome.scores
         report.properties[row] |= outcome.properties
         if len(outcomes) and row == next(iter(report.rows)):
-            report.task.notes.append(f"{task.name}: {outcome.known.sum():,} of {len(outcome.known):,} known to {row}")
+            note = f"{task.name}: {outcome.known.sum():,} of {len(outcome.known):,} known to {row}"
+            if words.ngrams is not None and task.scores is not None:
+                note += f", {outcome.composed.sum():,} more by the parts of their words"
+            report.task.notes.append(note)
     return outcomes
 
 
@@ -164,9 +172,11 @@ def compare(outcomes: dict[str, dict[str, Outcome]], tasks: list[WordTask], *, s
     tests = []
     for other, second in others:
         for task in (task for task in tasks if task.name in first and task.name in second):
-            both = first[task.name].known & second[task.name].known
-            for metric, values in first[task.name].found.items():
-                a, b = values[both], second[task.name].found[metric][both]
+            for metric in (name for name in first[task.name].found if name in second[task.name].found):
+                a, b = first[task.name].found[metric], second[task.name].found[metric]
+                both = first[task.name].known & second[task.name].known
+                both = both if task.scores is None else ~np.isnan(a) & ~np.isnan(b)
+                a, b = a[both], b[both]
                 if task.scores is None:
                     tests.append({"metric": metric, "other": other} | paired_test(a, b, seed=seed))
                 elif both.sum() > 2 and np.ptp(task.scores[both]):

@@ -4,6 +4,9 @@ sampling (Mikolov et al. 2013), computed on blocks of a row by their own gradien
 A row is cut into tiles of 32 ids. All pairs of a tile, and the negatives that its ids share, are a few small dense
 products, so that most of the time goes into arithmetic and not into fetching rows of tables from memory.
 
+A vector may be that of an id alone, or composed of several rows (`Parts`). Several processes have the same tables: each
+computes the gradients of its tiles, and all make all the steps.
+
 Symbols: V ids, D dimensions, W the window, T ids of a block, N = T / 32 tiles of a block, S negatives of a tile.
 """
 
@@ -17,6 +20,7 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import embedding_bag, logsigmoid, pad
 
@@ -101,6 +105,13 @@ class Gradient:
     outputs: tuple[Tensor, Tensor]
 
 
+def rows_of(block: Block, *, mean: bool) -> tuple[Tensor, Tensor]:
+    """The ids of `Gradient`, of inputs and of outputs, by `skipgram` or, with `mean`, `cbow`."""
+    if mean:
+        return block.ids, torch.cat([block.centres, block.negatives.flatten()])
+    return block.centres, block.others
+
+
 def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gradient:
     """Each id tells those around it: the gradient of `loss` for tables (V, D), downhill.
 
@@ -118,7 +129,8 @@ def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -
     of_others = torch.empty_like(fetched)
     _add(torch.bmm(told.transpose(1, 2), centre), window, of_others[:length])
     torch.bmm(apart.transpose(1, 2), centre, out=of_others[length:].view(tiles, shared, width))
-    return Gradient((block.centres, of_centre.view(-1, width)), (block.others, of_others))
+    told, others = rows_of(block, mean=False)
+    return Gradient((told, of_centre.view(-1, width)), (others, of_others))
 
 
 def _counted(block: Block, weights: Tensor) -> Tensor:
@@ -140,11 +152,15 @@ def _add(tiles: Tensor, window: int, total: Tensor) -> None:
         )
 
 
-def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float) -> None:
-    """Adds to each row of a table (V, D) the sum of its gradients times the rate, at most `CAP` long."""
+def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float, places: np.ndarray | None = None) -> None:
+    """Adds to each row of a table (V, D) the sum of its gradients times the rate, at most `CAP` long.
+
+    ids: (n,). gradient: (n, D); or the gradients that are at `places` (n,) in it.
+    """
     packed = np.sort((ids.numpy() << PLACES) | np.arange(len(ids)))  # by id, then by place: faster than argsort
     order, ranked = packed & ((1 << PLACES) - 1), packed >> PLACES
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
+    order = order if places is None else places[order]
     step = embedding_bag(torch.from_numpy(order), gradient, torch.from_numpy(first), mode="sum")
     length = torch.linalg.vector_norm(step, dim=1, keepdim=True)
     step.mul_(torch.clamp(CAP / length, max=rate))
@@ -173,7 +189,8 @@ def cbow(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gr
     of_around = around.new_empty(len(block.ids), width)
     _add(torch.bmm(share.transpose(1, 2), of_mean), window, of_around)
     of_others = torch.cat([(told * mean).view(-1, width), torch.bmm(apart.transpose(1, 2), mean).view(-1, width)])
-    return Gradient((block.ids, of_around), (torch.cat([centres, block.negatives.flatten()]), of_others))
+    told, others = rows_of(block, mean=True)
+    return Gradient((told, of_around), (others, of_others))
 
 
 def loss(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, mean: bool = False) -> Tensor:
@@ -192,6 +209,52 @@ def loss(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, mean:
         counted = _counted(block, block.weights)
     wrong = logsigmoid(-(told @ outputs[block.negatives].transpose(1, 2)))
     return -right - (wrong * counted).sum() * negatives / block.negatives.shape[1]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Ids whose vectors are composed: of their own row of a table (R, D), and of rows that they share with others.
+
+    pointers: (V + 1,) int64. rows: (n,) int64, of id v from pointers[v] to pointers[v + 1]. count: R.
+
+    As in fastText the vector of an id, of which cosines and means are made, is the mean of its k rows. While it learns,
+    others are told from sqrt(k) times this mean, that is sum / sqrt(k), which has the same direction and is as long as
+    one row at the start: a step of all k rows, each by its gradient, 1 / sqrt(k) of the vector's, then moves the vector
+    as far as one row of its own would have moved. Bojanowski et al. 2017 tell others from the sum; fastText tells them
+    from the mean, and moves each row by the whole gradient of the mean, not by 1 / k of it.
+    """
+
+    pointers: np.ndarray
+    rows: np.ndarray
+    count: int
+
+    def of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (m,) of some ids, one after the other, and where those of each begin (len(ids),)."""
+        begin, lengths = self.pointers[ids], self.pointers[ids + 1] - self.pointers[ids]
+        first = np.cumsum(lengths) - lengths
+        return self.rows[np.arange(lengths.sum()) + np.repeat(begin - first, lengths)], first
+
+    def lengths(self, ids: np.ndarray) -> Tensor:
+        """(len(ids), 1) float32: of how many rows each is."""
+        return torch.from_numpy((self.pointers[ids + 1] - self.pointers[ids]).astype(np.float32))[:, None]
+
+    def means(self, table: Tensor, ids: np.ndarray) -> Tensor:
+        """(len(ids), D)"""
+        rows, first = self.of(ids)
+        return embedding_bag(torch.from_numpy(rows), table, torch.from_numpy(first), mode="mean")
+
+    def vectors(self, table: Tensor, ids: np.ndarray) -> Tensor:
+        """(len(ids), D): what others are told from."""
+        return self.means(table, ids).mul_(self.lengths(ids).sqrt_())
+
+    def update(self, table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float) -> None:
+        """As the function `update`, by gradients (n, D) of the vectors of ids (n,)."""
+        ids, inverse = np.unique(ids.numpy(), return_inverse=True)
+        total = torch.zeros(len(ids), gradient.shape[1]).index_add_(0, torch.from_numpy(inverse), gradient)
+        total.div_(self.lengths(ids).sqrt_())
+        rows, first = self.of(ids)
+        owners = np.repeat(np.arange(len(ids)), np.diff(first, append=len(rows)))
+        update(table, torch.from_numpy(rows), total, rate=rate, places=owners)
 
 
 @dataclass(frozen=True)
@@ -217,6 +280,35 @@ class Stretches:
         return torch.from_numpy(ids[ids >= 0]), torch.from_numpy(rows[ids >= 0])
 
 
+def own_share(blocks: list[Block]) -> slice:
+    """Which of the parts of a block this process computes, of several that share the work."""
+    share = -(-len(blocks) // dist.get_world_size())
+    return slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
+
+
+def gathered(found: list[Gradient], blocks: list[Block], *, mean: bool, width: int) -> list[Gradient]:
+    """The gradients of all blocks, `found` those of this process's share, in every process. Each knows the ids of all,
+    so that numbers alone are sent. The steps are the same bits where the processors are alike."""
+    ids = [rows_of(block, mean=mean) for block in blocks]
+    share = -(-len(blocks) // dist.get_world_size())
+    groups = [ids[first * share : (first + 1) * share] for first in range(dist.get_world_size())]
+    most = max(sum(len(some) for pair in group for some in pair) for group in groups)
+    sent, place = torch.zeros(most, width), 0
+    for part in (part for gradient in found for _, part in (gradient.inputs, gradient.outputs)):
+        sent[place : place + len(part)] = part
+        place += len(part)
+    received = [torch.empty_like(sent) for _ in groups]
+    dist.all_gather(received, sent)
+    everyone = []
+    for group, numbers in zip(groups, received, strict=True):
+        place = 0
+        for told, others in group:
+            middle, last = place + len(told), place + len(told) + len(others)
+            everyone.append(Gradient((told, numbers[place:middle]), (others, numbers[middle:last])))
+            place = last
+    return everyone
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Of PyTorch's: its operations here are too small to be shared, and threads would wait for one another."""
@@ -234,7 +326,8 @@ class NeighbourFit:
 
     dim, window, negatives: as their symbols. mean: CBOW. subsample: share of all ids above which one is left out at
     times, by word2vec.c's formula; 0: never. rate: at the start; it falls in a straight line to a ten-thousandth.
-    block: T. shared: S. workers: threads that share a block.
+    block: T. shared: S. workers: threads that share a block; processes: that share it too, by `torch.distributed`.
+    parts: of ids whose vectors are composed.
     """
 
     dim: int
@@ -248,6 +341,8 @@ class NeighbourFit:
     block: int = 1024
     shared: int = SHARED
     workers: int = 1
+    processes: int = 1
+    parts: Parts | None = None
 
     @property
     def passes(self) -> int:
@@ -259,46 +354,64 @@ class NeighbourFit:
     def begin(self, examples: Stretches, generator: torch.Generator) -> dict[str, Tensor]:
         """Inputs in ±1 / 2 D, outputs 0, as in word2vec.c."""
         count = len(examples.counts)
-        inputs = (torch.rand(count, self.dim, generator=generator) - 0.5) / self.dim
+        inputs = torch.rand(count if self.parts is None else self.parts.count, self.dim, generator=generator)
+        inputs = (inputs - 0.5) / self.dim
         return {"inputs": inputs, "outputs": torch.zeros(count, self.dim), "done": torch.zeros((), dtype=torch.int64)}
 
     def weights(self, state: dict[str, Tensor]) -> Tensor:
-        """(V, D): the vectors that are kept."""
-        return state["inputs"]
+        """(V, D): the vectors that are kept, of composed ids the means of their rows."""
+        if self.parts is None:
+            return state["inputs"]
+        return self.parts.means(state["inputs"], np.arange(len(state["outputs"])))
 
     def go_on(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> dict[str, float]:
         """One stretch. Returns the loss of a pair, over a block in its middle, and the rate by then."""
         done = int(state["done"])
         blocks = self.blocks(*examples.stretch(done % len(examples)), examples.counts, generator)
-        gradient = cbow if self.mean else skipgram
-        measured, inputs, outputs = {}, state["inputs"], state["outputs"]
+        measured, outputs = {}, state["outputs"]
+        inputs = state["inputs"] if self.parts is None else torch.zeros_like(outputs)
         with ThreadPoolExecutor(self.workers) as pool, one_thread_each():
             for place, block in enumerate(blocks):
                 rate = self.rate * max(1e-4, 1 - (done + place / len(blocks)) / self.passes)
+                if self.parts is not None:
+                    ids = np.unique(block.ids.numpy())
+                    inputs[torch.from_numpy(ids)] = self.parts.vectors(state["inputs"], ids)
                 if place == len(blocks) // 2:
                     of_pairs = float(loss(inputs, outputs, block, negatives=self.negatives, mean=self.mean))
                     measured = {"loss": of_pairs / max(self.pairs(block), 1.0), "learning_rate": rate}
-                compute = partial(gradient, inputs, outputs, negatives=self.negatives)
-                found = list(pool.map(compute, block.parts(self.workers))) if self.workers > 1 else [compute(block)]
-                steps = [
-                    partial(update, table, *map(torch.cat, zip(*parts, strict=True)), rate=rate)
-                    for table, parts in (
-                        (inputs, [part.inputs for part in found]),
-                        (outputs, [part.outputs for part in found]),
-                    )
-                ]
-                for step in [pool.submit(step) for step in steps] if self.workers > 1 else []:
-                    step.result()
-                for step in steps if self.workers == 1 else []:
-                    step()
+                found = self.gradients(inputs, outputs, block, pool)
+                self.step(state, found, pool, rate=rate)
         state["done"] += 1
         return measured
 
+    def gradients(self, inputs: Tensor, outputs: Tensor, block: Block, pool: ThreadPoolExecutor) -> list[Gradient]:
+        """Of the parts of a block, which threads and processes share."""
+        compute = partial(cbow if self.mean else skipgram, inputs, outputs, negatives=self.negatives)
+        blocks = block.parts(self.workers * self.processes) if self.workers * self.processes > 1 else [block]
+        own = blocks[own_share(blocks)] if self.processes > 1 else blocks
+        found = list(pool.map(compute, own)) if self.workers > 1 else list(map(compute, own))
+        return gathered(found, blocks, mean=self.mean, width=self.dim) if self.processes > 1 else found
+
+    def step(self, state: dict[str, Tensor], found: list[Gradient], pool: ThreadPoolExecutor, *, rate: float) -> None:
+        """Moves the rows of both tables."""
+        inputs, outputs = (
+            tuple(map(torch.cat, zip(*parts, strict=True)))
+            for parts in ([part.inputs for part in found], [part.outputs for part in found])
+        )
+        of_inputs = update if self.parts is None else self.parts.update
+        steps = [partial(of_inputs, state["inputs"], *inputs), partial(update, state["outputs"], *outputs)]
+        for step in [pool.submit(step, rate=rate) for step in steps] if self.workers > 1 else []:
+            step.result()
+        for step in steps if self.workers == 1 else []:
+            step(rate=rate)
+
     def held_out(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> float:
         """The loss of a pair over the first stretch of rows that are not learnt from."""
-        total = pairs = 0.0
+        total, pairs, inputs = 0.0, 0.0, state["inputs"]
+        if self.parts is not None:
+            inputs = self.parts.vectors(inputs, np.arange(len(state["outputs"])))
         for block in self.blocks(*examples.stretch(0), examples.counts, generator):
-            of_pairs = loss(state["inputs"], state["outputs"], block, negatives=self.negatives, mean=self.mean)
+            of_pairs = loss(inputs, state["outputs"], block, negatives=self.negatives, mean=self.mean)
             total, pairs = total + float(of_pairs), pairs + self.pairs(block)
         return total / max(pairs, 1.0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +24,10 @@ from hf_replearn.data.inventory import write_skipped
 from hf_replearn.data.sources import Source
 from hf_replearn.data.text import Corpus, load_corpora
 from hf_replearn.data.words import batches, number
+from hf_replearn.encoders.subwords import Cut, NgramVectors, Subwords, cut_words
 from hf_replearn.encoders.words import WordVectors, learn_words, read_words, words_of, write_words
 from hf_replearn.errors import InputError
-from hf_replearn.methods.skipgram import NeighbourFit, Stretches
+from hf_replearn.methods.skipgram import NeighbourFit, Parts, Stretches
 from hf_replearn.pretraining.recipe import WordMethod, WordSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.settings import as_dict, changed, command_line
@@ -34,7 +36,7 @@ from hf_replearn.sharing.hub import push
 from hf_replearn.sharing.results import check_sharing, write_results
 from hf_replearn.sharing.show import try_to_show
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
-from hf_replearn.training.passes import Passes, alone
+from hf_replearn.training.passes import Passes, on_cpus
 
 RARE = 0.9  # place of the rare words that are shown, as a share of all, the most frequent first
 SHOWN = 6  # words of each kind whose neighbours are shown
@@ -64,20 +66,27 @@ def learn_vectors(
     Raises InputError before anything is learnt for whatever the user has to mend.
     """
     # 1. Data. What can be wrong with the input is found out here.
-    out, process = Path(settings.output_dir), alone(use_cpu=True)
-    check_folder(settings)
-    repo_id = check_sharing(settings)
-    words = open_words(settings, source)
-    given = circumstances(settings, data=words.fingerprint, processes=1)
+    out, process, subwords = Path(settings.output_dir), on_cpus(), check_subwords(settings)
+    with process.first_alone():
+        if process.is_first:
+            check_folder(settings)
+            repo_id = check_sharing(settings)
+        words = open_words(settings, source)
+    known = words_of(words.tokenizer)
+    cut = None if subwords is None else cut_words(known, subwords)
+    given = circumstances(settings, data=words.fingerprint, processes=process.world_size)
     checkpoint = find_checkpoint(settings, given, args=process)
     set_seed(settings.seed)
-    fit = method.fit(settings, len(words.train))
-    claim_folder(settings)
-    tell(settings, words)
+    parts = None if cut is None else Parts(cut.pointers, cut.rows, len(known) + len(cut.buckets))
+    fit = method.fit(settings, len(words.train), processes=process.world_size, parts=parts)
+    if process.is_first:
+        claim_folder(settings)
+        tell(settings, words, cut)
 
     # 2. Fit, and save
     def vectors(state: dict[str, Tensor]) -> WordVectors:
-        return WordVectors(words_of(words.tokenizer), fit.weights(state).numpy(), words.tokenizer)
+        ngrams = None if cut is None else NgramVectors(subwords, cut.buckets, state["inputs"][len(known) :].numpy())
+        return WordVectors(known, fit.weights(state).numpy(), words.tokenizer, ngrams)
 
     def write(state: dict[str, Tensor], folder: Path) -> None:
         write_words(vectors(state), folder, recipe=method.command, text=False)
@@ -92,8 +101,11 @@ def learn_vectors(
         save_steps=settings.save_steps,
         keep=settings.save_total_limit,
         device=process.device,
+        writes=process.is_first,
     )
     state = passes.run(checkpoint)
+    if not process.is_first:
+        return Run(out)
     learnt = vectors(state)
     write_words(learnt, out, recipe=method.command)
 
@@ -110,6 +122,15 @@ def learn_vectors(
 
 
 # ---- data
+
+
+def check_subwords(settings: WordSettings) -> Subwords | None:
+    """How words are cut into parts; None: not at all. Raises InputError."""
+    if settings.subwords is None:
+        if settings.buckets is not None:
+            raise InputError(f"--buckets {settings.buckets} is of --subwords, such as 3-6: give both, or neither")
+        return None
+    return Subwords.of(settings.subwords, settings.buckets)
 
 
 def open_words(settings: WordSettings, source: Source | None) -> Words:
@@ -147,7 +168,7 @@ def open_words(settings: WordSettings, source: Source | None) -> Words:
     return Words(corpus, tokenizer, Stretches(train, counts), Stretches(test, counts), digest.hexdigest()[:16])
 
 
-def tell(settings: WordSettings, words: Words) -> None:
+def tell(settings: WordSettings, words: Words, cut: Cut | None) -> None:
     """What is learnt from, and what was left out of it."""
     write_skipped(Path(settings.output_dir, "skipped_texts.txt"), words.corpus.left_out)
     print(words.corpus.taken)
@@ -156,6 +177,12 @@ def tell(settings: WordSettings, words: Words) -> None:
         f"{counts.sum():,} words, {len(counts):,} different ones that occur at least {settings.min_count} times; log: "
         f"{settings.output_dir}/log.jsonl"
     )
+    if cut is not None:
+        each = len(cut.rows) / len(counts) - 1
+        print(
+            f"{len(cut.buckets):,} vectors of parts of words of {settings.subwords} characters, {each:.1f} a word on "
+            "average"
+        )
 
 
 # ---- result
@@ -180,7 +207,7 @@ def describe(
             library="sentence-transformers",
             pipeline_tag="sentence-similarity",
             architecture="StaticEmbedding",
-            parameters=learnt.vectors.size,
+            parameters=learnt.vectors.size + (0 if learnt.ngrams is None else learnt.ngrams.vectors.size),
             features=settings.dim,
             input_size=[1],
         ),
@@ -211,6 +238,9 @@ def show(report: facts.Report, settings: WordSettings, words: Words, learnt: Wor
         print(f"\n{report.own_task.table()}")
     said, note = try_to_show("neighbours of words", partial(in_words, learnt, words.train.counts, settings.analogies))
     report.samples = note if said is None else said
+    if learnt.ngrams is not None:
+        said, note = try_to_show("words without a vector of their own", partial(composed, learnt, words.corpus))
+        report.samples += "\n" + (note if said is None else said)
     if try_to_show(MAP, partial(draw_map, learnt, Path(settings.output_dir, MAP)))[0]:
         report.figures[MAP] = (
             f"The {min(MAPPED, len(learnt.words))} most frequent words but the 100 before them, by t-SNE of the "
@@ -248,6 +278,25 @@ def in_words(learnt: WordVectors, counts: np.ndarray, analogies: Iterable[str]) 
             found = ", ".join(f"{word} {cosine:.2f}" for word, cosine in learnt.analogy(a, b, c, 4))
             told.append(f"  {a} : {b} = {c} : {found}")
     return "\n".join([*lines, *(["analogies:", *told] if told else [])])
+
+
+def composed(learnt: WordVectors, corpus: Corpus) -> str:
+    """How many words of the documents held out have a vector by their parts alone, and the neighbours of some."""
+    counts = Counter(
+        word
+        for some in batches(corpus.test)
+        for text in some
+        for word in learnt.cut(text)
+        if learnt.place(word) is None
+    )
+    found = [word for word, _ in counts.most_common() if learnt.compose(word) is not None]
+    lines = [
+        f"words of the documents held out without a vector of their own: {len(counts):,} different ones, "
+        f"{len(found):,} of which have one by their parts ({learnt.ngrams.subwords} characters)"
+    ]
+    for word in found[:SHOWN]:
+        lines.append(f"  {word}: {', '.join(f'{other} {cosine:.2f}' for other, cosine in learnt.nearest(word, 8))}")
+    return "\n".join(lines)
 
 
 def draw_map(learnt: WordVectors, path: Path) -> bool:

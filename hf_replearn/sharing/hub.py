@@ -33,7 +33,7 @@ sentencepiece.model sentencepiece.bpe.model tokenizer.model source.spm target.sp
 """
 SENTENCES = "modules.json sentence_bert_config.json config_sentence_transformers.json 1_Pooling/config.json"
 SENTENCES += " 2_Dense/config.json 2_Dense/model.safetensors"
-VECTORS = "embeddings.safetensors nodes.txt words.txt"
+VECTORS = "embeddings.safetensors nodes.txt words.txt subwords.safetensors"
 SHOWN = "README.md report.json report.html recipe.yaml log.jsonl .eval_results/*.yaml"
 PICTURES = "augmentations.png curves.png neighbours.png layers.png shots.png filters.png reconstructed.png"
 PICTURES += " reconstructions.png interpolation.png samples.png traversals.png codes.png"

@@ -6,38 +6,66 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hf_replearn.errors import InputError, TrainingError
 from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.training.checkpoints import rotate, seal, step_of
+from hf_replearn.training.launch import check_launch
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
 
 @dataclass(frozen=True)
-class Alone:
-    """What of TrainingArguments is asked where one process does all."""
+class Process:
+    """What of TrainingArguments is asked of one process, which does all, or of several that share a fit."""
 
     device: torch.device
     process_index: int = 0
     world_size: int = 1
 
+    @property
+    def is_first(self) -> bool:
+        return self.process_index == 0
 
-def alone(*, use_cpu: bool) -> Alone:
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """The first process does what is inside before the others do it."""
+        if not self.is_first:
+            dist.barrier()
+        yield
+        if self.is_first and self.world_size > 1:
+            dist.barrier()
+
+
+def on_cpus() -> Process:
+    """This process, of as many as were launched, which get to know one another. Raises InputError where others were
+    asked for than there are."""
+    found = Process(torch.device("cpu"))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        state = PartialState(cpu=True)
+        found = Process(torch.device("cpu"), state.process_index, state.num_processes)
+    check_launch(found)
+    return found
+
+
+def alone(*, use_cpu: bool) -> Process:
     """Raises InputError where several processes were launched: a fit is of one."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
         raise InputError(f"{processes} processes were launched, and this fit is of one: start it without a launcher")
     device = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
-    return Alone(device or torch.device("cpu"))
+    return Process(device or torch.device("cpu"))
 
 
 @dataclass
@@ -47,6 +75,7 @@ class Passes:
     fit:           `begin`, `go_on`, `has_converged`, `passes`, see `pretraining.recipe.fitted.FittedMethod`.
     write:         (state, folder) writes the encoder as it is by then, so that a checkpoint can be exported.
     circumstances: what the state depends on. save_steps: passes between two checkpoints; keep: how many are kept.
+    writes:        of several processes, all of which do every pass, the first writes what there is to write.
     """
 
     fit: Any
@@ -58,6 +87,7 @@ class Passes:
     save_steps: int
     keep: int
     device: torch.device
+    writes: bool = True
     done: int = 0
     seconds: float = 0.0
 
@@ -101,17 +131,21 @@ class Passes:
         return torch.Generator().manual_seed(self.seed * 1_000_003 + number)
 
     def _log(self, measured: dict[str, float]) -> None:
+        if not self.writes:
+            return
         line = {"step": self.done, **measured, "seconds": self.seconds + time.perf_counter() - self.begun}
         with Path(self.folder, "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def _keep_log(self, step: int) -> None:
         path = Path(self.folder, "log.jsonl")
-        if path.exists():
+        if self.writes and path.exists():
             kept = [entry for entry in read_json_lines(path)[0] if entry["step"] <= step and step]
             write_whole(path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def _save(self, state: dict[str, Tensor]) -> None:
+        if not self.writes:
+            return
         place = Path(self.folder, f"checkpoint-{self.done}")
         place.mkdir(exist_ok=True)
         self.write(state, place)

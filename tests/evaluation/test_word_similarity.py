@@ -8,10 +8,19 @@ import math
 import numpy as np
 import pytest
 
-from hf_replearn.data.words import WordTask, word_tasks
+from hf_replearn.data.words import WordTask, is_of_words, word_tasks
+from hf_replearn.encoders.subwords import NgramVectors, Subwords
 from hf_replearn.encoders.words import WordVectors, write_text
 from hf_replearn.errors import InputError
-from hf_replearn.evaluation.words import analogies, judge_words, neighbours, ppmi_svd, random_words, similarity
+from hf_replearn.evaluation.words import (
+    analogies,
+    judge_words,
+    neighbours,
+    ppmi_svd,
+    protocols,
+    random_words,
+    similarity,
+)
 from hf_replearn.recipes.evaluation import EvaluateSettings, main
 from hf_replearn.settings import run
 
@@ -49,6 +58,25 @@ def test_similarity_by_hand():
     assert math.isclose(found.scores["word_spearman_few"], 0.5)  # ranks 3 2 1 of the cosines, and 2 3 1
     assert found.properties == {"words_known_few": 0.75}
     np.testing.assert_allclose(found.found["word_spearman_few"], [0.5**0.5, 0, -1, np.nan], atol=1e-6)
+
+
+def test_pairs_by_the_parts_of_words_are_counted_apart():
+    """ "cattle" has no vector of its own: those of <ca and cat, known from cat, stand for it."""
+    subwords = Subwords(3, 3)
+    parts = dict(zip(subwords.buckets_of("cat"), np.array([[1, 0], [1, 2], [0, 0]], dtype=np.float32), strict=True))
+    ngrams = NgramVectors(subwords, np.sort(list(parts)), np.stack([parts[bucket] for bucket in sorted(parts)]))
+    rows = np.array([[1, 0], [1, 1], [0, 1], [-1, 0]], dtype=np.float32)
+    words = WordVectors(["a", "b", "c", "d"], rows, None, ngrams)
+    pairs = [("a", "b"), ("a", "c"), ("a", "d"), ("a", "cattle"), ("a", "xyz")]
+    found = similarity(words, WordTask("few", pairs, scores=np.array([5.0, 7.0, 1.0, 9.0, 2.0])))
+    assert found.known.tolist() == [True, True, True, False, False]
+    assert found.composed.tolist() == [False, False, False, True, False]
+    assert math.isclose(found.scores["word_spearman_few"], 0.5)  # as without parts
+    # cosines sqrt(1/2), 0, -1, and of (1, 1) sqrt(1/2): ranks 3.5 2 1 3.5, and 2 3 1 4
+    assert math.isclose(found.scores["word_parts_spearman_few"], np.corrcoef([3.5, 2, 1, 3.5], [2, 3, 1, 4])[0, 1])
+    assert found.properties == {"words_known_few": 0.6, "words_composed_few": 0.2}
+    names = {*found.scores, *found.properties} - {name for name in found.scores if name.endswith("_ci95")}
+    assert names == set(protocols(WordTask("few", pairs, scores=np.ones(5))))
 
 
 @pytest.mark.parametrize(
@@ -243,7 +271,7 @@ def test_vectors_of_others_are_judged_too(learnt, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--dataset", "stsb"], "--dataset stsb: vectors of words are judged by files, and there is none"),
+        (["--dataset", "none.csv"], "--dataset none.csv: vectors of words are judged by files, and there is none"),
         (["--dataset", "{folder}/text.txt"], "is no analogy; wanted is"),
         (["--dataset", "{folder}/far.csv"], "have no vector of any of its words"),
         (["--dataset", "{folder}/topics.csv", "--shots", "1"], "--shots is not for vectors of words"),
@@ -257,3 +285,64 @@ def test_what_cannot_be_judged_is_refused_before_anything_is(more, message, lear
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
     assert not (tmp_path / "out" / "report.json").exists()
+
+
+# ---- words or sentences
+
+
+def write_sentences(path, *, names=("sentence1", "sentence2", "label"), length: int = 6) -> None:
+    """Pairs of sentences of two topics, whose score is how many of their words are of the same one."""
+    rng, lines = np.random.default_rng(0), [",".join(names)]
+    for _ in range(80):
+        land = rng.integers(0, length + 1, 2)
+        texts = [
+            " ".join(("sea" if place >= count else "land") + "abcdefghij"[rng.integers(10)] for place in range(length))
+            for count in land
+        ]
+        lines.append(f"{texts[0]},{texts[1]},{length - abs(int(land[0] - land[1])) + 0.5}")
+    path.write_text("\n".join(lines))
+
+
+def test_vectors_of_words_are_judged_as_an_encoder_of_sentences(learnt, tmp_path, capsys):
+    """By the means of their words, beside other vectors: the cosines are those of `encode`."""
+    write_sentences(learnt / "sts.csv")
+    words = learnt / "words"
+    given = ["--model", str(words), "--model", str(words / "words.txt"), "--dataset", str(learnt / "sts.csv")]
+    assert evaluate(*given, "--output_dir", str(tmp_path / "out")) == 0, capsys.readouterr().err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    scores = {name: row["sts_spearman"] for name, row in report["rows"].items()}
+    assert scores["words"] > 0.6 and scores["words"] == scores["words.txt"] and "words, whitened" in scores
+    assert report["encoders"]["words"]["pooling"] == "mean of words"
+    assert report["encoders"]["words"]["from"] == str(words)
+
+
+def test_a_table_is_of_words_or_of_sentences(tmp_path):
+    files = {
+        "pairs.csv": "Word1,word2,score\ntiger,cat,7\n",
+        "asked.tsv": "a\tb\tc\td\nx\ty\tz\tw\n",
+        "questions.txt": ": all\na b c d\n",
+        "sts.csv": "sentence1,sentence2,label\ntiger,cat,7\n",
+        "mostly.csv": "word1,word2,score\ntiger,cat,7\nking,queen,2\nred wine,wine,5\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        assert is_of_words(str(tmp_path / name)) == (name != "sts.csv")
+    assert is_of_words("none.tsv") and not is_of_words("user/stsb")  # the latter may be on the Hub
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "train.parquet").write_bytes(b"")
+    (tmp_path / "folder" / "LICENSE.txt").write_text("free")
+    assert not is_of_words(str(tmp_path / "folder"))
+    assert is_of_words(str(tmp_path))
+
+
+def test_what_may_be_words_or_sentences_is_refused_with_both_readings(learnt, tmp_path, capsys):
+    write_sentences(tmp_path / "texts.csv", names=("word1", "word2", "score"))
+    write_sentences(tmp_path / "single.csv", length=1)
+    for name, message in {
+        "texts.csv": "for words, give one in each; for pairs of sentences, call the columns sentence1",
+        "single.csv": "to judge words, give a .csv or .tsv with the columns word1, word2, score; to judge the means of",
+    }.items():
+        given = ["--model", str(learnt / "words"), "--dataset", str(tmp_path / name)]
+        assert evaluate(*given, "--output_dir", str(tmp_path / "out")) == 2
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert error.startswith("error: ") and message in error

@@ -3,12 +3,27 @@
 import itertools
 import math
 
+import forked
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
 
-from hf_replearn.methods.skipgram import CAP, SHARED, TILE, Block, NeighbourFit, Stretches, cbow, loss, skipgram, update
+from hf_replearn.encoders.subwords import NgramVectors, Subwords, cut_words
+from hf_replearn.encoders.words import WordVectors
+from hf_replearn.methods.skipgram import (
+    CAP,
+    SHARED,
+    TILE,
+    Block,
+    NeighbourFit,
+    Parts,
+    Stretches,
+    cbow,
+    loss,
+    skipgram,
+    update,
+)
 
 GRADIENTS = {False: skipgram, True: cbow}
 
@@ -249,3 +264,108 @@ def test_negatives_count_as_many_as_are_told_apart_however_many_a_tile_shares(me
         found.append([loss(inputs, outputs, block, negatives=5, mean=mean), *sums])
     for one, four in zip(*found, strict=True):
         torch.testing.assert_close(one, four, rtol=1e-5, atol=1e-5)
+
+
+# ---- vectors that are composed of rows
+
+
+def parts_of(vocabulary: int, shared: int, *, seed: int = 0) -> Parts:
+    """Each id has its own row and up to four of those that ids share, one maybe twice."""
+    rng = np.random.default_rng(seed)
+    rows = [[number, *(vocabulary + rng.integers(0, shared, rng.integers(0, 5)))] for number in range(vocabulary)]
+    pointers = np.concatenate([[0], np.cumsum([len(some) for some in rows])])
+    return Parts(pointers, np.concatenate(rows).astype(np.int64), vocabulary + shared)
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["skipgram", "cbow"])
+def test_the_gradient_of_composed_vectors_is_that_of_the_loss(mean):
+    """Of a block against autograd through sums over rows in float64, each by the root of their number."""
+    vocabulary, width, rate = 30, 8, 1e-4
+    parts = parts_of(vocabulary, 12)
+    table = torch.randn(parts.count, width, dtype=torch.float64, requires_grad=True)
+    outputs = torch.randn(vocabulary, width, dtype=torch.float64)
+    block = block_of([torch.randint(0, vocabulary, (length,)).tolist() for length in (40, 1, 17)], window=3,
+                     reach=2 if mean else None)  # fmt: skip
+    edges = parts.pointers.tolist()
+    rows = [parts.rows[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    composed = torch.stack([table[some].sum(0) / len(some) ** 0.5 for some in rows])
+    (wanted,) = torch.autograd.grad(loss(composed, outputs, block, negatives=5, mean=mean), table)
+    single, every = table.detach().float(), np.arange(vocabulary)
+    vectors = parts.vectors(single, every)
+    torch.testing.assert_close(vectors, composed.detach().float(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        parts.means(single, every), torch.stack([single[some].mean(0) for some in rows]), rtol=1e-5, atol=1e-6
+    )
+    found = GRADIENTS[mean](vectors, outputs.float(), block, negatives=5)
+    moved = torch.zeros_like(single)
+    parts.update(moved, *found.inputs, rate=rate)
+    assert moved.abs().max() < CAP / 2
+    torch.testing.assert_close(moved / rate, -wanted.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_ids_of_one_row_each_learn_what_they_do_without_parts():
+    """Composed of nothing but themselves, they go the same way."""
+    examples = corpus(length=4000)
+    plain, composed = learnt(examples), learnt(examples, parts=Parts(np.arange(61), np.arange(60), 60))
+    torch.testing.assert_close(plain["inputs"], composed["inputs"], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["skipgram", "cbow"])
+def test_a_word_that_was_never_met_lies_near_its_stem(mean):
+    """Planted: words of two topics, stems with endings; `stem` + `ing` are met for all stems but one of each topic."""
+    rng = np.random.default_rng(0)
+    stems = {topic: ["".join(rng.choice(list("bdfgklmnprst"), 6)) for _ in range(8)] for topic in (0, 1)}
+    words = [f"{stem}{end}" for topic in stems for stem in stems[topic] for end in ("", "s", "ed", "ing")]
+    unseen = [f"{stems[topic][0]}ing" for topic in stems]
+    vocabulary = [word for word in words if word not in unseen]
+    of_topic = {topic: [n for n, word in enumerate(vocabulary) if any(word.startswith(s) for s in stems[topic])]
+                for topic in stems}  # fmt: skip
+    documents = [np.append(rng.choice(of_topic[number % 2], 25), -1) for number in range(600)]
+    ids = np.concatenate(documents).astype(np.int32)
+    examples = Stretches(ids, np.bincount(ids[ids >= 0], minlength=len(vocabulary)), size=8192)
+    subwords = Subwords(3, 6)
+    cut = cut_words(vocabulary, subwords)
+    parts = Parts(cut.pointers, cut.rows, len(vocabulary) + len(cut.buckets))
+    shares = {}
+    for name, epochs in {"learnt": 6, "at random": 0}.items():
+        made = fit(examples, parts=parts, mean=mean, epochs=max(epochs, 1), rate=0.2 if mean else 0.05)
+        state = made.begin(examples, torch.Generator().manual_seed(0))
+        for number in range(epochs * len(examples)):
+            made.go_on(state, examples, torch.Generator().manual_seed(number))
+        ngrams = NgramVectors(subwords, cut.buckets, state["inputs"][len(vocabulary) :].numpy())
+        found = WordVectors(vocabulary, made.weights(state).numpy(), None, ngrams)
+        centred = found.vectors - found.vectors.mean(0)
+        own = []
+        for topic, word in enumerate(unseen):
+            composed = found.compose(word) - found.vectors.mean(0)
+            cosines = centred @ composed / np.linalg.norm(centred, axis=1) / np.linalg.norm(composed)
+            assert vocabulary[int(cosines.argmax())].startswith(word[:6])  # its stem's forms: they share its parts
+            stem = np.array([word[:6] in other for other in vocabulary])
+            same = np.array([n in of_topic[topic] for n in range(len(vocabulary))])
+            own.append(cosines[same & ~stem].mean() - cosines[~same].mean())
+        shares[name] = min(own)
+    assert shares["learnt"] > 0.5 > 0.3 > abs(shares["at random"])  # and it has learnt of which topic they are
+
+
+# ---- several processes
+
+
+def test_two_processes_learn_the_bits_of_two_threads(tmp_path):
+    """And so what one learns: skip-gram, and CBOW of composed vectors by two threads each, with one tile too few."""
+    examples = corpus(length=2000)
+    ways = {"skipgram": {}, "cbow": {"mean": True, "parts": parts_of(60, 20), "workers": 2, "block": 96}}
+
+    def together() -> None:
+        torch.distributed.init_process_group("gloo")
+        for name, more in ways.items():
+            state = learnt(examples, processes=2, **more)
+            torch.save(state, tmp_path / f"{name} {torch.distributed.get_rank()}.pt")
+        torch.distributed.destroy_process_group()
+
+    processes = forked.start(together, tmp_path / "log", processes=2)
+    assert processes.wait(60) == [0, 0], processes.printed()
+    for name, more in ways.items():
+        one = learnt(examples, **more | {"workers": 2 * more.get("workers", 1)})
+        for rank in range(2):
+            found = torch.load(tmp_path / f"{name} {rank}.pt")
+            assert all(torch.equal(found[table], one[table]) for table in ("inputs", "outputs"))

@@ -33,6 +33,19 @@ class WordSettings(SharedRunSettings):
     vocab_size: int | None = setting(
         None, "words that have a vector at most, the most frequent ones; none: all", section="data", at_least=2
     )
+    subwords: str | None = setting(
+        None,
+        "a word is the mean of a vector of its own and of one for each of its parts of so many characters, such as "
+        "3-6: words that were never met have a vector too; none: of its own alone",
+        section="model",
+    )
+    buckets: int | None = setting(
+        None,
+        "of --subwords: parts are told apart by a hash in so many buckets; none: 2,000,000",
+        section="model",
+        at_least=1,
+        at_most=2**32,
+    )
     dim: int = setting(100, "numbers of a vector", section="model", at_least=1, at_most=65_536)
     num_train_epochs: int = setting(5, "passes over the words", section="training", at_least=1)
     workers: int = setting(1, "threads that share the work", section="training", at_least=1, at_most=MOST_WORKERS)
@@ -55,7 +68,8 @@ class WordSettings(SharedRunSettings):
 class WordMethod(Trained):
     """What a method adds to the story of vectors of words, which `pretraining/words.py` tells.
 
-    fit: (settings, number of stretches of the corpus) -> a fit in passes, see `methods.skipgram.NeighbourFit`.
+    fit: (settings, number of stretches of the corpus, and as keywords) -> a fit in passes, see
+         `methods.skipgram.NeighbourFit`, whose `parts` and `processes` these keywords are.
     """
 
     fit: Callable
