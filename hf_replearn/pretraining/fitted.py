@@ -33,7 +33,7 @@ from hf_replearn.pretraining.inputs import Crops, Inputs, drawn_patches, whole_i
 from hf_replearn.pretraining.recipe import FittedMethod, FittedSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import typical_side
-from hf_replearn.pretraining.worth import judge, show_neighbours
+from hf_replearn.pretraining.worth import ask, judge, show_neighbours
 from hf_replearn.representation import Features, ImagePreprocessor, labels_of, pca
 from hf_replearn.settings import as_dict, changed, command_line
 from hf_replearn.sharing import report as facts
@@ -134,6 +134,9 @@ def fit_encoder(
     report.missing = {name: missing for name, (_, missing) in judged.items()}
     report.protocols = protocols(report.metrics)
     report.save(out)
+    if report.rows and data.images is not None and data.images.single_label:
+        asked = partial(ask, report, networks, data.images, preprocess=as_seen(settings))
+        try_to_show("what is asked of a representation", asked)
     show(report, method, learnt, settings, data, networks=networks)
     write_results(report, out, repo_id=repo_id)
     print(f"\n{report.table()}\n\nencoder and card: {out}")

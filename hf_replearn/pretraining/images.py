@@ -44,7 +44,7 @@ from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.start import channels_in_words, find_start, fit_to_data, left_to_the_data, what_was_chosen
 from hf_replearn.pretraining.streams import check_stream, fingerprint, lanes, list_what_is_skipped
 from hf_replearn.pretraining.watch import watch
-from hf_replearn.pretraining.worth import RANDOM, Judged, judge, judge_stages, show_neighbours, show_own_task
+from hf_replearn.pretraining.worth import RANDOM, Judged, ask, judge, judge_stages, show_neighbours, show_own_task
 from hf_replearn.randomness import Place
 from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.settings import as_dict, changed, command_line
@@ -164,6 +164,9 @@ def pretrain_images(
     if method.stages and judging and data.single_label:
         staged = {name: networks[name] for name in (method.facts.name, RANDOM)}
         report.layers = judge_stages(settings, staged, data, preprocess=preprocess, probes=method.probes)
+    if judging and data.single_label:
+        wanted = partial(ask, report, networks, data, preprocess=preprocess, model=model)
+        try_to_show("what is asked of a representation", wanted)
     show_own_task(report, settings, method, model, collator, rows=rows, test=data.test)
     try_to_show(NEAREST, partial(show_neighbours, report, networks, data, out / NEAREST, preprocess=preprocess))
     tell_trackers(write_results(report, out, repo_id=repo_id), out, trainer)

@@ -27,7 +27,7 @@ from hf_replearn.pretraining.memory import fit_to_memory
 from hf_replearn.pretraining.recipe import PixelMethod, PixelSettings
 from hf_replearn.pretraining.run import Run
 from hf_replearn.pretraining.watch import watch
-from hf_replearn.pretraining.worth import judge, judge_stages, show_neighbours
+from hf_replearn.pretraining.worth import ask, judge, judge_stages, show_neighbours
 from hf_replearn.randomness import Place, undisturbed, upload
 from hf_replearn.representation import ImagePreprocessor, labels_of
 from hf_replearn.sharing import report as facts
@@ -124,6 +124,8 @@ def pretrain_pixels(
     report.save(out)
     if judging and data.single_label:
         report.layers = judge_stages(settings, networks, data, preprocess=preprocess, split=method.layers)
+        wanted = partial(ask, report, networks, data, preprocess=preprocess)
+        try_to_show("what is asked of a representation", wanted)
     show(report, method, model, data, preprocess=preprocess, out=out)
     nearest = partial(show_neighbours, report, networks, data, out / images.NEAREST, preprocess=preprocess)
     try_to_show(images.NEAREST, nearest)

@@ -13,11 +13,15 @@ from torch import nn
 
 from hf_replearn.data.images import ImageData
 from hf_replearn.encoders.backbones import Stages, has_stages
+from hf_replearn.evaluation.clustering import clustering
+from hf_replearn.evaluation.desiderata import Found, desiderata, gain_of_codes
 from hf_replearn.evaluation.knn import knn
+from hf_replearn.evaluation.label_free import hoyer_sparsity
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.evaluation.neighbours import drawn_queries, nearest_examples, shown
 from hf_replearn.evaluation.steps import alone
 from hf_replearn.evaluation.suite import PROBES, suite
+from hf_replearn.methods.codes import Codes
 from hf_replearn.pretraining.fixed import FixedBatches, fixed_sample
 from hf_replearn.pretraining.recipe import ImageMethod, PictureSettings, SoundMethod
 from hf_replearn.randomness import undisturbed
@@ -109,6 +113,34 @@ def judge_stages(
                 curves.setdefault(metric, []).append(scores.get(metric))
         found[row] = {metric: values for metric, values in curves.items() if None not in values}
     return found
+
+
+def ask(
+    report: Report,
+    networks: dict[str, nn.Module],
+    data: ImageData,
+    *,
+    preprocess: ImagePreprocessor,
+    model: nn.Module | None = None,
+) -> None:
+    """What is asked of a representation, of the first network, into the report; what cannot be had is a dash. model: f
+    and g, which may have a code and its decoder."""
+    name = next(iter(networks))
+    parts = [fixed_sample(rows) for rows in (data.labelled, data.test)]
+    seen = {row: extract(network, parts[1], preprocess=preprocess) for row, network in networks.items()}
+    properties = {row: {"sparsity": hoyer_sparsity(features.x)} for row, features in seen.items()}
+    scores = {row: found | (clustering(seen[row]) if row in seen else {}) for row, found in report.rows.items()}
+    for other in seen.keys() - {name, RANDOM}:  # a code of the same run is no baseline
+        del scores[other], properties[other]
+    between: dict[str, float | None] = {}
+    if hasattr(model, "codes"):
+        codes = [extract(Codes(model), part, preprocess=preprocess).x for part in parts]
+        measure = partial(gain_of_codes, *codes, lambda some: model.decode(some.to(model.device)))
+        told, _ = alone(
+            lambda: {"interpolation": measure()}, metrics=["interpolation"], what=f"interpolation of {name}"
+        )
+        between[name] = told.get("interpolation")
+    report.desiderata = desiderata(Found(scores, properties, report.layers, between), asked=[name])
 
 
 def show_own_task(

@@ -285,7 +285,7 @@ class Report(Scores):
     neighbours: of some held-out images, as in Evaluation.
     figures: file name of a picture beside the card -> what it shows, in words.
     repo_id: the repository that it was pushed to, "owner/name".
-    desiderata: what is asked of a representation, a line each, as `evaluate --add_to_card` found it.
+    desiderata: what is asked of a representation, a line each; `evaluate --add_to_card` renews it.
     """
 
     method: Method

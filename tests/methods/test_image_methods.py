@@ -83,6 +83,11 @@ def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command,
     method, usual = MODULES[command[0]].METHOD, {"augmentations.png", "neighbours.png", "curves.png"}
     assert (report["own_task"] is None) == (method.own_task is None)
     assert (report["figures"].keys() <= usual) == (method.pictures is None)  # none failed, which would be but a word
+    asked = {line["asked"]: line for line in report["desiderata"]}
+    name, shot = report["method"]["name"], report["rows"][report["method"]["name"]]["k_shot@8"]
+    assert asked["few labels"]["values"] == {name: f"{shot:.3f}"}
+    assert "random weights" in asked["sparsity"]["baseline"] and asked["clusters"]["baseline"] != "–"
+    assert (asked["interpolation"]["values"][name] == "–") == (not hasattr(method.model_class, "codes"))
     encoder = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=0).eval()
     with torch.no_grad():
         features = encoder(torch.rand(2, *encoder.pretrained_cfg["input_size"]))
