@@ -11,7 +11,7 @@ is what is kept: no context sees a later sample. A linear map of it for each ste
 answers are all other frames of the same process's batch, those of the same sound too: the loss begins at ln N of N
 frames, and falls with a smaller batch without anything being learnt. As in the paper, the first two frames ahead share
 samples with the context; frames are normalised one by one (Rivière et al. 2020, arXiv:2002.02848), not by the batch.
-The toy took 200 seconds on two CPU cores that others used too: linear probe 0.527, of random weights 0.400, of mel
+The toy takes 85 seconds of CPU time: linear probe 0.493, of random weights 0.400, of mel
 spectra 0.453 (mean) and 0.780 (mean and deviation over time).
 """
 

@@ -1,0 +1,221 @@
+"""What the seven tasks that tell what was hidden come to on CIFAR-10: table and curves of the README.
+
+    python -m benchmarks.hidden collect out/rotation out/mae …   # finished runs, and of finetune: what they found
+    python -m benchmarks.hidden                                  # table and picture, into the README
+
+`collect` reads report.json of runs of recipes/configs/<method>/cifar10_small.yaml, adds what it finds to
+results/hidden.json, one entry a method, and forgets nothing else. Nothing is measured here.
+"""
+
+import argparse
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks._machine import RESULTS
+
+FILE, PICTURE, README = RESULTS / "hidden.json", RESULTS / "hidden.png", Path(__file__).parents[1] / "README.md"
+MARKS = ("<!-- written by benchmarks.hidden -->", "<!-- end of benchmarks.hidden -->")
+KEPT = ("steps", "examples", "seconds", "final_loss")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One line of the table: a figure, what it is to be compared with, and whether it is to be below that."""
+
+    method: str
+    what: str
+    found: float
+    than: float
+    against: str
+    below: bool = False
+
+    def line(self) -> str:
+        """As a row of Markdown."""
+        reached = self.found < self.than if self.below else self.found > self.than
+        asked = f"{'below' if self.below else 'above'} {self.than:.3f} ({self.against})"
+        return f"| {self.method} | {self.what} | {self.found:.3f} | {asked} | {'yes' if reached else '**no**'} |"
+
+
+def collect(folders: list[str]) -> dict:
+    """What is known by now, with what these runs found."""
+    known = {"benchmark": "hidden", "dataset": "CIFAR-10", "runs": {}}
+    if FILE.exists():
+        known = json.loads(FILE.read_text())
+    for folder in folders:
+        report = json.loads(Path(folder, "report.json").read_text())
+        if "own_task" not in report:  # of finetune
+            known["fine_tuned"] = {"rows": report["rows"], "command": strip(report["command"])}
+            continue
+        name = report["method"]["name"]
+        if name == "inpainting":
+            name += f", {report['settings']['mask']}"
+        scores = {row: {key: found[key] for key in ("knn@20", "linear")} for row, found in report["rows"].items()}
+        known["runs"][name] = {
+            "training": {key: report["training"][key] for key in KEPT},
+            "own_task": report["own_task"]["rows"],
+            "layers": report["layers"],
+            "scores": scores,
+            "command": strip(report["command"]),
+        }
+    return known
+
+
+def strip(command: str) -> str:
+    """A command without the folders of the machine that it ran on."""
+    return re.sub(r"/\S*/", "", command)
+
+
+# ---- what is asked
+
+
+def goals(known: dict) -> list[Goal]:
+    """The lines of all runs that are there."""
+    found = []
+    for name, run in known["runs"].items():
+        found += OF[name.split(",")[0]](name, run)
+    if tuned := known.get("fine_tuned"):
+        rows = list(tuned["rows"].items())
+        metric = next(iter(rows[0][1]))
+        found.append(Goal("MAE", "accuracy, fine-tuned (5,000 labels)", rows[0][1][metric], *random_of(rows, metric)))
+    return found
+
+
+def random_of(rows: list, metric: str) -> tuple[float, str]:
+    return next((scores[metric], name) for name, scores in rows if name.startswith("random weights"))
+
+
+def best(run: dict, row: str, metric: str = "knn@20") -> tuple[float, int]:
+    """The largest score of a stage, and which it is, from 0."""
+    curve = run["layers"][row][metric]
+    return max(curve), curve.index(max(curve))
+
+
+def nearest(name: str, run: dict, than: str) -> Goal:
+    """20 nearest neighbours in the best stage beside a baseline (of random weights: their own best stage)."""
+    learnt = next(iter(run["layers"]))
+    top, stage = best(run, learnt)
+    value = best(run, than)[0] if than == "random weights" else run["scores"][than]["knn@20"]
+    whose = "random weights, best stage" if than == "random weights" else than
+    return Goal(name, f"20 neighbours, best stage ({stage})", top, value, whose)
+
+
+def of_rotation(name: str, run: dict) -> list[Goal]:
+    accuracy = run["own_task"]["this run"]["accuracy"]
+    return [Goal(name, "accuracy of its own task", accuracy, 0.6, "asked"), nearest(name, run, "raw pixels")]
+
+
+def of_context(name: str, run: dict) -> list[Goal]:
+    return [Goal(name, "loss (nats), chance 2.079", run["own_task"]["this run"]["loss (nats)"], 2.0, "asked", True)]
+
+
+def of_inpainting(name: str, run: dict) -> list[Goal]:
+    own = {row: values["squared error"] for row, values in run["own_task"].items()}
+    return [Goal(name, "squared error in the hole", own["this run"], own["biharmonic"], "biharmonic", True)]
+
+
+def of_mae(name: str, run: dict) -> list[Goal]:
+    return [Goal(name, "error, share of chance", run["own_task"]["this run"]["share of chance"], 0.9, "asked", True)]
+
+
+def of_colorization(name: str, run: dict) -> list[Goal]:
+    own = {row: values["cross entropy (nats)"] for row, values in run["own_task"].items()}
+    found, constant = own["this run, rare colours not favoured"], own["colours as often as in training"]
+    return [Goal(name, f"nats below frequencies ({constant:.3f})", constant - found, 0.2, "asked")]
+
+
+def of_cpc(name: str, run: dict) -> list[Goal]:
+    own = run["own_task"]["this run"]["told (nats)"]
+    last, others = (run["scores"][row]["knn@20"] for row in ("CPC", "random weights"))
+    line = Goal(name, "20 neighbours, last stage", last, others, "random weights")
+    return [Goal(name, "nats told of what comes", own, 0.3, "asked"), line, nearest(name, run, "random weights")]
+
+
+def of_gpt(name: str, run: dict) -> list[Goal]:
+    own = {row: values["nats per pixel"] for row, values in run["own_task"].items()}
+    bigram = own["after the pixel to the left (bigram)"]
+    return [Goal(name, "nats per pixel", own["this run"], bigram, "left neighbour", True)]
+
+
+OF = {
+    "rotation": of_rotation,
+    "context prediction": of_context,
+    "inpainting": of_inpainting,
+    "MAE": of_mae,
+    "colorization": of_colorization,
+    "CPC": of_cpc,
+    "image GPT": of_gpt,
+}
+
+
+# ---- what is shown
+
+
+def section(known: dict) -> str:
+    """Markdown: what was asked, and the neighbours of every stage."""
+    lines = ["| method | figure | measured | asked | reached |", "|---|---|---|---|---|"]
+    lines += [goal.line() for goal in goals(known)]
+    lines += ["", *stages(known), "", f"![kNN of every stage.](benchmarks/results/{PICTURE.name})"]
+    return "\n".join(lines)
+
+
+def stages(known: dict) -> list[str]:
+    """A table of the scores of the first, the best and the last stage beside those of the baselines."""
+    lines = ["| 20 neighbours | first stage | best | last | raw pixels | random weights: best, last | steps, images |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, run in known["runs"].items():
+        learnt = next(iter(run["layers"]))
+        curve, other = (run["layers"][row]["knn@20"] for row in (learnt, "random weights"))
+        top, stage = best(run, learnt)
+        pixels, took = run["scores"]["raw pixels"]["knn@20"], run["training"]
+        lines.append(
+            f"| {name} | {curve[0]:.3f} | {top:.3f} ({stage} of 0...{len(curve) - 1}) | {curve[-1]:.3f} | {pixels:.3f} "
+            f"| {max(other):.3f}, {other[-1]:.3f} | {took['steps']:,}, {took['examples']:,} |"
+        )
+    return lines
+
+
+def draw(known: dict) -> None:
+    """kNN over stages, a panel each, beside raw pixels and random weights."""
+    from matplotlib.figure import Figure
+
+    runs = known["runs"]
+    figure = Figure(figsize=(11, 2.5 * -(-len(runs) // 4)), layout="constrained")
+    panels = figure.subplots(-(-len(runs) // 4), 4, sharey=True, squeeze=False).flat
+    for (name, run), axes in zip(runs.items(), panels, strict=False):
+        learnt = next(iter(run["layers"]))
+        for row, colour in ((learnt, "#0b63ce"), ("random weights", "#c9470b")):
+            curve = run["layers"][row]["knn@20"]
+            label = "this method" if row == learnt else row
+            axes.plot(range(len(curve)), curve, "o-", ms=3, color=colour, label=label)
+        axes.axhline(run["scores"]["raw pixels"]["knn@20"], color="#6e7781", ls="--", label="raw pixels")
+        axes.set_title(name, fontsize=10)
+        axes.set_xticks(range(len(curve)))
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels:  # those that are left
+        axes.set_axis_off()
+    figure.supxlabel("stage (0: stem or embeddings)", fontsize=9)
+    figure.supylabel("accuracy, 20 neighbours", fontsize=9)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    figure.savefig(PICTURE, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=["collect"])
+    parser.add_argument("folders", nargs="*")
+    told = parser.parse_args()
+    if told.what:
+        FILE.write_text(json.dumps(collect(told.folders), indent=2) + "\n")
+        return
+    known = json.loads(FILE.read_text())
+    draw(known)
+    before, _, rest = README.read_text().partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    README.write_text(f"{before}{MARKS[0]}\n\n{section(known)}\n\n{MARKS[1]}{after}")
+
+
+if __name__ == "__main__":
+    main()
