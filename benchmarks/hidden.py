@@ -1,10 +1,11 @@
 """What the seven tasks that tell what was hidden come to on CIFAR-10: table and curves of the README.
 
-    python -m benchmarks.hidden collect out/rotation out/mae …   # finished runs, and of finetune: what they found
+    python -m benchmarks.hidden collect out/rotation out/mae … out/all   # what runs, evaluations and finetune found
     python -m benchmarks.hidden                                  # table and picture, into the README
 
-`collect` reads report.json of runs of recipes/configs/<method>/cifar10_small.yaml, adds what it finds to
-results/hidden.json, one entry a method, and forgets nothing else. Nothing is measured here.
+`collect` reads report.json of runs of recipes/configs/<method>/cifar10_small.yaml, and of `evaluate --layers all` of
+them, which takes the place of the own scores of their stages: all are then of the same examples. What it finds goes
+into results/hidden.json, one entry a method. Nothing is measured here.
 """
 
 import argparse
@@ -45,21 +46,42 @@ def collect(folders: list[str]) -> dict:
         known = json.loads(FILE.read_text())
     for folder in folders:
         report = json.loads(Path(folder, "report.json").read_text())
-        if "own_task" not in report:  # of finetune
+        if "encoders" in report:
+            judge(known, report)
+        elif "own_task" in report:
+            name = report["method"]["name"]
+            if name == "inpainting":
+                name += f", {report['settings']['mask']}"
+            learnt = next(iter(report["layers"]))
+            known["runs"][name] = {
+                "run": Path(folder).name,
+                "training": {key: report["training"][key] for key in KEPT},
+                "own_task": report["own_task"]["rows"],
+                "stages": stages_of(report, learnt, "random weights"),
+                "command": strip(report["command"]),
+            }
+        else:
             known["fine_tuned"] = {"rows": report["rows"], "command": strip(report["command"])}
-            continue
-        name = report["method"]["name"]
-        if name == "inpainting":
-            name += f", {report['settings']['mask']}"
-        scores = {row: {key: found[key] for key in ("knn@20", "linear")} for row, found in report["rows"].items()}
-        known["runs"][name] = {
-            "training": {key: report["training"][key] for key in KEPT},
-            "own_task": report["own_task"]["rows"],
-            "layers": report["layers"],
-            "scores": scores,
-            "command": strip(report["command"]),
-        }
     return known
+
+
+def judge(known: dict, report: dict) -> None:
+    """Takes the stages of all runs from one evaluation, on the same examples."""
+    known["judged_on"] = {name: report["task"][name] for name in ("train", "test")}
+    for run in known["runs"].values():
+        untrained = f"random weights of {run['run']}"
+        if run["run"] in report["layers"] and untrained in report["layers"]:
+            run["stages"] = stages_of(report, run["run"], untrained)
+
+
+def stages_of(report: dict, learnt: str, untrained: str) -> dict[str, dict]:
+    """Score -> its values for each stage of both networks, and for raw pixels."""
+    rows = {"learnt": learnt, "random weights": untrained}
+    return {
+        score: {name: report["layers"][row][score] for name, row in rows.items()}
+        | {"raw pixels": report["rows"]["raw pixels"][score]}
+        for score in ("knn@20", "linear")
+    }
 
 
 def strip(command: str) -> str:
@@ -86,19 +108,18 @@ def random_of(rows: list, metric: str) -> tuple[float, str]:
     return next((scores[metric], name) for name, scores in rows if name.startswith("random weights"))
 
 
-def best(run: dict, row: str, metric: str = "knn@20") -> tuple[float, int]:
+def best(curve: list[float]) -> tuple[float, int]:
     """The largest score of a stage, and which it is, from 0."""
-    curve = run["layers"][row][metric]
     return max(curve), curve.index(max(curve))
 
 
 def nearest(name: str, run: dict, than: str) -> Goal:
     """20 nearest neighbours in the best stage beside a baseline (of random weights: their own best stage)."""
-    learnt = next(iter(run["layers"]))
-    top, stage = best(run, learnt)
-    value = best(run, than)[0] if than == "random weights" else run["scores"][than]["knn@20"]
-    whose = "random weights, best stage" if than == "random weights" else than
-    return Goal(name, f"20 neighbours, best stage ({stage})", top, value, whose)
+    scores = run["stages"]["knn@20"]
+    top, stage = best(scores["learnt"])
+    if than == "random weights":
+        return Goal(name, f"20 neighbours, best stage ({stage})", top, max(scores[than]), f"{than}, best stage")
+    return Goal(name, f"20 neighbours, best stage ({stage})", top, scores[than], than)
 
 
 def of_rotation(name: str, run: dict) -> list[Goal]:
@@ -127,7 +148,7 @@ def of_colorization(name: str, run: dict) -> list[Goal]:
 
 def of_cpc(name: str, run: dict) -> list[Goal]:
     own = run["own_task"]["this run"]["told (nats)"]
-    last, others = (run["scores"][row]["knn@20"] for row in ("CPC", "random weights"))
+    last, others = (run["stages"]["knn@20"][row][-1] for row in ("learnt", "random weights"))
     line = Goal(name, "20 neighbours, last stage", last, others, "random weights")
     return [Goal(name, "nats told of what comes", own, 0.3, "asked"), line, nearest(name, run, "random weights")]
 
@@ -165,10 +186,8 @@ def stages(known: dict) -> list[str]:
     lines = ["| 20 neighbours | first stage | best | last | raw pixels | random weights: best, last | steps, images |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name, run in known["runs"].items():
-        learnt = next(iter(run["layers"]))
-        curve, other = (run["layers"][row]["knn@20"] for row in (learnt, "random weights"))
-        top, stage = best(run, learnt)
-        pixels, took = run["scores"]["raw pixels"]["knn@20"], run["training"]
+        curve, other, pixels = run["stages"]["knn@20"].values()
+        (top, stage), took = best(curve), run["training"]
         lines.append(
             f"| {name} | {curve[0]:.3f} | {top:.3f} ({stage} of 0...{len(curve) - 1}) | {curve[-1]:.3f} | {pixels:.3f} "
             f"| {max(other):.3f}, {other[-1]:.3f} | {took['steps']:,}, {took['examples']:,} |"
@@ -184,12 +203,10 @@ def draw(known: dict) -> None:
     figure = Figure(figsize=(11, 2.5 * -(-len(runs) // 4)), layout="constrained")
     panels = figure.subplots(-(-len(runs) // 4), 4, sharey=True, squeeze=False).flat
     for (name, run), axes in zip(runs.items(), panels, strict=False):
-        learnt = next(iter(run["layers"]))
-        for row, colour in ((learnt, "#0b63ce"), ("random weights", "#c9470b")):
-            curve = run["layers"][row]["knn@20"]
-            label = "this method" if row == learnt else row
-            axes.plot(range(len(curve)), curve, "o-", ms=3, color=colour, label=label)
-        axes.axhline(run["scores"]["raw pixels"]["knn@20"], color="#6e7781", ls="--", label="raw pixels")
+        curve, other, pixels = run["stages"]["knn@20"].values()
+        axes.plot(range(len(curve)), curve, "o-", ms=3, color="#0b63ce", label="this method")
+        axes.plot(range(len(other)), other, "o-", ms=3, color="#c9470b", label="random weights")
+        axes.axhline(pixels, color="#6e7781", ls="--", label="raw pixels")
         axes.set_title(name, fontsize=10)
         axes.set_xticks(range(len(curve)))
         axes.spines[["top", "right"]].set_visible(False)
