@@ -68,6 +68,7 @@ def contestants(asked, Word2Vec):
     from hf_replearn.data.words import batches, number
     from hf_replearn.encoders.words import learn_words, words_of
     from hf_replearn.methods.skipgram import NeighbourFit, Stretches
+    from hf_replearn.recipes.word2vec import BLOCK
 
     corpus = load_corpora((asked.dataset,))
     texts = (text for some in batches(corpus.train) for text in some)
@@ -87,6 +88,7 @@ def contestants(asked, Word2Vec):
         stretches=len(examples),
         rate=0.025,
         subsample=asked.subsample,
+        block=BLOCK,
         workers=asked.workers,
     )
     state = fit.begin(examples, torch.Generator().manual_seed(0))

@@ -28,6 +28,7 @@ from typing import Literal
 from hf_replearn.pretraining.recipe import Method, WordMethod, WordSettings, run, setting
 
 RATES = {"skipgram": 0.025, "cbow": 0.1}
+BLOCK = 1536  # words at a time: with more it is faster, and learns a little less
 
 
 @dataclass(kw_only=True)
@@ -65,6 +66,7 @@ def fit(settings: Word2VecSettings, stretches: int, **more):
         rate=settings.learning_rate or RATES[settings.model],
         mean=settings.model == "cbow",
         subsample=settings.subsample,
+        block=BLOCK,
         workers=settings.workers,
         **more,
     )

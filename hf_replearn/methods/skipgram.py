@@ -27,6 +27,7 @@ from torch.nn.functional import embedding_bag, logsigmoid, pad
 TILE, SHARED = 32, 16  # ids of a tile, and the negatives that they share where nothing else is said
 PLACES = 24  # bits of a place in a block
 CAP = 0.25  # the longest step of a row at once: what keeps sums over many occurrences from running away
+PLACED = 2**18  # places of the table that negatives are looked up in
 POWER = 0.75  # of the frequencies that negatives are drawn by (Mikolov et al. 2013, section 2.2)
 
 
@@ -309,6 +310,24 @@ def gathered(found: list[Gradient], blocks: list[Block], *, mean: bool, width: i
     return everyone
 
 
+def draw(counts: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    """An id for each of numbers in [0, 1), as likely as the counts to the power `POWER`.
+
+    Most are looked up in a table of `PLACED` places, of which each id has as many whole ones as are its share; what is
+    left of its share is searched for.
+    """
+    share = counts.astype(np.float64) ** POWER
+    share *= PLACED / share.sum()
+    whole = share.astype(np.int64)
+    table = np.repeat(np.arange(len(counts)), whole)
+    places = uniform * PLACED
+    found = table.take(places.astype(np.int64), mode="clip") if len(table) else np.empty(places.shape, np.int64)
+    left = places >= len(table)
+    rest = np.cumsum(share - whole)
+    found[left] = np.searchsorted(rest, places[left] - len(table), side="right").clip(max=len(counts) - 1)
+    return found
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Of PyTorch's: its operations here are too small to be shared, and threads would wait for one another."""
@@ -394,10 +413,13 @@ class NeighbourFit:
 
     def step(self, state: dict[str, Tensor], found: list[Gradient], pool: ThreadPoolExecutor, *, rate: float) -> None:
         """Moves the rows of both tables."""
-        inputs, outputs = (
-            tuple(map(torch.cat, zip(*parts, strict=True)))
-            for parts in ([part.inputs for part in found], [part.outputs for part in found])
-        )
+        if len(found) == 1:
+            inputs, outputs = found[0].inputs, found[0].outputs
+        else:
+            inputs, outputs = (
+                tuple(map(torch.cat, zip(*parts, strict=True)))
+                for parts in ([part.inputs for part in found], [part.outputs for part in found])
+            )
         of_inputs = update if self.parts is None else self.parts.update
         steps = [partial(of_inputs, state["inputs"], *inputs), partial(update, state["outputs"], *outputs)]
         for step in [pool.submit(step, rate=rate) for step in steps] if self.workers > 1 else []:
@@ -428,9 +450,8 @@ class NeighbourFit:
         before, after = self.window, number * self.block - len(ids) + self.window
         ids = pad(ids, (before, after))
         rows = torch.cat([-1.0 - torch.arange(before), rows.float(), -1.0 - before - torch.arange(after)])
-        chance = torch.from_numpy(np.cumsum(counts.astype(np.float64) ** POWER))
         drawn = torch.rand(number, self.block // TILE, self.shared, dtype=torch.float64, generator=generator)
-        negatives = torch.searchsorted(chance, drawn * chance[-1], right=True).clamp_(max=len(counts) - 1)
+        negatives = torch.from_numpy(draw(counts, drawn.numpy()))
         reach = torch.randint(1, self.window + 1, (number, self.block), generator=generator) if self.mean else None
         blocks = []
         for place in range(number):

@@ -20,6 +20,7 @@ from hf_replearn.methods.skipgram import (
     Parts,
     Stretches,
     cbow,
+    draw,
     loss,
     skipgram,
     update,
@@ -233,6 +234,19 @@ def test_negatives_are_drawn_by_frequency_to_three_quarters():
     assert chisquare(drawn, drawn.sum() * chance / chance.sum()).pvalue > 0.01
 
 
+def test_ids_that_have_no_place_in_the_table_are_drawn_as_often_as_others():
+    """Of a million ids those of one count each, and an eighth that occur 16 times: 2^(3/4 * 4) = 8 times as likely."""
+    counts = np.ones(1_000_000, dtype=np.int64)
+    counts[::8] = 16
+    counts[1] = 0
+    drawn = draw(counts, np.random.default_rng(0).random((40, 5000)))
+    assert drawn.shape == (40, 5000) and drawn.min() >= 0 and drawn.max() < len(counts) and not (drawn == 1).any()
+    frequent = (drawn % 8 == 0).mean()
+    assert abs(frequent - 8 / 15) < 4 * (8 / 15 * 7 / 15 / drawn.size) ** 0.5
+    for some in (drawn[drawn % 8 == 0], drawn[drawn % 8 > 0]):  # and all over them
+        assert abs(np.bincount(some // 100_000, minlength=10) / len(some) - 0.1).max() < 0.01
+
+
 def test_every_word_of_a_corpus_is_in_one_stretch():
     ids = np.array([*range(10), -1, *range(7), -1, -1, 3, 4, -1], dtype=np.int32)
     examples = Stretches(ids, np.bincount(ids[ids >= 0]), size=4)
@@ -339,12 +353,12 @@ def test_a_word_that_was_never_met_lies_near_its_stem(mean):
         for topic, word in enumerate(unseen):
             composed = found.compose(word) - found.vectors.mean(0)
             cosines = centred @ composed / np.linalg.norm(centred, axis=1) / np.linalg.norm(composed)
-            assert vocabulary[int(cosines.argmax())].startswith(word[:6])  # its stem's forms: they share its parts
             stem = np.array([word[:6] in other for other in vocabulary])
+            assert cosines[stem].mean() > cosines[~stem].mean() + 0.3  # learnt or not: they share its parts
             same = np.array([n in of_topic[topic] for n in range(len(vocabulary))])
             own.append(cosines[same & ~stem].mean() - cosines[~same].mean())
         shares[name] = min(own)
-    assert shares["learnt"] > 0.5 > 0.3 > abs(shares["at random"])  # and it has learnt of which topic they are
+    assert shares["learnt"] > 0.6 > 0.4 > abs(shares["at random"])  # and it has learnt of which topic they are
 
 
 # ---- several processes
