@@ -132,11 +132,10 @@ def nearest(name: str, run: dict, than: str) -> Goal:
     """20 nearest neighbours in the best stage beside a baseline (of random weights: their own best stage)."""
     scores = run["stages"]["knn@20"]
     top, stage = best(scores["learnt"])
+    value, whose = scores[than], than
     if than == "random weights":
-        return Goal(
-            name, f"20 neighbours, best stage ({stage})", top, max(scores[than]), f"{than}, best stage", examples=TEST
-        )
-    return Goal(name, f"20 neighbours, best stage ({stage})", top, scores[than], than, examples=TEST)
+        value, whose = max(value), f"{than}, best stage"
+    return Goal(name, f"20 neighbours, best stage ({stage})", top, value, whose, examples=TEST)
 
 
 def of_rotation(name: str, run: dict) -> list[Goal]:
