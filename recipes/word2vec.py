@@ -15,7 +15,8 @@ sentence-transformers and model2vec load, with words.txt in word2vec's text form
 
 With --subwords a word is, as in fastText (Bojanowski et al. 2017, arXiv:1607.04606), the mean of a vector of its own
 and of those of its parts, so that words that were never met have one too: in `hf_replearn.nearest`, `.encode` and
-`hf-replearn evaluate`; other libraries get the words of the text. Under torchrun several processes share the tables.
+`hf-replearn evaluate`; other libraries get the words of the text. Under torchrun several processes share the tables
+and end with the bits that as many threads do; on one machine --workers is faster, for it sends no gradients.
 
 About a million words a second on a CPU core, after they were cut into words.
 """

@@ -28,6 +28,7 @@ from hf_replearn.training.folder import check_folder, claim_folder
 
 USED = {"model", "dataset", "baselines", "add_to_card", "output_dir", "seed", "use_cpu"}  # settings that mean something
 RANDOM = "random vectors"
+BY_PARTS = "more by the parts of their words"  # what a note of pairs ends with
 
 
 def of_words(settings: Any) -> bool:
@@ -161,7 +162,7 @@ def measure(
         if len(outcomes) and row == next(iter(report.rows)):
             note = f"{task.name}: {outcome.known.sum():,} of {len(outcome.known):,} known to {row}"
             if words.ngrams is not None and task.scores is not None:
-                note += f", {outcome.composed.sum():,} more by the parts of their words"
+                note += f", {outcome.composed.sum():,} {BY_PARTS}"
             report.task.notes.append(note)
     return outcomes
 
@@ -196,6 +197,8 @@ def add_to_card(settings: Any, card: Report, report: Evaluation) -> None:
     told = {}
     for name in dict.fromkeys(metric.split("@")[0] for metric in report.metrics):
         of_task = next((text for task, text in known.items() if name.endswith(f"_{task}")), "")
-        told[name] = report.protocols[name] + (f" Here {of_task.partition(' known')[0]} are known." if of_task else "")
+        more = of_task.rpartition(", ")[2] if of_task.endswith(BY_PARTS) else ""
+        here = f" Here {of_task.partition(' known')[0]} are known{', ' * bool(more)}{more}." if of_task else ""
+        told[name] = report.protocols[name] + here
     missing = {names[row]: found for row, found in report.missing.items()}
     extend_card(settings.model[0], rows, protocols=told, missing=missing)

@@ -258,6 +258,23 @@ def test_words_are_judged_beside_what_counts_and_what_is_at_random(learnt, tmp_p
     assert own["word2vec"][metric] == scores[0] and own["PPMI + SVD (10)"][metric] == scores[1]
 
 
+def test_the_log_and_the_card_say_how_many_words_are_known_by_their_parts(learnt, tmp_path, capsys):
+    """Of "seaaland" and such both topics' parts are known; of "moon" none is."""
+    recipe = importlib.import_module("hf_replearn.recipes.word2vec")
+    given = ["--dataset", str(learnt / "text.txt"), "--dim", "10", "--subsample", "0", "--num_train_epochs", "2"]
+    out = tmp_path / "parts"
+    run(recipe.main, recipe.Word2VecSettings, [*given, "--subwords", "3-4", "--output_dir", str(out)])
+    (tmp_path / "more.csv").write_text((learnt / "topics.csv").read_text() + "\nlanda,landish,9\nlanda,moon,5\n")
+    capsys.readouterr()
+    given = ["--model", str(out), "--dataset", str(tmp_path / "more.csv"), "--output_dir", str(tmp_path / "out")]
+    assert evaluate(*given, "--add_to_card") == 0
+    assert f"more: 60 of 63 known to {out}, 1 more by the parts of their words" in capsys.readouterr().out
+    card = " ".join((out / "README.md").read_text().split())
+    assert card.count("Here 60 of 63 are known, 1 more by the parts of their words.") == 2
+    scores = json.loads((tmp_path / "out" / "report.json").read_text())["rows"][str(out)]
+    assert {"word_spearman_more", "word_parts_spearman_more"} <= set(scores)
+
+
 def test_vectors_of_others_are_judged_too(learnt, tmp_path, capsys):
     """A text file, of which the text it was learnt from is not known; analogies."""
     given = ["--model", str(learnt / "words" / "words.txt"), "--dataset", str(learnt / "questions.txt")]
