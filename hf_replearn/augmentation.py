@@ -662,23 +662,30 @@ def draw_views(images: Tensor, views: Tensor, path: str | Path, *, aspect: Tenso
     Of more than three channels the first three are shown as red, green and blue, of two the first as grey.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     rows, columns = len(images), 1 + len(views) // len(images)
     images, views = _to_look_at(images).cpu(), _to_look_at(views).cpu()
     panels = views.unflatten(0, (columns - 1, rows)).transpose(0, 1)  # (B, V, 3, size, size)
-    figure = Figure(figsize=(1.4 * columns, 1.4 * rows + 0.3), layout="constrained")
-    for row, line in enumerate(figure.subplots(rows, columns, squeeze=False)):
+    figure = Figure(figsize=(1.4 * columns, 1.4 * rows + 0.3))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(rows, -0.3 / 1.4), autoscale_on=False)  # one for all:
+    axes.set_axis_off()  # those of every image would take longer than short runs
+
+    def show(image: Tensor, row: int, column: int, *, shape: float = 1.0) -> None:
+        height, width = 0.47 * min(1.0, shape), 0.47 * min(1.0, 1 / shape)
+        x, y = column + 0.5, row + 0.5
+        pixels = image.permute(1, 2, 0).numpy()
+        extent = (x - width, x + width, y + height, y - height)
+        axes.imshow(pixels, interpolation="nearest", extent=extent, aspect="auto")
+        axes.add_patch(Rectangle((x - width, y - height), 2 * width, 2 * height, fill=False, edgecolor="0.8", lw=0.6))
+
+    for row in range(rows):
         shape = images.shape[2] / images.shape[3] if aspect is None else 1 / float(aspect[row])
-        shape = images.shape[3] / images.shape[2] * min(max(shape, 1 / 4), 4)  # a line of pixels is drawn as a strip
-        line[0].imshow(images[row].permute(1, 2, 0).numpy(), interpolation="nearest", aspect=shape)
-        for axes, view in zip(line[1:], panels[row], strict=True):
-            axes.imshow(view.permute(1, 2, 0).clamp(0, 1).numpy(), interpolation="nearest")
-        for axes in line:
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set(color="0.8", linewidth=0.6)
-        if row == 0:
-            line[0].set_title("image", fontsize=9)
-            line[1].set_title("views as this run draws them", fontsize=9, loc="left")
+        show(images[row], row, 0, shape=min(max(shape, 1 / 4), 4))  # a line of pixels is drawn as a strip
+        for column, view in enumerate(panels[row], start=1):
+            show(view.clamp(0, 1), row, column)
+    axes.text(0.5, -0.05, "image", fontsize=9, ha="center")
+    axes.text(1.03, -0.05, "views as this run draws them", fontsize=9)
     figure.savefig(path, dpi=100)
 
 

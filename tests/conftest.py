@@ -49,6 +49,14 @@ def _verbosity():
 
 
 @pytest.fixture
+def unshown(monkeypatch):
+    """Runs of this test draw no pictures and write neither card nor page."""
+    import small_runs
+
+    small_runs.unshown(monkeypatch)
+
+
+@pytest.fixture
 def report():
     """A run that wins at k_shot, ties at linear as printed, and loses at knn."""
     from hf_replearn.sharing.report import Data, Encoder, Method, Report, Training

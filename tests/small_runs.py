@@ -1,4 +1,4 @@
-"""Settings with which every method on images runs in a second or two."""
+"""Settings with which every method on images runs in a second or two, and what is left out of such a run."""
 
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
 VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
@@ -30,3 +30,14 @@ def small(command: str, settings: type) -> list[str]:
     augmentation = ["--augmentation", "cifar"] if "augmentation" in fields else []
     narrow = [part for name in WIDTHS if name in fields for part in (f"--{name}", "16")]
     return [*SMALL, *augmentation, *narrow, *OWN.get(command, ())]
+
+
+def unshown(patch) -> None:
+    """Of a run so small the pictures, the card and the page take longer than all else; other tests look at them.
+
+    patch: a pytest.MonkeyPatch, which a process that was forked for a run need not undo.
+    """
+    for shown in ("augmentation.draw_views", "pretraining.worth.draw_neighbours"):
+        patch.setattr(f"hf_replearn.{shown}", lambda *given, **more: None)
+    for shown in ("curves", "page", "card"):
+        patch.setattr(f"hf_replearn.sharing.results.write_{shown}", lambda *given: False)

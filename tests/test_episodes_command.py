@@ -91,6 +91,7 @@ def test_any_timm_backbone_is_trained_and_exported_for_plain_timm(letters, tmp_p
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.usefixtures("unshown")
 def test_a_run_that_was_killed_goes_on_bit_for_bit(method, letters, tmp_path, capsys):
     out, arguments = tmp_path / "run", ["--dataset", str(letters), "--method", method, "--jitter", "1"]
     arguments += ["--beside", "false", "--output_dir", str(out)]

@@ -3,17 +3,18 @@
 import importlib
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import datasets
+import forked
 import numpy as np
 import pytest
 import torch
 import yaml
+from accelerate import PartialState
 from datasets import Dataset
 
 from hf_replearn.cli import main
@@ -329,10 +330,14 @@ def test_scores_go_into_the_card_of_the_first_model(resnet, report, tmp_path):
 def test_two_processes_share_the_work_and_come_to_the_same_features(resnet, tmp_path):
     arguments = ["--model", resnet, "--dataset", "toy", "--train_examples", 100, "--test_examples", 51]
     arguments = [*map(str, arguments), "--shots", "1,2", "--baselines", "false", "--use_cpu", "--output_dir"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [str(ROOT / "recipes" / "evaluation.py"), *arguments, str(tmp_path / "two")]
-    environment = os.environ | {"HF_DATASETS_CACHE": str(tmp_path / "cache")}
-    subprocess.run(command, check=True, env=environment, capture_output=True, text=True, timeout=300)
+
+    def two() -> None:
+        datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"  # or they would find the features of the other run
+        sys.exit(evaluate(*arguments, tmp_path / "two"))
+
+    vars(PartialState()).clear()  # which remembers, from other tests, that it is alone
+    started = forked.start(two, tmp_path / "log", processes=2)
+    assert started.wait() == [0, 0], started.printed()[-3000:]
     assert evaluate(*arguments, tmp_path / "one") == 0
     assert load(tmp_path / "two").rows.keys() == load(tmp_path / "one").rows.keys() == {"tiny"}
     files = list((tmp_path / "cache" / "hf_replearn").glob("features-*.npy"))

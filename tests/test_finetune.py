@@ -493,7 +493,7 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
 
 def test_fine_tuning_of_every_layer(checkpoints, tmp_path):
     """The layer before the first block knows the words, which are all that tells these classes."""
-    data, out = make_texts(400, seed=0), tmp_path / "out"
+    data, out = make_texts(250, seed=0), tmp_path / "out"
     Dataset.from_dict(data | {"label": [{"low": 0, "high": 1}[label] for label in data["label"]]}).to_csv(
         tmp_path / "words.csv"
     )

@@ -106,6 +106,7 @@ def test_a_run_leaves_what_it_promises_and_the_same_command_goes_on(tmp_path, ca
     assert "belongs to another run, with seed 42 instead of 1" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unshown")
 def test_the_export_is_the_encoder_that_was_measured(tmp_path):
     """Features of the exported folder by plain timm, with its own preprocessing, against those of the trained f."""
     import timm
@@ -145,6 +146,7 @@ def test_unlabelled_images_of_many_sizes(photos, tmp_path, capsys):
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.usefixtures("unshown")
 def test_cached_gradients_and_a_checkpoint_to_start_from(photos, tmp_path):
     settings = [
         "--dataset",

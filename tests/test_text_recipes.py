@@ -121,6 +121,7 @@ def test_what_a_run_leaves(trained):
         ("masked_lm", "bert", ["--streaming", "--packing", "documents"]),
     ],
 )
+@pytest.mark.usefixtures("unshown")
 def test_the_forms_of_a_run(name, architecture, more, tmp_path):
     folder = tmp_path / "text"
     if "--streaming" in more:
@@ -132,6 +133,7 @@ def test_the_forms_of_a_run(name, architecture, more, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.usefixtures("unshown")
 def test_pretraining_lowers_the_loss_below_that_of_frequencies(tmp_path):
     more = ["--max_steps", "60", "--per_device_train_batch_size", "16", "--sequence_length", "64", "--eval_rows", "100"]
     assert recipe("causal_lm", "--output_dir", str(tmp_path), *more) == 0
@@ -139,6 +141,7 @@ def test_pretraining_lowers_the_loss_below_that_of_frequencies(tmp_path):
     assert losses["this model"] < losses["token frequencies"] - 0.3
 
 
+@pytest.mark.usefixtures("unshown")
 def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path, capfd):
     more = ["--max_steps", "-1", "--max_minutes", "0.1", "--logging_steps", "1", "--output_dir", str(tmp_path)]
     assert recipe("masked_lm", *more) == 0
@@ -161,6 +164,7 @@ def test_a_time_budget_ends_the_run_and_its_schedule(tmp_path, capfd):
         ("causal_lm", "bfloat16"),
     ],
 )
+@pytest.mark.usefixtures("unshown")
 def test_an_interrupted_run_goes_on_to_the_same_bits(name, weights, tmp_path):
     from hf_replearn.training.trainer import PretrainingTrainer
 
@@ -205,6 +209,7 @@ def test_bfloat16_weights_that_cannot_be(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.usefixtures("unshown")
 def test_two_processes_and_accumulation_equal_one_big_batch(name, tmp_path):
     """Documents of different lengths, so that the number of predictions differs from process to process."""
     more = ["--packing", "sentences", "--optimizer", "adamw", "--learning_rate", "1e-3", "--output_dir"]
@@ -232,6 +237,7 @@ def test_two_processes_and_accumulation_equal_one_big_batch(name, tmp_path):
         assert last[0] == pytest.approx(last[1], abs=1e-4)
 
 
+@pytest.mark.usefixtures("unshown")
 def test_going_on_from_somebodys_checkpoint(trained, tmp_path):
     assert recipe("masked_lm", "--init", str(trained / "roberta"), "--output_dir", str(tmp_path / "a")) == 0
     report = json.loads((tmp_path / "a" / "report.json").read_text())
@@ -414,6 +420,7 @@ def test_positions_of_a_checkpoint_are_counted_as_it_counts_them(trained, tmp_pa
         assert torch.equal(before(**text).logits, after(**text).logits)
 
 
+@pytest.mark.usefixtures("unshown")
 def test_a_run_that_goes_on_keeps_its_tokenizer_whatever_became_of_the_cache(tmp_path, monkeypatch):
     """Trained twice, WordPiece breaks ties in another way: the rows would be others."""
     out = ["--max_steps", "2", "--save_steps", "1", "--output_dir", str(tmp_path / "out")]

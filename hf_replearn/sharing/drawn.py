@@ -19,27 +19,30 @@ def draw_neighbours(neighbours: dict[str, Any], row: str, path: str | Path) -> N
     """Draws each query and, beside it, its nearest neighbours by the encoder `row`, framed by whether they are of its
     class. neighbours: as in a report, with pictures."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
     from PIL import Image
 
     lines = [[query, *found] for query, found in zip(neighbours["queries"], neighbours[row], strict=True)]
-    columns = max(map(len, lines))
-    figure = Figure(figsize=(1.1 * columns, 1.3 * len(lines)))
-    panels = figure.subplots(len(lines), columns, squeeze=False)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.03, top=0.97, wspace=0.08, hspace=0.2)
-    for place, (axes, line) in enumerate(zip(panels, lines, strict=True)):
-        for column, (panel, example) in enumerate(zip(axes, line, strict=False)):
+    columns, wide, high = max(map(len, lines)), 1.1, 1.3  # of a panel, in inches
+    figure = Figure(figsize=(wide * columns, high * len(lines) + 0.2))
+    limits = {"xlim": (0, columns), "ylim": (len(lines), -0.2 / high)}
+    axes = figure.add_axes((0, 0, 1, 1), **limits, autoscale_on=False)  # one for all, which is ten times as fast
+    axes.set_axis_off()
+    for line, y in zip(lines, range(len(lines)), strict=True):
+        for x, example in enumerate(line):
             data = base64.b64decode(example["image"].partition(",")[2])
-            panel.imshow(Image.open(io.BytesIO(data)).convert("RGB"), interpolation="nearest")
-            panel.set_xlabel(example["label"][:16], fontsize=7)
+            image = Image.open(io.BytesIO(data)).convert("RGB")
+            shape = image.height / image.width
+            width, height = (part * 0.46 for part in (min(1.0, 1 / shape), min(1.0, shape) * wide / high))
+            corner = x + 0.5 - width, y + 0.45 - height
+            extent = (corner[0], corner[0] + 2 * width, corner[1] + 2 * height, corner[1])
+            axes.imshow(image, interpolation="nearest", extent=extent, aspect="auto")
+            axes.text(x + 0.5, y + 0.49 + height, example["label"][:16], fontsize=7, ha="center", va="top")
             same = RIGHT if example["label"] == line[0]["label"] else WRONG
-            known = column and line[0]["label"]
-            panel.spines[:].set(color=same if known else UNKNOWN, linewidth=2 if known else 0.6)
-            if place == 0 and column < 2:
-                panel.set_title(("query", "nearest first")[column], fontsize=9, loc="left")
-        for panel in axes:
-            panel.set(xticks=[], yticks=[])
-        for panel in axes[len(line) :]:
-            panel.set_visible(False)
+            colour, thick = (same, 2) if x and line[0]["label"] else (UNKNOWN, 0.6)
+            axes.add_patch(Rectangle(corner, 2 * width, 2 * height, fill=False, edgecolor=colour, linewidth=thick))
+    for x, title in enumerate(("query", "nearest first")[:columns]):
+        axes.text(x + 0.04, -0.02, title, fontsize=9)
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)
@@ -79,22 +82,24 @@ def draw_columns(columns: dict[str, Tensor], path: str | Path, *, width: float =
     columns: title -> (B, C, H, W) float in [0, 1], of any device; of one channel they are grey. width: of one, in inch.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
-    lines, gap = len(next(iter(columns.values()))), 0.06
+    lines, half = len(next(iter(columns.values()))), 0.47  # of an image, in images
     titles = [textwrap.fill(title, int(14 * width)) for title in columns]  # characters of 9 points in an inch
-    head = 0.2 * max(title.count("\n") + 1 for title in titles) + 0.1
-    size = (width * len(columns), width * lines + head)
-    figure = Figure(figsize=size)
-    panels = figure.subplots(lines, len(columns), squeeze=False)
-    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=1 - head / size[1], wspace=gap, hspace=gap)
+    head = (0.2 * max(title.count("\n") + 1 for title in titles) + 0.1) / width
+    figure = Figure(figsize=(width * len(columns), width * (lines + head)))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, len(columns)), ylim=(lines, -head), autoscale_on=False)
+    axes.set_axis_off()
     for column, (title, images) in enumerate(zip(titles, columns.values(), strict=True)):
         shown = images.detach().float().cpu().clamp(0, 1).permute(0, 2, 3, 1)
         shown = shown[..., :3] if shown.shape[-1] > 2 else shown[..., :1].expand(*shown.shape[:3], 3)
-        for panel, image in zip(panels[:, column], shown, strict=True):
-            panel.imshow(image.numpy(), interpolation="nearest")
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set(color=UNKNOWN, linewidth=0.6)
-        panels[0, column].set_title(title, fontsize=9, linespacing=1.1)
+        left = column + 0.5 - half
+        for line, image in enumerate(shown):
+            top = line + 0.5 - half
+            extent = (left, left + 2 * half, top + 2 * half, top)
+            axes.imshow(image.numpy(), interpolation="nearest", extent=extent, aspect="auto")
+            axes.add_patch(Rectangle((left, top), 2 * half, 2 * half, fill=False, edgecolor=UNKNOWN, linewidth=0.6))
+        axes.text(column + 0.5, -0.03, title, fontsize=9, linespacing=1.1, ha="center")
     partial = Path(path).with_name(f".{Path(path).name}.partial")
     figure.savefig(partial, dpi=110, format="png")
     os.replace(partial, path)

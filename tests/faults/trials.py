@@ -11,7 +11,9 @@ from pathlib import Path
 
 import forked
 import numpy as np
+import pytest
 from PIL import Image
+from small_runs import unshown
 
 from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import run
@@ -54,6 +56,7 @@ def start(recipe: str, given: list[str], log: Path, *, processes: int = 1, blow:
     module = importlib.import_module(f"hf_replearn.recipes.{recipe}")
 
     def main() -> None:
+        unshown(pytest.MonkeyPatch())
         signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may have changed it
         if blow is not None:
             blow()

@@ -12,9 +12,7 @@ import torch
 from PIL import Image
 from small_runs import small
 
-import hf_replearn.augmentation
 import hf_replearn.pretraining.images as story
-import hf_replearn.sharing.results
 from hf_replearn.cli import COMMANDS
 from hf_replearn.settings import run
 
@@ -26,6 +24,7 @@ MODULES = {
 METHODS = [
     command for command, module in MODULES.items() if type(getattr(module, "METHOD", None)).__name__ == "ImageMethod"
 ]
+pytestmark = pytest.mark.usefixtures("unshown")
 STATES = [  # methods that keep something else then
     ("moco", "--version", "2", "--queue_size", "40"),
     ("dino", "--local_crops", "2", "--centring", "sinkhorn"),
@@ -44,14 +43,6 @@ def start(command: str, *arguments: str) -> int:
     except SystemExit as end:
         return end.code
     return 0
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    """They are half of the time of a run so small, and other tests look at them."""
-    monkeypatch.setattr(hf_replearn.augmentation, "draw_views", lambda images, views, path, aspect=None: None)
-    monkeypatch.setattr(hf_replearn.sharing.results, "write_curves", lambda folder: False)
-    monkeypatch.setattr("hf_replearn.pretraining.worth.draw_neighbours", lambda neighbours, row, path: None)
 
 
 @pytest.fixture(scope="module")

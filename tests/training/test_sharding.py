@@ -103,12 +103,23 @@ TEXTS = {
 }
 
 
+ALL = [*TEXTS, *IMAGES, *TENSOR_PARALLEL]
+LIKE_SIMCLR = {"barlow_twins", "dcl", "sigreg", "supcon", "vicreg"}  # its network with another loss
+
+
 class ReadyToTrain(Exception):
     """A recipe has come to its training."""
 
 
 @pytest.fixture(scope="module", autouse=True)
-def runs(tmp_path_factory) -> None:
+def wanted(request) -> list[str]:
+    """The models that the selected tests ask for."""
+    of_tests = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    return [name for name in ALL if any(told is not None and told.params.get("name") == name for told in of_tests)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runs(tmp_path_factory, wanted) -> None:
     """What the recipe of each method on images makes of coloured noise: its model, and a batch."""
     folder = tmp_path_factory.mktemp("images")
     pixels = torch.randint(0, 256, (2 * ROWS, 20, 20, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -124,7 +135,7 @@ def runs(tmp_path_factory) -> None:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(images, "make_trainer", stop)
-        for name in IMAGES:
+        for name in IMAGES.keys() & wanted:
             kind = next(settings for module, settings, _ in COMMANDS.values() if module == name)
             module = importlib.import_module(f"hf_replearn.recipes.{name}")
             fields = vars(module)[kind].__dataclass_fields__
@@ -135,7 +146,7 @@ def runs(tmp_path_factory) -> None:
                     module.main(parse(vars(module)[kind], given))
                 if name in RUNS:
                     break
-    assert RUNS.keys() == IMAGES.keys()
+    assert RUNS.keys() == IMAGES.keys() & wanted
 
 
 def build(name: str) -> nn.Module:
@@ -282,21 +293,25 @@ def in_bfloat16(name: str, rows: slice) -> Tensor:
     return loss.detach().float()
 
 
-def one_of_two(rank: int, folder: Path) -> None:
+def one_of_two(rank: int, folder: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     rows = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
-    found = {name: study(name, rows, folder, Layout(shards=2)) for name in (*TEXTS, *IMAGES)}
-    found |= {name: study(name, slice(None), folder, GRID) for name in TENSOR_PARALLEL}
+    found = {
+        name: study(name, slice(None), folder, GRID)
+        if name in TENSOR_PARALLEL
+        else study(name, rows, folder, Layout(shards=2))
+        for name in names
+    }
     torch.save(found, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def in_parts(tmp_path_factory) -> list[dict]:
+def in_parts(tmp_path_factory, wanted) -> list[dict]:
     """What each of two processes found, by model."""
     folder, fork = tmp_path_factory.mktemp("parts"), multiprocessing.get_context("fork")
-    processes = [fork.Process(target=one_of_two, args=(rank, folder), daemon=True) for rank in (0, 1)]
+    processes = [fork.Process(target=one_of_two, args=(rank, folder, wanted), daemon=True) for rank in (0, 1)]
     for process in processes:
         process.start()
     for process in processes:
@@ -311,7 +326,9 @@ def differ(some: list[Tensor], others: list[Tensor]) -> float:
     return float((some - others).abs().max() / others.abs().max())
 
 
-@pytest.mark.parametrize("name", [*TEXTS, *IMAGES, *TENSOR_PARALLEL])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_SIMCLR else name for name in ALL]
+)
 def test_parts_train_as_the_whole_does(name, in_parts, tmp_path):
     alone = study(name, slice(None), tmp_path)
     mean = torch.stack([found[name]["loss"][0] for found in in_parts]).mean()
