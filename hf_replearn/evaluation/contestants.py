@@ -258,8 +258,10 @@ def _check_channels(encoder: Encoder, examples: Examples) -> None:
 
 def _check_rate(encoder: Encoder, examples: Examples) -> None:
     """Raises InputError where an encoder hears sounds of another rate: played so, they would be higher or lower."""
-    rate = examples.data.sampling_rate
-    if isinstance(encoder.preprocess, SoundInputs) and (hears := encoder.preprocess.processor.sampling_rate) != rate:
+    if not isinstance(encoder.preprocess, SoundInputs):
+        return
+    hears, rate = encoder.preprocess.processor.sampling_rate, examples.data.sampling_rate
+    if hears != rate:
         raise InputError(f"{encoder.named} hears sounds of {hears:,} Hz, and these are of {rate:,} Hz: resample them")
 
 

@@ -62,6 +62,7 @@ class Tests:
     skipped: list[Any]
 
     images: ClassVar[bool] = True
+    modality: ClassVar[str] = "image"
     kind: ClassVar[str] = "classes"
 
     @property
