@@ -75,6 +75,8 @@ def collect(folders: list[str]) -> dict:
             }
         else:
             known["fine_tuned"] = {"rows": report["rows"], "command": strip(report["command"])}
+    order = list(OF)
+    known["runs"] = dict(sorted(known["runs"].items(), key=lambda run: order.index(run[0].split(",")[0])))
     return known
 
 
