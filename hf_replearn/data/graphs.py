@@ -21,6 +21,7 @@ from hf_replearn.data.graph_parts import Parts
 from hf_replearn.data.graph_tables import read_tables
 from hf_replearn.data.labels import LabelType
 from hf_replearn.data.sources import counted, local_path
+from hf_replearn.data.toy import is_made_here
 from hf_replearn.data.village import village
 from hf_replearn.errors import InputError
 
@@ -113,7 +114,7 @@ def load_graph(
 
     Raises InputError for whatever the user has to mend.
     """
-    if dataset == "toy":
+    if is_made_here(dataset, ["toy"]):
         parts = village()
     else:
         path = local_path(dataset)

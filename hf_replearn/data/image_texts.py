@@ -23,6 +23,7 @@ from hf_replearn.data.inventory import LeftOut, kind_of
 from hf_replearn.data.labels import is_image
 from hf_replearn.data.scan import scan
 from hf_replearn.data.sources import Source, counted, is_string, load_source, local_path, tells_of_rows
+from hf_replearn.data.toy import is_made_here
 from hf_replearn.errors import InputError
 
 CAPTIONS = ("text", "texts", "caption", "captions", "txt", "sentence", "sentences", "title", "description", "alt_text")
@@ -142,7 +143,7 @@ def load_pairs(
 
 def find_pairs(dataset: str, *, files: Sequence[str] = (), config: str | None = None) -> Source:
     """The splits of a dataset of images with captions, with all their columns. Raises InputError."""
-    if dataset in COUNTS:
+    if is_made_here(dataset, COUNTS):
         return Source(dataset, None, "toy", dict(captioned_scenes(dataset)))
     path = local_path(dataset)
     if path is not None and os.path.isfile(path) and kind_of(path)[0] in ("csv", "json"):

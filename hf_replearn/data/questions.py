@@ -16,6 +16,7 @@ from hf_replearn.data.inventory import Inventory, LeftOut, take_inventory
 from hf_replearn.data.labelled import HOLD_OUT_SEED, HOLD_OUT_SHARE
 from hf_replearn.data.sources import Source, counted, load_source, local_path
 from hf_replearn.data.splits import printable
+from hf_replearn.data.toy import is_made_here
 from hf_replearn.data.toy_questions import TOYS
 from hf_replearn.errors import InputError
 
@@ -101,7 +102,7 @@ def load_questions(dataset: str, *, files: Sequence[str] = (), config: str | Non
 
 def _source(dataset: str, files: Sequence[str], config: str | None) -> Source:
     """Splits with the columns of COLUMNS, whatever the form of the data."""
-    if dataset in TOYS:
+    if is_made_here(dataset, TOYS):
         splits = {split: _dataset(rows) for split, rows in TOYS[dataset]().items()}
         return Source(dataset, None, "toy", splits)
     path = local_path(dataset)

@@ -132,7 +132,7 @@ def load_pairs(
     Test is the split validation, else test, else 2 % of the rows, at most 2,000, at random. Rows with an empty text
     are left out. Raises InputError for whatever the user has to mend.
     """
-    if dataset == "toy":
+    if toy.is_made_here(dataset, ["toy"]):
         source = Source("toy", None, "toy", dict(toy_pairs()))
     elif isinstance(dataset, Source):
         source = dataset

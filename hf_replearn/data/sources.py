@@ -105,16 +105,9 @@ def load_source(
 
     Raises InputError for whatever the user has to mend: see `take_inventory`.
     """
-    if dataset == "toy" and purpose == "episodes":
-        dataset = "glyphs"
-    if dataset == "toy":
-        return Source("toy", None, "toy", dict(toy.prose() if purpose == "texts" else toy.digits()))
-    if dataset == "toy-tones" and purpose == "sounds":
-        return Source(dataset, None, "toy", dict(toy.tones()))
-    if dataset == "toy-texts" and purpose == "labels":
-        return Source(dataset, None, "toy", dict(told_of_two()))
-    if dataset in DRAWN and purpose not in ("texts", "sounds"):
-        return Source(dataset, None, "toy", dict(DRAWN[dataset]()))
+    made = _made_here(purpose)
+    if toy.is_made_here(dataset, made):
+        return Source("glyphs" if made[dataset] is glyphs else dataset, None, "toy", dict(made[dataset]()))
     path = local_path(dataset)
     if path is None:
         complaint = f"{dataset!r} is no folder or file here, and no Hub id that loads"
@@ -140,6 +133,14 @@ def load_source(
     shown = {split: [file for file in found if file not in unused] for split, found in inventory.splits.items()}
     shown = {split: found for split, found in shown.items() if found != [""]}
     return Source(name, None, inventory.kind, splits, shown, left_out)
+
+
+def _made_here(purpose: str) -> dict[str, Callable[[], datasets.DatasetDict]]:
+    """Name -> what makes the data of that name, of those that are of use for the purpose."""
+    usual = {"texts": toy.prose, "episodes": glyphs}
+    made = {} if purpose in ("texts", "sounds") else dict(DRAWN)
+    made |= {"sounds": {"toy-tones": toy.tones}, "labels": {"toy-texts": told_of_two}}.get(purpose, {})
+    return made | {"toy": usual.get(purpose, toy.digits)}
 
 
 def read_addresses(dataset: str, kind: str, addresses: list[str]) -> Source:

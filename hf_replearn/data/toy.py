@@ -1,14 +1,31 @@
 """Small data that needs no network."""
 
 import io
+import os
+from collections.abc import Container
 
 import datasets
 import numpy as np
 from datasets import Value
 from PIL import Image
 
+from hf_replearn.errors import InputError
+
 # A file of sound as `datasets.Audio(decode=False)` has it, which needs another library even to pass it on.
 AUDIO = {"bytes": Value("binary"), "path": Value("string")}
+
+
+def is_made_here(dataset: object, names: Container[str]) -> bool:
+    """Whether data of these names are meant, which this package makes. Raises InputError where a file or folder of
+    that name lies here too, for either could be meant."""
+    if not isinstance(dataset, str) or dataset not in names:
+        return False
+    if os.path.lexists(dataset):
+        raise InputError(
+            f"{dataset!r} is the name of data that this package makes, and lies here: say ./{dataset} for yours, or "
+            "start from another place for the package's"
+        )
+    return True
 
 
 def digits() -> datasets.DatasetDict:

@@ -69,7 +69,7 @@ def find_backbone(
         raise InputError(f"--backbone_args in_chans {told}: say --channels {told}, for the images too")
     if channels != RGB:
         arguments["in_chans"] = channels
-    if not ("/" in name or Path(name).is_dir()):
+    if not ("/" in name or Path(name).is_dir()) or is_architecture(name):
         return _by_name(name, image_size=image_size, arguments=arguments, stem=stem, channels=channels)
     refuse_checkpoint(name, "--backbone")
     folder = Path(name) if Path(name).is_dir() else None
@@ -95,6 +95,19 @@ def find_backbone(
         architecture, arguments, mean, std, own[-1], channels, network.state_dict(),
         source=name, hub_id=name if folder is None else None, adapted=adapted,
     )  # fmt: skip
+
+
+def is_architecture(name: str) -> bool:
+    """Whether a folder's name is meant as that of an architecture of timm, since no checkpoint is in it. Raises
+    InputError where there is one, for either could be meant."""
+    if "/" in name or not timm.is_model(name.partition(".")[0]):
+        return False
+    if (Path(name) / "config.json").exists():
+        raise InputError(
+            f"backbone {name!r} is an architecture of timm, and a folder with a checkpoint here: say ./{name} for the "
+            "folder, or start from another place for the architecture"
+        )
+    return True
 
 
 def _of_channels(known: dict, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

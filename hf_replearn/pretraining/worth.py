@@ -129,7 +129,9 @@ def ask(
     parts = [fixed_sample(rows) for rows in (data.labelled, data.test)]
     seen = {row: extract(network, parts[1], preprocess=preprocess) for row, network in networks.items()}
     properties = {row: {"sparsity": hoyer_sparsity(features.x)} for row, features in seen.items()}
-    scores = {row: found | (clustering(seen[row]) if row in seen else {}) for row, found in report.rows.items()}
+    scores = dict(report.rows)
+    for row, features in seen.items():
+        scores[row] = scores[row] | alone(partial(clustering, features), metrics=["nmi"], what=f"clusters of {row}")[0]
     for other in seen.keys() - {name, RANDOM}:  # a code of the same run is no baseline
         del scores[other], properties[other]
     between: dict[str, float | None] = {}

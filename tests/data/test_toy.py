@@ -1,10 +1,18 @@
 import io
+from functools import partial
 
 import numpy as np
+import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from hf_replearn.data.graphs import load_graph
+from hf_replearn.data.image_texts import find_pairs
+from hf_replearn.data.questions import load_questions
+from hf_replearn.data.sentences import load_pairs
+from hf_replearn.data.sources import load_source
 from hf_replearn.data.toy import digits
+from hf_replearn.errors import InputError
 
 
 def test_digits_are_scikit_learns_in_80_20_by_class():
@@ -29,3 +37,35 @@ def test_digits_are_scikit_learns_in_80_20_by_class():
 
 def test_digits_are_the_same_every_time():
     assert digits()["test"][:] == digits()["test"][:]
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("toy", partial(load_source, purpose="images")),
+        ("sprites", partial(load_source, purpose="images")),
+        ("toy-tones", partial(load_source, purpose="sounds")),
+        ("toy-texts", partial(load_source, purpose="labels")),
+        ("toy", load_graph),
+        ("toy", find_pairs),
+        ("toy-unanswerable", load_questions),
+        ("toy", load_pairs),
+    ],
+    ids=lambda what: what if isinstance(what, str) else "",
+)
+def test_what_lies_here_by_the_name_of_data_made_here_is_neither_taken_nor_passed_over(
+    name, load, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=rf"'{name}' is the name of data .* makes, and .* say \./{name}"):
+        load(name)
+    with pytest.raises(InputError, match=r"no |empty|nothing"):
+        load(f"./{name}")  # which is a folder without files
+
+
+def test_a_name_is_of_data_made_here_only_where_they_are_of_use(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sprites").mkdir()
+    (tmp_path / "sprites" / "train.txt").write_text("All work is of words.\n\n" * 3)
+    assert load_source("sprites", purpose="texts").kind == "text"

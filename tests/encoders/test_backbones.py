@@ -130,6 +130,17 @@ def test_folders_that_are_no_checkpoint(broken):
         assert "\n" not in str(error.value) and len(str(error.value)) < 600
 
 
+def test_a_folder_by_the_name_of_an_architecture(broken, monkeypatch):
+    monkeypatch.chdir(broken)
+    (broken / "resnet10t").mkdir()
+    assert find_backbone("resnet10t", image_size=32).source is None  # nothing that could be read is in it
+    (broken / "list").rename(broken / "resnet18")
+    with pytest.raises(InputError, match=r"an architecture of timm, and a folder with a checkpoint.* say \./resnet18"):
+        find_backbone("resnet18", image_size=32)
+    with pytest.raises(InputError, match="without a timm checkpoint"):
+        find_backbone("./resnet18", image_size=32)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
