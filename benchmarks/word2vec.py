@@ -3,6 +3,7 @@
     pip install -e '.[bench]'
     python -m benchmarks.word2vec --dataset path/to/text                 # one thread each, CPU time
     python -m benchmarks.word2vec --dataset path/to/text --workers 2     # two each, wall clock
+    python -m benchmarks.word2vec --dataset path/to/text --subwords 3-6  # with parts of words, and gensim's FastText
 
 Both train on numbers or lists of words that are in memory, with vocabulary and tables made before; a piece of the text
 at a time, by turns, so that what else the machine does falls on both. Printed are raw words, before subsampling.
@@ -29,13 +30,14 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=5)
     parser.add_argument("--subsample", type=float, default=1e-4)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--subwords", help="as of hf-replearn word2vec")
     parser.add_argument("--turns", type=int, default=8, help="stretches of the text, of a million words each")
     asked = parser.parse_args()
     try:
-        from gensim.models import Word2Vec
+        from gensim.models import FastText, Word2Vec
     except ImportError:
         sys.exit("gensim is not installed: pip install -e '.[bench]'")
-    ours, theirs = contestants(asked, Word2Vec)
+    ours, theirs = contestants(asked, FastText if asked.subwords else Word2Vec)
     rates: dict[str, list[float]] = {"hf_replearn": [], "gensim": []}
     for turn in range(asked.turns):
         for name, run in (("hf_replearn", ours), ("gensim", theirs))[:: 1 if turn % 2 else -1]:
@@ -59,15 +61,16 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def contestants(asked, Word2Vec):
+def contestants(asked, peer):
     """Two functions that train on a stretch and return its number of raw words."""
     import numpy as np
     import torch
 
     from hf_replearn.data.text import load_corpora
     from hf_replearn.data.words import batches, number
+    from hf_replearn.encoders.subwords import Subwords, cut_words
     from hf_replearn.encoders.words import learn_words, words_of
-    from hf_replearn.methods.skipgram import NeighbourFit, Stretches
+    from hf_replearn.methods.skipgram import NeighbourFit, Parts, Stretches
     from hf_replearn.recipes.word2vec import BLOCK
 
     corpus = load_corpora((asked.dataset,))
@@ -80,6 +83,12 @@ def contestants(asked, Word2Vec):
     examples = Stretches(ids, counts, size=2**18)
     per_turn = max(1, size // examples.size)
     print(f"{counts.sum():,} words, {len(words):,} different ones")
+    parts, more = None, {}
+    if asked.subwords:
+        subwords = Subwords.of(asked.subwords, None)
+        cut = cut_words(words, subwords)
+        parts = Parts(cut.pointers, cut.rows, len(words) + len(cut.buckets))
+        more = {"min_n": subwords.shortest, "max_n": subwords.longest, "bucket": subwords.buckets}
     fit = NeighbourFit(
         asked.dim,
         asked.window,
@@ -90,6 +99,7 @@ def contestants(asked, Word2Vec):
         subsample=asked.subsample,
         block=BLOCK,
         workers=asked.workers,
+        parts=parts,
     )
     state = fit.begin(examples, torch.Generator().manual_seed(0))
 
@@ -100,7 +110,7 @@ def contestants(asked, Word2Vec):
             fit.go_on(state, examples, torch.Generator().manual_seed(turn * per_turn + place))
         return seen
 
-    theirs = Word2Vec(
+    theirs = peer(
         vector_size=asked.dim,
         window=asked.window,
         negative=asked.negatives,
@@ -109,6 +119,7 @@ def contestants(asked, Word2Vec):
         min_count=5,
         workers=asked.workers,
         seed=0,
+        **more,
     )
     theirs.build_vocab_from_freq(dict(zip(words, counts.tolist(), strict=True)), corpus_count=len(corpus.train))
     stretches = {}

@@ -167,7 +167,9 @@ def mean_of_words(place: str, *, modality: Modality, named: str | None = None, *
         what = "all_layers" if given[0] == "all_layers" else f"{given[0]} {asked[given[0]]}"
         raise InputError(f"{named} holds vectors of words, whose mean is that of a text: it has no {what}")
     words = read_words(place)
-    pooling = "mean of words" if words.ngrams is None else f"mean of words, unknown ones by {words.ngrams.subwords}"
+    pooling = "mean of words"
+    if words.ngrams is not None:
+        pooling += f", unknown ones by their parts of {words.ngrams.subwords} characters"
     return Encoder(named, "text", as_network(words.encode), TextsGiven(None), pooling=pooling, comparable=False)
 
 
