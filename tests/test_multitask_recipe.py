@@ -250,20 +250,20 @@ def test_networks_of_timm_share_all_but_their_classifiers(name):
 @pytest.fixture
 def no_pixels(monkeypatch):
     """A probe of raw pixels takes longer than all else."""
-    monkeypatch.setattr("hf_replearn.pretraining.tasks.without_network", lambda task, seed: {"accuracy": 0.5})
+    monkeypatch.setattr("hf_replearn.pretraining.worth_of_tasks.without_network", lambda task, seed: {"accuracy": 0.5})
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("made") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hf_replearn.pretraining.tasks.without_network", lambda task, seed: {"accuracy": 0.5})
+        patch.setattr("hf_replearn.pretraining.worth_of_tasks.without_network", lambda task, seed: {"accuracy": 0.5})
         assert multitask(*SMALL, "--weighting", "gradnorm", "--output_dir", out) == 0
     return out
 
 
 def test_pixels_and_words_beside_it():
-    from hf_replearn.pretraining.tasks import Labelled, without_network
+    from hf_replearn.pretraining.worth_of_tasks import Labelled, without_network
 
     for name, column, metrics in (("toy-pairs", "first", ("accuracy",)), ("toy-texts", "number", ("pearson",))):
         data = load_labelled(name, label_column=column)
@@ -369,7 +369,7 @@ def test_a_checkpoint_is_exported(made, tmp_path):
 def test_texts_of_classes_and_numbers(weighting, bert, tmp_path, monkeypatch):
     if weighting != "uniform":
         scores = dict.fromkeys(("accuracy", "pearson", "spearman"), 0.5)
-        monkeypatch.setattr("hf_replearn.pretraining.tasks.without_network", lambda task, seed: scores)
+        monkeypatch.setattr("hf_replearn.pretraining.worth_of_tasks.without_network", lambda task, seed: scores)
     out = tmp_path / "out"
     given = ["--init", bert, "--tasks", "toy-texts", "--weighting", weighting, "--max_steps", "3", "--output_dir", out]
     assert multitask(*given, "--per_device_train_batch_size", "8", "--single_tasks", str(weighting == "uniform")) == 0
