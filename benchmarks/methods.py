@@ -194,21 +194,18 @@ def main() -> None:
 
 
 def as_table(table: dict) -> str:
-    """Markdown, the best kNN first: means over seeds."""
-    lines = [(f"*{name}*", row) for name, row in table["baselines"].items()]
-    for command, seeds in table["rows"].items():
-        runs = list(seeds.values())
-        lines.append((command, {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}))
-    names = {
-        "k_shot@1": "1 label a class",
-        "k_shot@8": "8 labels",
-        "knn@20": "kNN",
-        "linear": "linear",
-        "rankme": "RankMe",
-    }
+    """Markdown, the best kNN first: means over seeds, with their standard deviation where there are several."""
+    lines = [(f"*{name}*", [row]) for name, row in table["baselines"].items()]
+    lines += [(command, list(seeds.values())) for command, seeds in table["rows"].items()]
+    names = {"k_shot@1": "1 label a class", "k_shot@8": "8 labels", "knn@20": "kNN", "linear": "linear"}
+    names["rankme"] = "RankMe"
     text = [f"| | {' | '.join(names.values())} |", "|---" * (len(names) + 1) + "|"]
-    for name, row in sorted(lines, key=lambda line: -line[1]["knn@20"]):
-        cells = [f"{row[key]:.1f}" if key == "rankme" else f"{row[key]:.3f}" for key in names]
+    for name, runs in sorted(lines, key=lambda line: -np.mean([run["knn@20"] for run in line[1]])):
+        cells = []
+        for key in names:
+            values, digits = [run[key] for run in runs], 1 if key == "rankme" else 3
+            spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(runs) > 1 else ""
+            cells.append(f"{np.mean(values):.{digits}f}{spread}")
         text.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(text)
 

@@ -3,9 +3,12 @@
 import hashlib
 import importlib
 import json
+import os
 import shutil
+import signal
 from types import SimpleNamespace
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -336,20 +339,20 @@ def test_killed_it_goes_on_bit_for_bit(place, made, no_pixels, tmp_path, monkeyp
         nonlocal calls
         calls += 1
         if calls == last:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGKILL)
         return step(self, *arguments, **options)
 
+    monkeypatch.setattr(TaskTrainer, "training_step", killed)
     if place == "finished":
         shutil.copytree(made, out)
     else:
-        with monkeypatch.context() as patch:
-            patch.setattr(TaskTrainer, "training_step", killed)
-            assert multitask(*given) == 130
+        dealt = forked.start(lambda: multitask(*given), tmp_path / "log")
+        assert dealt.wait() == [-signal.SIGKILL], dealt.printed()[-3000:]
     assert (out / "report.json").exists() == (place != "together")
     calls, last = 0, None
-    monkeypatch.setattr(TaskTrainer, "training_step", killed)
     assert multitask(*given) == 0
-    assert calls == {"together": 2 + 6 + 6, "alone": 4, "finished": 0}[place]
+    least = {"together": 2 + 6 + 6, "alone": 4, "finished": 0}[place]
+    assert least <= calls <= least + 2 * (place != "finished")  # the last checkpoint may not have been sealed
     assert digest(out) == digest(made)
     rows = [json.loads((folder / "report.json").read_text())["rows"] for folder in (out, made)]
     assert rows[0] == rows[1]
