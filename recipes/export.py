@@ -15,7 +15,7 @@ that makes its inputs, as AutoImageProcessor or AutoTokenizer load it.
 from __future__ import annotations
 
 import importlib
-import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,17 +51,15 @@ def main(settings: ExportSettings) -> None:
     out = Path(settings.output_dir)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--output_dir {out} is there already: choose a new folder")
-    unfinished = out.with_name(f"{out.name}.unfinished")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        which = write(settings, unfinished)
-        if out.exists():
-            out.rmdir()
-        unfinished.rename(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as unfinished:
+            which = write(settings, Path(unfinished, "whole"))
+            if out.exists():
+                out.rmdir()
+            Path(unfinished, "whole").rename(out)
     except OSError as error:
         raise InputError(f"--output_dir {out} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     print(f"encoder{which}: {out}")
 
 

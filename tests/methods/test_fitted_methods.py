@@ -82,6 +82,10 @@ def test_a_run_leaves_an_encoder_for_all_and_goes_on_bit_for_bit(command, how, i
     assert theirs.shape == (5, report["encoder"]["features"])
     if how == "patches":
         return  # what goes on does so alike
+    exporting = importlib.import_module("hf_replearn.recipes.export")
+    told = ["--checkpoint", str(out / f"checkpoint-{report['training']['steps']}")]
+    run(exporting.main, exporting.ExportSettings, [*told, "--output_dir", str(tmp_path / "exported")])
+    assert digest(tmp_path / "exported") == digest(out)
     # Killed in the last pass, it goes on with the same bits; killed in the first one, it begins again.
     whole, done = digest(out), report["training"]["steps"]
     for kept in {done - 1, 0}:
