@@ -28,14 +28,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, sparse_encode
 
 from benchmarks._machine import machine, write_result
-from hf_replearn.data.images import load_images
+from hf_replearn.data.images import ImageData, load_images
 from hf_replearn.evaluation.linear_probe import linear_probe
 from hf_replearn.methods.fitting import principal_axes, zca
 from hf_replearn.methods.kmeans import KMeans as KMeansFit
 from hf_replearn.methods.kmeans import KMeansConfig, KMeansModel
 from hf_replearn.methods.sparse_coding.modeling_sparse_coding import fista, residual
 from hf_replearn.pretraining.inputs import Crops, Inputs, drawn_patches
-from hf_replearn.representation import ImagePreprocessor, extract
+from hf_replearn.representation import Features, ImagePreprocessor, extract
 
 
 def in_turn(times: int, **works: Callable[[], Any]) -> tuple[dict[str, float], dict[str, Any]]:
@@ -149,17 +149,11 @@ def of_sparse_codes(count: int, atoms: int, width: int) -> dict[str, Any]:
     }
 
 
-def on_cifar10(dataset: str) -> dict[str, Any]:
-    """The linear probe of k-means features as recipes/configs/kmeans/cifar10.yaml has them, and the seconds of steps
-    once the images are decoded."""
-    images, device = load_images(dataset), torch.device("cpu")
-    about = {"device": device, "size": 4096, "contrast": 10 / 255**2}
+def kmeans_features(images: ImageData, past: Callable[[str], None] = lambda step: None) -> list[Features]:
+    """Features of the images to train and to test on as recipes/configs/kmeans/cifar10.yaml has them. past: called with
+    the name of each step that is done."""
+    about = {"device": torch.device("cpu"), "size": 4096, "contrast": 10 / 255**2}
     fit, generator = KMeansFit(400, passes=15), torch.Generator().manual_seed(42)
-    seconds, begun = {}, time.process_time()
-
-    def past(step: str) -> None:
-        seconds[step] = time.process_time() - begun - sum(seconds.values())
-
     inputs = drawn_patches(images.train, Crops(32, 1.0), side=6, count=200_000, seed=42, **about)
     shift, whitener = zca(inputs, 0.1)
     inputs = inputs.whitened(shift, whitener)
@@ -174,9 +168,22 @@ def on_cifar10(dataset: str) -> dict[str, Any]:
     model = KMeansModel(config).eval()
     model.load_state_dict({"shift": shift, "whitener": whitener} | fit.weights(state))
     seen = ImagePreprocessor(32, (0.0,), (1.0,))
-    parts = [extract(lambda x: model(x).pooler_output, rows, preprocess=seen) for rows in (images.train, images.test)]
+    parts = [
+        extract(lambda x: model(x).pooler_output, rows, preprocess=seen) for rows in (images.labelled, images.test)
+    ]
     past("features of 60,000 images")
-    found = linear_probe(*parts)
+    return parts
+
+
+def on_cifar10(dataset: str) -> dict[str, Any]:
+    """The linear probe of k-means features, and the seconds of steps once the images are decoded."""
+    images = load_images(dataset)
+    seconds, begun = {}, time.process_time()
+
+    def past(step: str) -> None:
+        seconds[step] = time.process_time() - begun - sum(seconds.values())
+
+    found = linear_probe(*kmeans_features(images, past))
     past("linear probe")
     return {"dataset": images.name, "centroids": 400, "patches": 200_000, "seconds": seconds, **found}
 

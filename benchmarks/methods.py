@@ -28,6 +28,7 @@ from transformers import TrainerCallback, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from benchmarks._machine import RESULTS, machine
+from benchmarks.classical import kmeans_features
 from hf_replearn.cli import COMMANDS
 from hf_replearn.errors import TrainingError
 from hf_replearn.evaluation.k_shot import k_shot
@@ -159,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", choices=DATA)
     parser.add_argument("--dataset", help="folder of CIFAR-10")
-    parser.add_argument("--methods", nargs="+", help="commands; none: all")
+    parser.add_argument("--methods", nargs="*", help="commands; left out: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
@@ -171,7 +172,10 @@ def main() -> None:
     shared = DATA[given.data] | {"dataset": dataset}
     settings_class, _ = methods()["simclr"]
     data = open_images(from_values(settings_class, {"dataset": dataset, "output_dir": "unused"}))
-    for command in given.methods or methods():
+    if given.data == "cifar10" and "k-means features" not in table.setdefault("baselines", {}):
+        table["baselines"]["k-means features"] = scores(*kmeans_features(data))  # Coates, Lee & Ng 2011
+        keep(result)
+    for command in given.methods if given.methods is not None else methods():
         changes = shared | ({"bf16": False} if (given.data, command) in FLOAT32 else {})
         if command not in table["rates"]:
             steps = round(changes["max_steps"] * SWEEP[given.data])
@@ -184,8 +188,8 @@ def main() -> None:
             if str(seed) in rows:
                 continue
             encoder, untrained, preprocess, took = train(command, data, changes | {"learning_rate": rate}, seed=seed)
-            if "baselines" not in table:
-                table["baselines"] = baselines(data, preprocess, untrained)
+            if "raw pixels" not in table.setdefault("baselines", {}):
+                table["baselines"] |= baselines(data, preprocess, untrained)
             features = [extract(encoder, part, preprocess=preprocess) for part in (data.labelled, data.test)]
             rows[str(seed)] = {name: round(value, 4) for name, value in took.items()} | scores(*features)
             keep(result)
