@@ -8,7 +8,7 @@ interleaved in one process, and the medians of their CPU times compared, so that
 counts. In float32, and under bfloat16 autocast, which our recipe uses where the CPU has it, transformers' Trainer only
 if told.
 
-On a CPU both are as fast: three quarters of a step in float32 are the same products of matrices, 7 % AdamW. Tried and not
+On a CPU both are as fast: three quarters of a step in float32 are the same products of matrices, 7 % AdamW. Tried, not
 kept, for 1 to 2 %: patches embedded only where they are seen, with the last block of the decoder for hidden patches
 alone; and attention as two plain products, which is slower by as much.
 """
