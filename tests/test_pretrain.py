@@ -50,6 +50,7 @@ def test_a_run_of_objects_is_a_folder_like_any_other_and_goes_on(tmp_path):
     assert "k_shot@1" in report.rows["mine"]
 
 
+@pytest.mark.usefixtures("unshown")
 def test_it_is_the_run_of_the_command(tmp_path):
     recipe = importlib.import_module("hf_replearn.recipes.simclr")
     words = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
@@ -65,6 +66,7 @@ def shifted(images: torch.Tensor) -> torch.Tensor:
     return torch.roll(enlarged, int(torch.randint(8, ())), dims=3)
 
 
+@pytest.mark.usefixtures("unshown")
 def test_an_augmentation_of_ones_own_draws_by_the_step(tmp_path):
     """Whatever was drawn before, and without a mark on the random numbers of others."""
     weights = []
@@ -77,6 +79,7 @@ def test_an_augmentation_of_ones_own_draws_by_the_step(tmp_path):
     assert weights[0] != (tmp_path / "c" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.usefixtures("unshown")
 def test_texts_that_a_notebook_holds(tmp_path):
     texts = [f"The {word} is number {number} of the list." for number in range(60) for word in ("cat", "dog", "bird")]
     tiny = {"size": "tiny", "vocab_size": 300, "sequence_length": 16, "per_device_train_batch_size": 8, "max_steps": 1}
