@@ -32,7 +32,7 @@ def _remove_caches():
 
 @pytest.fixture(autouse=True, scope="module")
 def _frozen():
-    """Every run looks for garbage, and most of what it would look through are modules: half of the time of small runs."""
+    """Every run looks for garbage, and most of what it would look through are modules: half the time of small runs."""
     gc.collect()
     gc.freeze()
 
