@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+SEVERAL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all test-lowest check bench wheel clean
 
@@ -22,15 +23,15 @@ demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is
 		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
 
 test: .venv/installed  ## the quick tests, several at a time; those of the CPU see no GPU, those of a GPU run by themselves
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q $(SEVERAL)
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-all: .venv/installed  ## the slow ones too
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not gpu"
+	$(BIN)/python -m pytest -q $(SEVERAL) -m "not gpu"
 	if command -v nvidia-smi > /dev/null; then $(BIN)/python -m pytest -q -m gpu; fi
 
 test-lowest: .venv-lowest/installed  ## the quick tests with the lowest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest -q -n 3 --dist loadfile
+	.venv-lowest/bin/python -m pytest -q $(SEVERAL)
 
 .venv-lowest/installed: pyproject.toml
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

@@ -24,6 +24,16 @@ def pytest_configure(config):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":16:8")  # --full_determinism in a process that has used it
 
 
+LONGEST = ("no_round_trip", "text_recipes", "killed", "image_methods", "sharding", "recipes", "multitask_recipe")
+LONGEST += ("episodes_command", "finetune", "evaluate", "streamed", "sentence_encoders", "trainer", "told_to_stop")
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first, so that of several processes none works on alone at the end."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _remove_caches():
     yield
