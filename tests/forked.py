@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
+
 
 @dataclass
 class Processes:
@@ -45,6 +47,8 @@ class Processes:
 def start(main: Callable[[], None], log: Path, *, processes: int = 1) -> Processes:
     """Calls main() in so many processes, each told its rank as torchrun does."""
     port = _free_port()
+    if processes > 1:
+        vars(PartialState()).clear()  # which remembers, from a run in this process, that it is alone
     sys.stdout.flush()
     sys.stderr.flush()
     ids = []

@@ -106,5 +106,5 @@ def test_steps_are_whole_numbers_from_two(steps, run):
 def test_texts_are_no_images(run):
     with pytest.raises(InputError, match="is a text"):
         hr.interpolate(run, "a.png", "b.png")
-    with pytest.raises(InputError, match="some of these are images"):
+    with pytest.raises(InputError, match="these are of several kinds, image, text"):
         hr.interpolate(run, images(SIDE, SIDE)[0], "b.png")

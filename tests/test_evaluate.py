@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from accelerate import PartialState
 from datasets import Dataset
 
 from hf_replearn.cli import main
@@ -335,7 +334,6 @@ def test_two_processes_share_the_work_and_come_to_the_same_features(resnet, tmp_
         datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"  # or they would find the features of the other run
         sys.exit(evaluate(*arguments, tmp_path / "two"))
 
-    vars(PartialState()).clear()  # which remembers, from other tests, that it is alone
     started = forked.start(two, tmp_path / "log", processes=2)
     assert started.wait() == [0, 0], started.printed()[-3000:]
     assert evaluate(*arguments, tmp_path / "one") == 0
