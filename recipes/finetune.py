@@ -99,7 +99,7 @@ class FinetuneSettings(ExampleSettings, SharedRunSettings):
     warmup_steps: float = setting(
         0.1, "linear warm-up before linear decay: steps, or a share of all below 1", section="training", at_least=0
     )
-    bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
+    bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware is faster so", section="training")
     dataloader_num_workers: int = setting(
         0, "processes that load examples", section="training", at_least=0, at_most=MOST_WORKERS
     )

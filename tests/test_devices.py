@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
+
+from hf_replearn.training.settings import has_bf16
 
 
 def test_no_gpu_is_seen():
@@ -30,3 +33,18 @@ def test_those_of_a_gpu_see_it(monkeypatch):
     for expression, seen in (("gpu", "7"), ("not slow", ""), ("", "")):
         conftest.pytest_configure(SimpleNamespace(getoption=lambda name, value=expression: value))
         assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),  # which is slower so
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+        ({}, False),  # of another architecture
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_is_faster_so(known, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert has_bf16("cpu") is expected

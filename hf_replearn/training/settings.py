@@ -33,7 +33,7 @@ class PretrainingSettings(SharedRunSettings):
         at_least=1,
         at_most=1_000_000,
     )
-    bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware has it", section="training")
+    bf16: bool | None = setting(None, "bfloat16 autocast; none: where the hardware is faster so", section="training")
     torch_compile: bool = setting(
         False, "compile the model, and views on a GPU: slow to start, then faster", section="training"
     )
@@ -135,9 +135,15 @@ def check_trackers(report_to: str) -> None:
 
 
 def has_bf16(device: str) -> bool:
-    """Whether a kind of device ("cpu", "cuda", ...) computes in bfloat16 by its own instructions."""
+    """Whether a kind of device ("cpu", "cuda", ...) computes faster in bfloat16 than in float32.
+
+    Of CPUs these are those with AMX, and others than Intel's with AVX-512 BF16: AMD's train BERT and GPT-2 1.3 to 1.4
+    times as fast. Intel's without AMX take 1.2 (ResNet-18) to 1.7 times (ViT) as long for a step.
+    """
     import torch
 
     if device == "cpu":
-        return torch.cpu.get_capabilities().get("avx512_bf16", False)
+        known = torch.cpu.get_capabilities()
+        by_vectors = known.get("avx512_bf16", False) and "Intel" not in known.get("cpu_name", "")
+        return known.get("amx_bf16", False) or by_vectors
     return device == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
