@@ -107,6 +107,8 @@ def circumstances(settings: PretrainingSettings, *, data: str, processes: int) -
     from hf_replearn.training.sharding import asked_layout
 
     chosen = {name: value for name, value in as_dict(settings).items() if name not in INCIDENTAL}
+    if "bf16" in chosen:
+        chosen["bf16"] = settings.in_bfloat16  # on another machine the default may be another
     return chosen | {"data": data, "processes": processes, "sharding": str(asked_layout(processes) or "none")}
 
 
@@ -128,6 +130,8 @@ def find_checkpoint(
         found = _look(settings)
         if found is not None:
             then = _with_defaults(read_manifest(found)["circumstances"], circumstances, settings)
+            if then.get("bf16", False) is None:  # an earlier version, which did not write what the hardware decided
+                then["bf16"] = circumstances["bf16"]
             _refuse_changes(f"{found} is from another run,", then, circumstances, settings.allow_change)
             step = step_of(found)
     if args.world_size > 1:

@@ -67,6 +67,14 @@ class PretrainingSettings(SharedRunSettings):
         """The names of the settings that depend on the memory at hand."""
         return ["per_device_train_batch_size"] * (self.per_device_train_batch_size == "auto")
 
+    @property
+    def in_bfloat16(self) -> bool:
+        """What `bf16` says, or where it leaves that to the hardware, what is faster there."""
+        import torch
+
+        on_cpu = self.use_cpu or not torch.accelerator.is_available()
+        return self.bf16 if self.bf16 is not None else has_bf16("cpu" if on_cpu else "cuda")
+
     def training_arguments(self, **more) -> TrainingArguments:
         """What transformers.Trainer is told; `more` is what only one kind of recipe has."""
         import torch
@@ -77,8 +85,7 @@ class PretrainingSettings(SharedRunSettings):
         check_trackers(self.report_to)
         use_cpu = self.use_cpu or not torch.accelerator.is_available()
         check_devices(use_cpu=use_cpu)
-        bf16 = self.bf16 if self.bf16 is not None else has_bf16("cpu" if use_cpu else "cuda")
-        more = {"bf16": bf16, "torch_compile": self.torch_compile} | more
+        more = {"bf16": self.in_bfloat16, "torch_compile": self.torch_compile} | more
         args = TrainingArguments(
             output_dir=self.output_dir,
             num_train_epochs=self.num_train_epochs,

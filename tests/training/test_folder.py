@@ -126,6 +126,22 @@ def test_a_read_only_folder(tmp_path):
         check_folder(PretrainingSettings(output_dir=str(tmp_path)))
 
 
+def test_a_run_does_not_go_on_in_another_precision_on_another_machine(tmp_path, monkeypatch):
+    settings = PretrainingSettings(output_dir=str(tmp_path), use_cpu=True)
+    args = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+
+    def on_a_machine(fast: bool) -> dict:
+        monkeypatch.setattr("hf_replearn.training.settings.has_bf16", lambda device: fast)
+        return circumstances(settings, data="a", processes=1)
+
+    made(tmp_path, 1, **on_a_machine(True))
+    assert find_checkpoint(settings, on_a_machine(True), args=args) == str(tmp_path / "checkpoint-1")
+    with pytest.raises(InputError, match="bf16 True instead of False"):
+        find_checkpoint(settings, on_a_machine(False), args=args)
+    made(tmp_path, 2, **on_a_machine(True) | {"bf16": None})  # of a version that did not write it
+    assert find_checkpoint(settings, on_a_machine(False), args=args) == str(tmp_path / "checkpoint-2")
+
+
 def made(folder, step: int, **circumstances):
     checkpoint = folder / f"checkpoint-{step}"
     checkpoint.mkdir()
