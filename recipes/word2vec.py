@@ -1,7 +1,7 @@
 """word2vec (Mikolov et al. 2013): vectors of words, by which a word tells the words around it, or they tell it.
 
     hf-replearn word2vec --dataset toy --num_train_epochs 40 --output_dir out/toy
-    hf-replearn word2vec --dataset PATH_OR_HUB_ID --dim 100 --window 5 --workers 2 --output_dir out/words
+    hf-replearn word2vec --dataset PATH_OR_HUB_ID --dim 100 --window 5 --output_dir out/words
     hf-replearn word2vec --dataset PATH_OR_HUB_ID --model cbow --output_dir out/cbow
     hf-replearn word2vec --dataset PATH_OR_HUB_ID --subwords 3-6 --output_dir out/parts
     python recipes/word2vec.py --config recipes/configs/word2vec/novels.yaml --dataset PATH --output_dir out/novels
@@ -16,7 +16,8 @@ sentence-transformers and model2vec load, with words.txt in word2vec's text form
 With --subwords a word is, as in fastText (Bojanowski et al. 2017, arXiv:1607.04606), the mean of a vector of its own
 and of those of its parts, so that words that were never met have one too: in `hf_replearn.nearest`, `.encode` and
 `hf-replearn evaluate`; other libraries get the words of the text. Under torchrun several processes share the tables
-and end with the bits that as many threads do; on one machine --workers is faster, for it sends no gradients.
+and end with the bits that as many threads do. On one machine threads (--workers) cost less, for they send no
+gradients, and one may be faster than two.
 
 About a million words a second on a CPU core, after they were cut into words.
 """

@@ -35,8 +35,8 @@ def nearest_examples(
 
 
 def shown(example: dict, names: Sequence[str] | None, *, side: int = SIDE) -> dict[str, str]:
-    """A row of a dataset as a page shows it: a small picture, of a sound its spectrum over
-    time, or the beginning of a text, and its class, "" without one.
+    """A row of a dataset as a page shows it: a small picture, of a sound its spectrum over time, or the
+    beginning of a text, and its class, "" without one.
 
     names: of the classes, by number; None: no classes.
     """
