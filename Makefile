@@ -17,10 +17,10 @@ SEVERAL := -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/pip install --quiet --editable ".[bench]"
 	touch $@
 
-demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is worth
+demo: .venv/installed  ## SimCLR on the embedded digits, and what its encoder is worth; of every CPU in one precision
 	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 		--num_cpu_threads_per_process $$($(BIN)/python -c 'import os; print(os.cpu_count())') \
-		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --output_dir out/digits
+		recipes/simclr.py --config recipes/configs/simclr/toy_digits.yaml --bf16 false --output_dir out/digits
 
 test: .venv/installed  ## the quick tests, several at a time; those of the CPU see no GPU, those of a GPU run by themselves
 	$(BIN)/python -m pytest -q $(SEVERAL)
