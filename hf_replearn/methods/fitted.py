@@ -7,6 +7,7 @@ B images, P patches of an image, N inputs (patches, whole images, or vectors), D
 F numbers of a code, R regions a side
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -99,6 +100,10 @@ class FittedModel(PreTrainedModel):
         """Inputs (N, D), normalised -> codes (N, F)."""
         raise NotImplementedError
 
+    def coder(self) -> Callable[[Tensor], Tensor]:
+        """`code`, with what is of the weights alone computed once for many calls."""
+        return self.code
+
     def normalised(self, inputs: Tensor) -> Tensor:
         """Inputs (N, D) as `code` takes them: each by its own mean and deviation, then whitened or centred."""
         x = normalise(inputs, self.config.contrast)
@@ -115,9 +120,11 @@ class FittedModel(PreTrainedModel):
         return self.components
 
     def patches(self, pixel_values: Tensor) -> Tensor:
-        """(B, C, S, S) -> (B, P, D), line by line."""
+        """(B, C, S, S) -> (B P, D), line by line; what stands next to each other in memory are the patches, of which
+        long pieces are then copied, and not the few numbers of a line of a patch."""
         size, stride = self.config.patch_size, self.config.stride
-        return nn.functional.unfold(pixel_values, size, stride=stride).mT.contiguous()
+        windows = pixel_values.unfold(2, size, stride).unfold(3, size, stride)  # (B, C, lines, columns, size, size)
+        return windows.permute(1, 4, 5, 0, 2, 3).reshape(self.config.inputs, -1).T
 
     def forward(self, pixel_values: Tensor, output_hidden_states: bool = False) -> BaseModelOutputWithPooling:
         """pixel_values: (B, C, S, S) in 0...1, or vectors (B, D).
@@ -128,22 +135,27 @@ class FittedModel(PreTrainedModel):
         if self.config.patch_size is None:
             found = self.code(self.normalised(pixel_values.flatten(1)))[:, None]
         else:
-            places = (self.config.image_size - self.config.patch_size) // self.config.stride + 1
-            some = max(1, AT_ONCE // places**2)
-            found = torch.cat([self._regions(part, places) for part in pixel_values.split(some)])
+            code, of_patch = self.coder(), self._region_of_patch()
+            some = max(1, AT_ONCE // of_patch.shape[1])
+            found = torch.cat([self._regions(part, code, of_patch) for part in pixel_values.split(some)])
         states = (found,) if output_hidden_states else None
         return BaseModelOutputWithPooling(last_hidden_state=found, pooler_output=found.flatten(1), hidden_states=states)
 
-    def _regions(self, pixel_values: Tensor, places: int) -> Tensor:
+    def _region_of_patch(self) -> Tensor:
+        """(R R, P): 1 where a patch is of a region."""
+        places = (self.config.image_size - self.config.patch_size) // self.config.stride + 1
+        which = (
+            torch.arange(places, device=self.shift.device) * self.config.regions // places
+        )  # the region of each line
+        of_line = nn.functional.one_hot(which, self.config.regions).to(self.shift)  # (places, R)
+        return torch.einsum("yr,xs->rsyx", of_line, of_line).flatten(2).flatten(0, 1)
+
+    def _regions(self, pixel_values: Tensor, code: Callable[[Tensor], Tensor], of_patch: Tensor) -> Tensor:
         """Codes of all patches, summed over regions: (B, C, S, S) -> (B, R R, F)."""
-        patches = self.patches(pixel_values)
-        codes = self.code(self.normalised(patches.flatten(0, 1)))
+        codes = code(self.normalised(self.patches(pixel_values)))
         if self.signed:
             codes = torch.cat([codes.clamp(min=0), (-codes).clamp(min=0)], dim=1)
-        which = torch.arange(places, device=codes.device) * self.config.regions // places  # the region of each line
-        of_line = nn.functional.one_hot(which, self.config.regions).to(codes)  # (places, R)
-        of_patch = torch.einsum("yr,xs->rsyx", of_line, of_line).flatten(2).flatten(0, 1)  # (R R, P)
-        return of_patch @ codes.unflatten(0, patches.shape[:2])
+        return of_patch @ codes.unflatten(0, (len(pixel_values), -1))
 
 
 def normalise(inputs: Tensor, contrast: float | None) -> Tensor:

@@ -232,7 +232,7 @@ def tell(settings: FittedSettings, data: FittedData, inputs: Inputs) -> None:
         write_skipped(Path(settings.output_dir, "skipped_images.txt"), [*data.images.left_out, *data.images.skipped])
         print(data.images.taken, *data.images.notes, sep="\n")
     what = "features" if data.features else "images" if settings.patches is None else "patches"
-    kept = "kept in memory" if inputs.numbers is not None else "read again in each pass"
+    kept = "kept in memory" if inputs.held else "read again in each pass"
     print(f"{len(inputs):,} {what} of {inputs.width:,} numbers, {kept}; log: {settings.output_dir}/log.jsonl")
     if settings.components >= inputs.width:
         print(f"a code of {settings.components:,} numbers is no narrower than the {inputs.width:,} that it is of")

@@ -58,6 +58,11 @@ class Inputs:
     def __len__(self) -> int:
         return len(self.rows) if self.numbers is None else len(self.numbers)
 
+    @property
+    def held(self) -> bool:
+        """Whether all of them lie in memory."""
+        return self.numbers is not None
+
     def batches(self, size: int | None = None, order: Tensor | None = None) -> Iterator[Tensor]:
         """(n, D) float32, `size` at a time, in the order of the places (N,), or as they stand."""
         for part in self._parts(size or self.size, order):

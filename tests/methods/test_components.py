@@ -1,5 +1,7 @@
 """Principal and independent components, beside scikit-learn and by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sklearn.decomposition import PCA, FastICA
 from hf_replearn.errors import InputError
 from hf_replearn.methods.components import ComponentsConfig, ComponentsModel, IndependentComponents, PrincipalComponents
 from hf_replearn.methods.components.fitting_components import decorrelated
-from hf_replearn.methods.fitting import leading, moments, principal_axes, zca
+from hf_replearn.methods.fitting import by_covariance, in_passes, leading, moments, principal_axes, zca
 from hf_replearn.pretraining.inputs import Inputs
 
 
@@ -59,17 +61,56 @@ def test_principal_components_are_those_of_scikit_learn(count, whiten):
     np.testing.assert_allclose(told, peer.inverse_transform(peer.transform(x)), rtol=1e-3, atol=1e-3)
 
 
-def test_few_components_of_many_numbers_are_those_of_all_eigenvectors():
+def decaying(count: int = 900, width: int = 600) -> np.ndarray:
+    """Forty directions, each of less variance than the one before it, of which two are alike; around a mean."""
     rng = np.random.default_rng(0)
-    x = (rng.normal(size=(900, 40)) * 0.9 ** np.arange(40) @ rng.normal(size=(40, 600))).astype(np.float32)
-    mean, values, axes = principal_axes(inputs(x, size=128), 5)
-    theirs, vectors = np.linalg.eigh(np.cov(x.astype(np.float64).T, bias=True))
+    scales = 0.9 ** np.arange(40)
+    scales[1] = scales[0]
+    return (rng.normal(size=(count, 40)) * scales @ rng.normal(size=(40, width)) + 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("way", [in_passes, by_covariance])
+def test_few_components_of_many_numbers_are_those_of_all_eigenvectors(way):
+    x = decaying()
+    mean, values, vectors = way(inputs(x, size=128), 5)
+    theirs, all_vectors = np.linalg.eigh(np.cov(x.astype(np.float64).T, bias=True))
     np.testing.assert_allclose(values, theirs[::-1][:5], rtol=1e-5)
-    np.testing.assert_allclose(np.abs((axes.numpy() * vectors[:, ::-1][:, :5].T).sum(1)), 1, atol=1e-6)
+    np.testing.assert_allclose(np.abs((vectors.numpy() * all_vectors[:, ::-1][:, :5]).sum(0)), 1, atol=1e-6)
     np.testing.assert_allclose(mean, x.astype(np.float64).mean(0), atol=1e-6)
 
 
-def test_where_subspace_iteration_does_not_come_to_rest_all_eigenvectors_are_computed():
+def test_few_components_of_a_mean_far_away_are_as_exact():
+    x = decaying()
+    found = [principal_axes(inputs(x + shift), 5)[2].double() for shift in (0, 1000)]
+    assert torch.linalg.svdvals(found[0] @ found[1].T)[-1] > 1 - 1e-6  # float32 keeps 1e-4 of numbers around 1000
+
+
+def test_passes_are_made_where_they_are_less_work_and_cost_no_reading():
+    x = inputs(decaying())
+    assert in_passes(x, 5) is not None
+    assert in_passes(x, 20) is None  # 4 x 28 x 8 products, more than 600
+    on_disk = SimpleNamespace(held=False, width=x.width, batches=None)
+    assert in_passes(on_disk, 5) is None
+
+
+def test_where_passes_do_not_come_to_rest_the_covariance_is_taken():
+    x = np.random.default_rng(0).normal(size=(700, 600)).astype(np.float32)  # no direction stands out
+    assert in_passes(inputs(x), 3) is None
+    _, values, axes = principal_axes(inputs(x), 3)
+    theirs, vectors = np.linalg.eigh(np.cov(x.astype(np.float64).T, bias=True))
+    np.testing.assert_allclose(values, theirs[::-1][:3], rtol=1e-5)
+    np.testing.assert_allclose(np.abs((axes.numpy() @ vectors[:, ::-1][:, :3]).diagonal()), 1, atol=1e-5)
+
+
+def test_of_equal_eigenvalues_all_are_found():
+    values = torch.cat([torch.full((6,), 5.0), torch.linspace(1, 0.1, 594)]).double()
+    turned = torch.linalg.qr(torch.randn(600, 600, generator=torch.Generator().manual_seed(1)).double())[0]
+    found, vectors = leading(turned * values @ turned.T, 6)
+    torch.testing.assert_close(found, values[:6])
+    assert torch.linalg.svdvals(vectors.T @ turned[:, :6])[-1] > 1 - 1e-12
+
+
+def test_where_products_do_not_come_to_rest_all_eigenvectors_are_computed():
     values, vectors = leading(torch.eye(600, dtype=torch.float64) + torch.diag(torch.arange(600) * 1e-7), 3)
     torch.testing.assert_close(values, 1 + torch.tensor([599, 598, 597], dtype=torch.float64) * 1e-7)
     assert vectors.abs().argmax(0).tolist() == [599, 598, 597]

@@ -60,6 +60,21 @@ def test_features_do_not_depend_on_the_batch(monkeypatch):
         torch.testing.assert_close(model(images).pooler_output, whole)
 
 
+def test_features_are_the_same_where_gradients_are_asked_for_and_have_them():
+    model = KMeansModel(KMeansConfig(image_size=8, inputs=48, components=5, patch_size=4, contrast=0.1))
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        without = model(images).pooler_output
+    found = model(images).pooler_output
+    assert torch.equal(found, without)
+    found.sum().backward()
+    step = 1e-2 * model.centroids.grad / model.centroids.grad.norm()
+    with torch.no_grad():
+        model.centroids += step
+        risen = model(images).pooler_output.sum() - without.sum()
+    assert risen.item() == pytest.approx(1e-2 * model.centroids.grad.norm().item(), rel=0.05)
+
+
 def test_a_hard_code_is_the_nearest_centroid():
     model = KMeansModel(KMeansConfig(inputs=3, components=4, activation="hard"))
     x = torch.randn(20, 3)
