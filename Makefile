@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+export PYTHONDONTWRITEBYTECODE :=  # tests start many processes: what they import is compiled once
 SEVERAL := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all test-lowest check bench wheel clean

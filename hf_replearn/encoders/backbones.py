@@ -20,6 +20,7 @@ from hf_replearn.errors import InputError
 
 RGB = 3  # channels
 COPIES = 8  # of each channel, that the first layer of a ResNet makes where a CIFAR stem is folded into it on export
+_TRIED: set[tuple] = set()  # architectures with their arguments that gave what they say, in this process
 SPOKEN_FOR = ("num_classes", "pretrained")  # arguments that a checkpoint may record, and that are set here
 
 
@@ -197,7 +198,10 @@ def _by_name(name: str, *, image_size: int | None, arguments: dict, stem: str, c
         )
     if tag and channels != RGB:
         _check_adapted(network, name, channels)
-    _try(network, name, arguments, image_size or own, channels)
+    tried = (name, repr(arguments), image_size or own, channels)
+    if tried not in _TRIED:
+        _try(network, name, arguments, image_size or own, channels)
+        _TRIED.add(tried)
     weights, mean_and_std = network.state_dict() if tag else None, _of_channels(vars(default), channels)
     return Backbone(
         architecture, arguments, *mean_and_std, own, channels, weights,

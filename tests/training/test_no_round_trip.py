@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 FILES = [
     "no_round_trip.py",
     "no_wait_for_views.py",
@@ -15,11 +13,10 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_the_host_waits_for_nothing(file):
+def test_the_host_waits_for_nothing():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     done = subprocess.run(
-        [*command, str(Path(__file__).parent / file)],
+        [*command, *(str(Path(__file__).parent / file) for file in FILES)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "OWN_PROCESS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
