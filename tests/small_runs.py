@@ -1,5 +1,7 @@
 """Settings with which every method on images runs in a second or two, and what is left out of such a run."""
 
+import pytest
+
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
 VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
@@ -20,6 +22,13 @@ OWN = {  # settings that they cannot do without
     "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
     "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
 }
+
+LIKE_OTHERS = {"barlow-twins", "dcl", "sigreg", "simsiam", "supcon", "vicreg"}  # SimCLR's network with another loss
+
+
+def slow_where_like_others(runs: list[tuple[str, ...]]) -> list:
+    """Of commands with arguments: parameters, of which those that repeat another's ways are slow."""
+    return [pytest.param(run, marks=pytest.mark.slow) if run[0] in LIKE_OTHERS else run for run in runs]
 
 
 def small(command: str, settings: type) -> list[str]:

@@ -90,7 +90,12 @@ def test_any_timm_backbone_is_trained_and_exported_for_plain_timm(letters, tmp_p
     assert network(torch.rand(2, *network.pretrained_cfg["input_size"])).shape == (2, 16)
 
 
-@pytest.mark.parametrize("method", METHODS)
+LIKE_OTHERS = ("fomaml", "anil")  # as MAML, with less of its gradient
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name for name in METHODS]
+)
 @pytest.mark.usefixtures("unshown")
 def test_a_run_that_was_killed_goes_on_bit_for_bit(method, letters, tmp_path, capsys):
     out, arguments = tmp_path / "run", ["--dataset", str(letters), "--method", method, "--jitter", "1"]

@@ -493,12 +493,12 @@ def test_fine_tuning_learns_and_goes_on_where_it_was(checkpoints, texts, tmp_pat
 
 def test_fine_tuning_of_every_layer(checkpoints, tmp_path):
     """The layer before the first block knows the words, which are all that tells these classes."""
-    data, out = make_texts(250, seed=0), tmp_path / "out"
+    data, out = make_texts(160, seed=0), tmp_path / "out"
     Dataset.from_dict(data | {"label": [{"low": 0, "high": 1}[label] for label in data["label"]]}).to_csv(
         tmp_path / "words.csv"
     )
     arguments = ["--model", checkpoints / "bert", "--dataset", tmp_path / "words.csv", "--layers", "all"]
-    arguments += ["--min_steps", "60", "--learning_rate", "5e-3", "--seeds", "1", "--label_fraction", "0.5"]
+    arguments += ["--min_steps", "50", "--learning_rate", "5e-3", "--seeds", "1", "--label_fraction", "0.5"]
     assert finetune(*arguments, "--output_dir", out) == 0
     found = scores_of(out)
     for row in ("bert", "random weights"):

@@ -208,7 +208,7 @@ def test_bfloat16_weights_that_cannot_be(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", ["masked_lm", pytest.param("causal_lm", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("unshown")
 def test_two_processes_and_accumulation_equal_one_big_batch(name, tmp_path):
     """Documents of different lengths, so that the number of predictions differs from process to process."""

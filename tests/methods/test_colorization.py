@@ -265,14 +265,25 @@ def test_a_network_that_favours_rare_colours_as_it_was_told_to_knows_how_often_t
 
 
 def test_encoder_is_judged_on_lightness_by_the_run_and_by_evaluate(tmp_path, capsys):
-    arguments = ["--dataset", "toy-scenes", "--image_size", "16", "--backbone", "resnet18", "--stem", "cifar"]
-    arguments += ["--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}", "--use_cpu"]
+    out = tmp_path / "out"
+    for number, row in enumerate(scenes()["train"].select(range(80))):
+        path = tmp_path / "scenes" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(row["image"]["bytes"])
+    arguments = ["--dataset", str(tmp_path / "scenes"), "--image_size", "16", "--backbone", "resnet18"]
+    arguments += [
+        "--stem",
+        "cifar",
+        "--backbone_args",
+        "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}",
+        "--use_cpu",
+    ]
     arguments += ["--max_steps", "1", "--per_device_train_batch_size", "16", "--knn_steps", "0", "--draws", "2"]
-    run(main, ColorizationSettings, [*arguments, "--output_dir", str(tmp_path)])
+    run(main, ColorizationSettings, [*arguments, "--output_dir", str(out)])
     assert "of the images are grey" in capsys.readouterr().out
-    config = json.loads((tmp_path / "config.json").read_text())
+    config = json.loads((out / "config.json").read_text())
     assert config["lightness"] and config["pretrained_cfg"]["input_size"] == [1, 64, 64]
-    _, inputs = read_inputs(str(tmp_path), modality="image")
+    _, inputs = read_inputs(str(out), modality="image")
     row = scenes()["test"][0]
     evaluated = inputs([row])["pixel_values"]
     trained = ImagePreprocessor(16, (0.5,), (0.5,), lightness=True)([row])
@@ -280,8 +291,8 @@ def test_encoder_is_judged_on_lightness_by_the_run_and_by_evaluate(tmp_path, cap
     torch.testing.assert_close(evaluated[:, :, ::4, ::4], trained, atol=0.02, rtol=0)
     luma = ImagePreprocessor(16, (0.5,), (0.5,))([row | {"image": row["image"]}]).mean(1, keepdim=True)
     assert (evaluated[:, :, ::4, ::4] - luma).abs().max() > 0.05  # a mean of colours is another thing
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["encoder"]["lightness"] and "def lightness" in (tmp_path / "README.md").read_text()
+    report = json.loads((out / "report.json").read_text())
+    assert report["encoder"]["lightness"] and "def lightness" in (out / "README.md").read_text()
 
 
 def test_lightness_in_the_card_is_ours(tmp_path):

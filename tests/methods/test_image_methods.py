@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
-from small_runs import small
+from small_runs import slow_where_like_others, small
 
 import hf_replearn.pretraining.images as story
 from hf_replearn.cli import COMMANDS
@@ -61,7 +61,7 @@ def digest(out) -> str:
     return hashlib.sha256((out / "pretraining" / "model.safetensors").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("command", RUNS, ids=" ".join)
+@pytest.mark.parametrize("command", slow_where_like_others(RUNS), ids=" ".join)
 def test_a_run_resumes_bit_for_bit_and_leaves_an_encoder_for_plain_timm(command, images, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     watched = ["--knn_steps", "1", "--dataset", str(images), "--output_dir", str(out)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from pretended_gpu import GPU, HostWaits, PretendedGPU
-from small_runs import small
+from small_runs import slow_where_like_others, small
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.utils import ModelOutput
@@ -137,7 +137,10 @@ RUNS = [  # in which something else happens
 ]
 
 
-@pytest.mark.parametrize("run", [*((command,) for command in METHODS), *RUNS], ids=" ".join)
+ALL = [*((command,) for command in METHODS), *RUNS]
+
+
+@pytest.mark.parametrize("run", slow_where_like_others(ALL), ids=" ".join)
 @pytest.mark.usefixtures("strictly")
 def test_no_step_of_any_method_waits(run, data, tmp_path):
     command, *more = run
