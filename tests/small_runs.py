@@ -3,26 +3,14 @@
 import pytest
 
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "slices")
-VIT = "{'patch_size': 4, 'embed_dim': 16, 'depth': 2, 'num_heads': 2}"
+VIT = "{'patch_size':4,'embed_dim':16,'depth':2,'num_heads':2}"
 SMALL = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
 SMALL += ["--image_size", "16", "--stem", "cifar"]
-OWN = {  # settings that they cannot do without
-    "context-prediction": (
-        "--image_size",
-        "100",
-        "--patch_size",
-        "32",
-        "--gap",
-        "0",
-        "--stem",
-        "imagenet",
-        "--bf16",
-        "false",
-    ),
-    "cpc": ("--image_size", "32", "--stem", "imagenet", "--bf16", "false"),  # oneDNN's gradients of maps of one pixel
-    "mae": ("--backbone", "vit_tiny_patch16_224", "--backbone_args", VIT, "--stem", "imagenet"),
+OWN = {  # settings that they cannot do without; bf16: oneDNN's gradients of maps of one pixel
+    "context-prediction": "--image_size 100 --patch_size 32 --gap 0 --stem imagenet --bf16 false",
+    "cpc": "--image_size 32 --stem imagenet --context_layers 1 --context_hidden 16 --bf16 false",
+    "mae": f"--backbone vit_tiny_patch16_224 --backbone_args {VIT} --stem imagenet",
 }
-
 LIKE_OTHERS = {"barlow-twins", "dcl", "sigreg", "simsiam", "supcon", "vicreg"}  # SimCLR's network with another loss
 
 
@@ -38,7 +26,7 @@ def small(command: str, settings: type) -> list[str]:
         return ["--image_size", "8", "--colours", "8", "--size", "tiny"]
     augmentation = ["--augmentation", "cifar"] if "augmentation" in fields else []
     narrow = [part for name in WIDTHS if name in fields for part in (f"--{name}", "16")]
-    return [*SMALL, *augmentation, *narrow, *OWN.get(command, ())]
+    return [*SMALL, *augmentation, *narrow, *OWN.get(command, "").split()]
 
 
 def unshown(patch) -> None:

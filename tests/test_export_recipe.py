@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_runs
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -17,7 +18,7 @@ from hf_replearn.settings import run
 
 TEXT = ["--dataset", "toy", "--size", "tiny", "--vocab_size", "400", "--sequence_length", "32", "--use_cpu"]
 TEXT += ["--per_device_train_batch_size", "8", "--eval_rows", "8", "--bf16", "false"]
-IMAGES = ["--dataset", "toy", "--backbone", "test_resnet", "--image_size", "32", "--use_cpu", "--bf16", "false"]
+IMAGES = ["--dataset", "{images}", "--backbone", "test_resnet", "--image_size", "32", "--use_cpu", "--bf16", "false"]
 IMAGES += [
     "--per_device_train_batch_size",
     "16",
@@ -57,9 +58,12 @@ def runs(tmp_path_factory):
     for number in range(16):
         noise = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(noise).save(images / f"{number}.png")
+    patch = pytest.MonkeyPatch()
+    small_runs.unshown(patch)
     for name, (settings, arguments) in RUNS.items():
         more = ["--max_steps", "2", "--save_steps", "1", "--output_dir", str(folder / name)]
         assert recipe(name, settings, [argument.format(images=images) for argument in [*arguments, *more]]) == 0
+    patch.undo()
     return folder
 
 

@@ -55,16 +55,9 @@ ROWS = 8  # of one batch; each process has half of them
 VIT = ["--backbone", "vit_tiny_patch16_224", "--image_size", "16", "--per_device_train_batch_size", "4", "--use_cpu"]
 VIT += ["--backbone_args", "{'img_size': 16, 'patch_size': 8, 'embed_dim': 24, 'depth': 2, 'num_heads': 2}"]
 WIDTHS = ("projection_dim", "projection_hidden", "predictor_hidden", "head_hidden", "prototypes", "slices")
-RESNET = [
-    "--image_size",
-    "132",
-    "--stem",
-    "imagenet",
-    "--backbone",
-    "resnet18",
-    "--backbone_args",
-    "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}",
-]
+OWN = {"cpc": ["--context_layers", "1", "--context_hidden", "16"]}  # of four networks, one a direction
+RESNET = ["--backbone", "resnet18", "--backbone_args", "{'layers': [1, 1, 1, 1], 'channels': [8, 8, 16, 16]}"]
+RESNET += ["--stem", "imagenet"]
 HALVES = [slice(0, ROWS // 2), slice(ROWS // 2, ROWS)]
 OF_A_PROCESS = {"cpc"}  # methods whose negatives are those of one process, so that more would be another loss
 GRID = Layout(shards=1, tensor=2)
@@ -141,9 +134,21 @@ def runs(tmp_path_factory, wanted) -> None:
             module = importlib.import_module(f"hf_replearn.recipes.{name}")
             fields = vars(module)[kind].__dataclass_fields__
             narrow = [part for field in WIDTHS if field in fields for part in (f"--{field}", "16")]
-            for larger in ([], RESNET):  # of which methods have patches that cannot be had of a few pixels
-                given = [*VIT, *narrow, *larger, "--dataset", str(folder), "--output_dir", str(folder / name)]
-                with suppress(ReadyToTrain, *([] if larger else [InputError])):
+            for larger in (
+                [],
+                *([*RESNET, "--image_size", size] for size in ("32", "132")),
+            ):  # of which methods have patches that cannot be had of a few pixels
+                given = [
+                    *VIT,
+                    *narrow,
+                    *larger,
+                    *OWN.get(name, ()),
+                    "--dataset",
+                    str(folder),
+                    "--output_dir",
+                    str(folder / name),
+                ]
+                with suppress(ReadyToTrain, *([] if "132" in larger else [InputError])):
                     module.main(parse(vars(module)[kind], given))
                 if name in RUNS:
                     break
