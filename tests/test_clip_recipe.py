@@ -146,6 +146,7 @@ def test_the_card_says_how_to_use_it(which, monkeypatch, request):
 
 
 @pytest.mark.parametrize("which", ["ran", "joined"])
+@pytest.mark.usefixtures("unshown")
 def test_a_run_that_was_killed_goes_on_bit_for_bit(which, pairs, tmp_path, request):
     first, again = request.getfixturevalue(which), tmp_path / "run"
     shutil.copytree(first, again)
@@ -228,6 +229,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, told, pairs, tmp_path, cap
     assert not list(tmp_path.glob("out/checkpoint-*"))
 
 
+@pytest.mark.usefixtures("unshown")
 def test_two_processes_train_one_model_with_cached_gradients(pairs, tmp_path):
     """Each takes 4 pairs at a time, 8 in all, of 16 in a loss."""
     arguments = ["--dataset", pairs, "--per_device_train_batch_size", "4", "--negatives", "16", "--max_steps", "2"]
@@ -238,6 +240,7 @@ def test_two_processes_train_one_model_with_cached_gradients(pairs, tmp_path):
     assert report["training"]["examples"] == 32 and report["training"]["hardware"].startswith("2 processes")
 
 
+@pytest.mark.usefixtures("unshown")
 def test_a_run_that_is_told_to_stop_saves_and_goes_on_bit_for_bit(ran, pairs, tmp_path):
     """By a signal in its first step, in a process of its own."""
     out = tmp_path / "run"

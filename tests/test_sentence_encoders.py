@@ -174,6 +174,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bits(objective, data, si
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (whole / "tokenizer.json").read_bytes()
 
 
+@pytest.mark.usefixtures("unshown")
 def test_cached_gradients_and_two_processes_are_one_batch(data, tmp_path):
     """Of 24 pairs in one loss: at once, eight at a time, and in two processes four at a time; without dropout."""
     given = ["--objective", "pairs", "--dataset", str(data / "pairs.csv"), "--dropout", "0", "--max_steps", "3"]

@@ -120,6 +120,7 @@ def test_what_a_run_of_each_method_leaves(method, made):
 
 
 @pytest.mark.parametrize("method", GIVEN)
+@pytest.mark.usefixtures("unshown")
 def test_killed_it_goes_on_bit_for_bit(method, made, tmp_path, monkeypatch):
     """By a signal after the third pass, before its checkpoint is there; the same command ends with the same bits."""
     again, save = tmp_path / "again", Passes._save
@@ -149,6 +150,7 @@ def test_other_settings_do_not_go_on(made, capsys):
     assert "seed" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unshown")
 def test_two_threads_give_the_same_bits_again(tmp_path):
     outs = [tmp_path / name for name in ("one", "other")]
     for out in outs:

@@ -141,6 +141,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.usefixtures("unshown")
 def test_killed_it_goes_on_bit_for_bit(way, made, composed, tmp_path, monkeypatch, capsys):
     whole, again, more = tmp_path / "whole", tmp_path / "again", WAYS[way]
     if way == "cbow of two threads":
@@ -166,6 +167,7 @@ def test_killed_it_goes_on_bit_for_bit(way, made, composed, tmp_path, monkeypatc
     assert "window" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("unshown")
 def test_two_processes_leave_what_two_threads_do_killed_and_gone_on(made, tmp_path, capsys):
     """The first writes alone; both stop after their first checkpoint, and two others go on from it."""
     given = ["--dataset", "toy", "--dim", "12", "--num_train_epochs", "3", "--save_steps", "1"]

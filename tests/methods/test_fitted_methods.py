@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import unshown
 from transformers import AutoImageProcessor, AutoModel
 
 from hf_replearn.cli import COMMANDS
@@ -88,6 +89,7 @@ def test_a_run_leaves_an_encoder_for_all_and_goes_on_bit_for_bit(command, how, i
     assert digest(tmp_path / "exported") == digest(out)
     # Killed in the last pass, it goes on with the same bits; killed in the first one, it begins again.
     whole, done = digest(out), report["training"]["steps"]
+    unshown(monkeypatch)
     for kept in {done - 1, 0}:
         again = tmp_path / f"again-{kept}"
         with monkeypatch.context() as patch:

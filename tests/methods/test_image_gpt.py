@@ -307,6 +307,7 @@ def test_hidden_pixels_are_drawn_anew_in_each_step_and_alike_on_any_number_of_pr
 
 
 @pytest.mark.usefixtures("unshown")
+@pytest.mark.usefixtures("unshown")
 def test_a_masked_run_resumes_bit_for_bit_and_is_judged_as_bert(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(image_gpt.SIZES, "tiny", (16, 2, 2))
     out = tmp_path / "run"
