@@ -341,11 +341,15 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, folders, caps
 
 def test_two_processes_train_and_agree(tmp_path):
     """accelerate launch with the shipped CPU profile: one encoder, made by both processes."""
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)):
+        path = tmp_path / "noise" / str(number % 2) / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu.yaml"]
-    command += ["--main_process_port", "0", "recipes/simclr.py", *SMALL, "--dataset", "toy", "--max_steps", "3"]
+    command += ["--main_process_port", "0", "recipes/simclr.py", *SMALL, "--max_steps", "3"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(
-        [*command, "--output_dir", str(tmp_path / "out")],
+        [*command, "--dataset", str(tmp_path / "noise"), "--output_dir", str(tmp_path / "out")],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
