@@ -3,11 +3,9 @@ are found by themselves."""
 
 import importlib
 import inspect
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import elsewhere
 import pytest
 import torch
 
@@ -40,11 +38,6 @@ OWN = {  # encoders that methods cannot do without
 
 LOAD = """
 import sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 import torch
 from transformers import AutoModel, AutoModelForPreTraining
 for folder in sys.argv[1:]:
@@ -101,12 +94,8 @@ def loaded(tmp_path_factory):
             here[method] = model(images).pooler_output
         model.save_pretrained(root / f"fitted-{method}")
         torch.save(images, root / f"fitted-{method}" / "batch.pt")
-    environment = os.environ | {"HF_MODULES_CACHE": str(root / "modules"), "HF_HUB_OFFLINE": "1"}
     folders = [str(root / name) for name in (*METHODS, *(f"fitted-{method}" for method in FITTED))]
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD, *folders], cwd=root, env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
+    elsewhere.run(LOAD, *folders, folder=root)
     return here, {Path(folder).name: torch.load(f"{folder}/loaded.pt", weights_only=True) for folder in folders}
 
 

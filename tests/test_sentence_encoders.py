@@ -5,9 +5,8 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 
+import elsewhere
 import forked
 import numpy as np
 import pytest
@@ -28,11 +27,6 @@ WORDS = ["a", "the", "sea", "ship", "sails", "wind", "blows", "over", "far", "ni
 
 LOAD = """
 import json, sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 from sentence_transformers import SentenceTransformer
 for folder in sys.argv[2:]:
     print(json.dumps(SentenceTransformer(folder, device="cpu").encode(json.loads(sys.argv[1])).tolist()))
@@ -103,14 +97,12 @@ def logs(out) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_sentence_transformers_loads_every_run_without_this_package(simcse, others):
+def test_sentence_transformers_loads_every_run_without_this_package(simcse, others, tmp_path):
     """And gives the vectors that we give, of texts in batches and alone."""
     texts = ["The sea over the ship.", "Wind", "far gull " * 30, "A ship sails over the sea at night."]
     folders = [simcse, others / "tsdae", others / "pairs"]
-    shown = subprocess.run(
-        [sys.executable, "-c", LOAD, json.dumps(texts), *map(str, folders)], capture_output=True, text=True, check=True
-    )
-    for folder, line in zip(folders, shown.stdout.splitlines()[-3:], strict=True):
+    printed = elsewhere.run(LOAD, json.dumps(texts), *folders, folder=tmp_path)
+    for folder, line in zip(folders, printed.splitlines()[-3:], strict=True):
         theirs = torch.tensor(json.loads(line))
         torch.testing.assert_close(vectors(folder, texts), theirs, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(vectors(folder, texts[1:2]), theirs[1:2], rtol=1e-3, atol=1e-4)

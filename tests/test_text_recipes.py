@@ -4,12 +4,11 @@ import importlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import datasets
+import elsewhere
 import forked
 import pytest
 import torch
@@ -52,11 +51,6 @@ def logs(folder: Path) -> list[dict]:
 
 PLAIN = """
 import sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, pipeline
 folder, encoders, decoders = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
 for name in encoders:
@@ -82,10 +76,7 @@ for name in encoders + decoders:
 def test_every_architecture_loads_in_plain_transformers(trained):
     encoders = ",".join(name for name, method in ARCHITECTURES.items() if method == "masked_lm")
     decoders = ",".join(name for name, method in ARCHITECTURES.items() if method == "causal_lm")
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(trained), encoders, decoders], cwd=trained, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    elsewhere.run(PLAIN, trained, encoders, decoders, folder=trained)
 
 
 def test_what_a_run_leaves(trained):

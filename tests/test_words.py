@@ -5,10 +5,9 @@ import importlib
 import json
 import os
 import re
-import subprocess
-import sys
 from functools import partial
 
+import elsewhere
 import forked
 import numpy as np
 import pytest
@@ -26,11 +25,6 @@ SHORT = ["--dim", "12", "--num_train_epochs", "3", "--save_steps", "1"]
 
 LOAD = """
 import json, sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 texts, *folders = json.loads(sys.argv[1])
 from sentence_transformers import SentenceTransformer
 for folder in folders:
@@ -87,13 +81,13 @@ def digest(out) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def test_a_run_leaves_what_others_load_without_this_package(made, composed):
+def test_a_run_leaves_what_others_load_without_this_package(made, composed, tmp_path):
     """sentence-transformers, model2vec and gensim: all give the vectors that we read, and means of them for texts; of a
     run with parts of words too."""
     texts = ["class", "method", "object", "The CLASS, the object\u2019s; object's!", "the object zzzzz"]
     given = json.dumps([texts, str(made), str(composed)])
-    shown = subprocess.run([sys.executable, "-c", LOAD, given], capture_output=True, text=True, check=True)
-    for folder, line in zip((made, composed), shown.stdout.splitlines()[-2:], strict=True):
+    printed = elsewhere.run(LOAD, given, folder=tmp_path)
+    for folder, line in zip((made, composed), printed.splitlines()[-2:], strict=True):
         is_what_we_read(read_words(folder), texts, json.loads(line))
 
 

@@ -4,11 +4,9 @@ that loads without this package."""
 import hashlib
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 
+import elsewhere
 import numpy as np
 import pytest
 import torch
@@ -261,11 +259,6 @@ def test_the_code_travels_with_the_weights(ran, sounds, tmp_path):
     """In a process without this package: the features of two sounds of several lengths, and the loss."""
     code = """
 import sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 import numpy as np, torch
 from transformers import AutoFeatureExtractor, AutoModel, AutoModelForPreTraining
 folder, sounds, out = sys.argv[1:]
@@ -282,10 +275,7 @@ torch.save(found, out)
     inputs = SoundInputs(feature_extractor(RATE))([rows[0], rows[1]])
     waves = [wave[mask.bool()].numpy() for wave, mask in zip(*inputs.values(), strict=True)]
     np.savez(tmp_path / "waves.npz", *waves)
-    environment = os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1"}
-    arguments = [sys.executable, "-c", code, str(ran), str(tmp_path / "waves.npz"), str(tmp_path / "found.pt")]
-    done = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
+    elsewhere.run(code, ran, tmp_path / "waves.npz", tmp_path / "found.pt", folder=tmp_path)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     with torch.no_grad():
         here = AutoModel.from_pretrained(ran)(**inputs).pooler_output

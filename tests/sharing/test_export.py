@@ -1,10 +1,8 @@
 """What export_timm writes is loaded, bit for bit, by plain timm and plain transformers without this package."""
 
 import json
-import os
-import subprocess
-import sys
 
+import elsewhere
 import numpy as np
 import pytest
 import timm
@@ -19,11 +17,6 @@ SMALL = {"layers": [1, 1, 1, 1], "channels": [16, 16, 32, 32]}
 
 LOAD = """
 import sys
-class Hidden:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] == "hf_replearn":
-            raise ImportError("this process is without hf_replearn")
-sys.meta_path.insert(0, Hidden())
 import timm, torch
 from transformers import AutoImageProcessor, AutoModel
 for folder in sys.argv[1:]:
@@ -74,13 +67,7 @@ def test_bit_equal_in_plain_timm_and_plain_transformers(tmp_path):
         torch.save(x, out / "x.pt")
         with torch.no_grad():
             expected[out] = encoder(x)
-    run = subprocess.run(
-        [sys.executable, "-c", LOAD, *map(str, expected)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
+    elsewhere.run(LOAD, *expected, folder=tmp_path)
     for out, y in expected.items():
         loaded = torch.load(out / "y.pt", weights_only=True)
         assert torch.equal(loaded["transformers"], y), out.name
