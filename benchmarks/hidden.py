@@ -68,8 +68,9 @@ def collect(folders: list[str]) -> dict:
             judge(known, report)
         else:
             name = report["method"]["name"]
-            if name == "inpainting":
-                name += f", {report['settings']['mask']}"
+            told = report["settings"]
+            if name in ("inpainting", "colorization"):  # of which several designs were tried
+                name += "".join(f", {told[key]}" for key in ("mask", "stem") if key in told)
             learnt = next(iter(report["layers"]))
             known["runs"][name] = {
                 "run": Path(folder).name,
