@@ -1,8 +1,9 @@
 """Random walks on a graph as rows of ids for `methods.skipgram`, and pairs of its edges as such: DeepWalk (Perozzi,
 Al-Rfou & Skiena 2014), node2vec (Grover & Leskovec 2016) and LINE (Tang et al. 2015).
 
-All walkers of a stretch take a step at once; a biased step is proposed uniformly, then accepted or not. No walk is
-kept: a stretch is drawn when it is learnt from, always the same by its number.
+All walkers of a stretch take a step at once. A biased step depends on the edge before it: of a small graph it is looked
+up in a table of all edges, of a large one it is proposed uniformly, then accepted or not. No walk is kept: a stretch is
+drawn when it is learnt from, always the same by its number.
 
 Symbols: N nodes, K walkers, L nodes of a walk.
 """
@@ -20,6 +21,22 @@ from torch.nn.functional import normalize
 from hf_replearn.methods.skipgram import NeighbourFit
 
 STRETCH = 2**16  # nodes of a stretch, about
+TABLE = 2**22  # numbers of a table of second steps, at most
+
+
+@dataclass(frozen=True)
+class SecondSteps:
+    """The steps from v to each x after one from u to v, for all E edges from u to v, in the order of a `Neighbours`.
+
+    next:  the edges from v to x, by their places: first that to x = u, then those to neighbours of u, then the others.
+    first: (E,) where the steps after an edge begin in it. back, near: (E,) how many of them, 0 or 1 and 0 or more, lead
+           to u, and to neighbours of u.
+    """
+
+    next: np.ndarray
+    first: np.ndarray
+    back: np.ndarray
+    near: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,11 +65,25 @@ class Neighbours:
         """After which the longest list has one place left."""
         return int(self.degrees.max()).bit_length()
 
+    @cached_property
+    def second_steps(self) -> SecondSteps | None:
+        """None where there are more than `TABLE`."""
+        counts = self.degrees.take(self.others)
+        if counts.sum() > TABLE:
+            return None
+        edges = np.repeat(np.arange(len(counts)), counts)
+        first = np.cumsum(counts) - counts
+        steps = np.arange(len(edges)) + np.repeat(self.pointers.take(self.others) - first, counts)
+        came, to = np.repeat(np.arange(len(self)), self.degrees).take(edges), self.others.take(steps)
+        kind = np.where(to == came, 0, 2 - self.has(came, to))
+        back, near = (np.bincount(edges[kind == number], minlength=len(counts)) for number in (0, 1))
+        return SecondSteps(steps[np.argsort(3 * edges + kind, kind="stable")], first, back, near)
+
     def draw(self, nodes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A neighbour of each node, all as likely; each has to have one."""
+        """An edge from each node, by its place, all as likely; each has to have one."""
         places = (rng.random(len(nodes)) * self.degrees.take(nodes)).astype(np.int64)
         places += self.pointers.take(nodes)
-        return self.others.take(places)
+        return places
 
     def has(self, nodes: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether an edge leads from each node to the other one, by bisection of the lists, all at once."""
@@ -75,18 +106,34 @@ def walk(
     """
     rows = np.full((length, len(starts)), -1, dtype=np.int32)
     rows[0] = starts
-    here, alive, before = np.asarray(starts, dtype=np.int64), None, None  # alive: None stands for all
+    here, alive, before, edges = np.asarray(starts, dtype=np.int64), None, None, None  # alive: None stands for all
+    table = None if p == q == 1 else graph.second_steps
     for step in range(1, length):
         can_go = graph.degrees.take(here) > 0
         if not can_go.all():
             alive = np.flatnonzero(can_go) if alive is None else alive[can_go]
-            here, before = here[can_go], None if before is None else before[can_go]
+            here, before, edges = (None if some is None else some[can_go] for some in (here, before, edges))
         if not len(here):
             break
-        uniform = before is None or p == q == 1
-        before, here = here, graph.draw(here, rng) if uniform else _biased(graph, before, here, rng, p=p, q=q)
+        if before is not None and table is None and not p == q == 1:
+            before, here = here, _biased(graph, before, here, rng, p=p, q=q)
+        else:
+            edges = graph.draw(here, rng) if edges is None or table is None else _second(graph, table, edges, rng, p, q)
+            before, here = here, graph.others.take(edges)
         rows[step, slice(None) if alive is None else alive] = here
     return rows.T
+
+
+def _second(
+    graph: Neighbours, table: SecondSteps, edges: np.ndarray, rng: np.random.Generator, p: float, q: float
+) -> np.ndarray:
+    """The edge after each edge (K,). A number below the sum of all weights tells the kind of the step, and which of its
+    kind it is, for all of a kind have one weight."""
+    near, back = table.near.take(edges), table.back.take(edges)
+    count = graph.degrees.take(graph.others.take(edges))
+    drawn = rng.random(len(edges)) * ((count - near - back) / q + near + back / p) - back / p  # below 0: back
+    places = np.maximum(drawn, 0) + (q - 1) * np.maximum(drawn - near, 0) + back * (drawn >= 0)
+    return table.next.take(table.first.take(edges) + np.minimum(places.astype(np.int64), count - 1))
 
 
 def _biased(
@@ -106,7 +153,7 @@ def _biased(
     while len(left):
         tries = min(32, max(1, len(here) // len(left)))
         asked = np.repeat(left, tries)
-        came, to = before.take(asked), graph.draw(here.take(asked), rng)
+        came, to = before.take(asked), graph.others.take(graph.draw(here.take(asked), rng))
         bar = rng.random(len(asked)) * most
         taken = bar < np.where(to == came, 1 / p, min(1.0, 1 / q))
         open_ = np.flatnonzero(~taken & (to != came))

@@ -63,10 +63,14 @@ def test_at_one_and_one_every_neighbour_is_as_likely():
     assert min(p_values) > 0.001 and np.mean(p_values) > 0.1
 
 
+@pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize(("p", "q"), [(0.25, 4.0), (4.0, 0.25), (0.5, 0.5), (4.0, 4.0), (0.1, 1.0), (1.0, 2.0)])
-def test_biased_steps_are_as_likely_as_enumerated(p, q, directed):
+def test_biased_steps_are_as_likely_as_enumerated(p, q, directed, table, monkeypatch):
+    if not table:
+        monkeypatch.setattr("hf_replearn.methods.walks.TABLE", 0)
     graph = neighbours(DIRECTED if directed else BARBELL, directed=directed)
+    assert (graph.second_steps is not None) == table
     rows = walk(graph, np.tile(np.arange(len(graph)), 900), 40, np.random.default_rng(1), p=p, q=q)
     wanted, found = second_order(graph, p, q), steps(rows)
     p_values = []
@@ -79,7 +83,10 @@ def test_biased_steps_are_as_likely_as_enumerated(p, q, directed):
     assert len(p_values) >= (2 if directed else 20) and min(p_values) > 0.0005
 
 
-def test_walks_follow_edges_and_end_where_there_is_none():
+@pytest.mark.parametrize("table", [True, False])
+def test_walks_follow_edges_and_end_where_there_is_none(table, monkeypatch):
+    if not table:
+        monkeypatch.setattr("hf_replearn.methods.walks.TABLE", 0)
     graph = neighbours([*DIRECTED, (5, 0)], directed=True)  # 4 has no edge at all
     for p, q in ((1, 1), (0.5, 2)):
         rows = walk(graph, np.array([3, 4, 2, 5]), 50, np.random.default_rng(0), p=p, q=q)
