@@ -7,6 +7,7 @@ E episodes, N classes of one, K support images and Q queries of each class, M = 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,29 +31,24 @@ def normalised_by(network: nn.Module, count: int, *, moving: bool = False) -> It
     moving: running statistics, by which the encoder goes alone, follow.
     """
     norms = [norm for norm in network.modules() if isinstance(norm, BATCH_NORMS)]
-    modes = [norm.training for norm in norms]
     for norm in norms:
-        norm.eval()
-
-    def by_first(norm: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        return _normalised(norm, inputs[0], count, moving=moving)
-
-    hooks = [norm.register_forward_hook(by_first) for norm in norms]
+        norm.forward = partial(_normalised, norm, count, moving=moving)
     try:
         yield
     finally:
-        for norm, hook, mode in zip(norms, hooks, modes, strict=True):
-            hook.remove()
-            norm.train(mode)
+        for norm in norms:
+            del norm.forward
 
 
-def _normalised(norm: nn.Module, x: Tensor, count: int, *, moving: bool) -> Tensor:
+def _normalised(norm: nn.Module, count: int, x: Tensor, *, moving: bool) -> Tensor:
     """What batch normalisation makes of x (B, C, …) by the statistics of its first rows."""
-    over, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
-    variance, mean = torch.var_mean(x[:count], over, correction=0)
-    y = (x - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
-    if norm.affine:
-        y = y * norm.weight.view(shape) + norm.bias.view(shape)
+    rows, shape = x[:count].movedim(1, -1).reshape(-1, x.shape[1]), (1, -1, *[1] * (x.ndim - 2))
+    mean = rows.mean(0)
+    variance = (rows - mean).square().mean(0)  # several times as fast as torch.var_mean
+    scale = (variance + norm.eps).rsqrt()
+    scale = scale * norm.weight if norm.affine else scale
+    shift = norm.bias - mean * scale if norm.affine else -mean * scale
+    y = torch.addcmul(shift.view(shape), x, scale.view(shape))
     if moving and norm.track_running_stats:
         with torch.no_grad():
             norm.running_mean.lerp_(mean, norm.momentum)
@@ -119,6 +115,8 @@ class MAMLForPreTraining(ImageForPreTraining):
 
     def features(self, f: Weights, images: Tensor, count: int, *, moving: bool = False) -> Tensor:
         """(B, D) of f with these weights, normalised by the first `count` images."""
+        # Weights after a step have lost the order of axes in memory that is fast, where images have one channel.
+        images = torch.empty_like(images, memory_format=torch.channels_last).copy_(images)
         with normalised_by(self.model.encoder, count, moving=moving and self.training):
             h = functional_call(self.model.encoder, f, (images,))
         self.seen = h.detach()
