@@ -30,7 +30,7 @@ from typing import Literal
 from hf_replearn.pretraining.recipe import Method, WordMethod, WordSettings, run, setting
 
 RATES = {"skipgram": 0.025, "cbow": 0.1}
-BLOCK = 1536  # words at a time: with more it is faster, and learns a little less
+BLOCK = 2048  # words at a time: with more it is faster, and learns a little less
 
 
 @dataclass(kw_only=True)

@@ -12,9 +12,9 @@ Symbols: V ids, D dimensions, W the window, T ids of a block, N = T / 32 tiles o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 
@@ -113,10 +113,13 @@ def rows_of(block: Block, *, mean: bool) -> tuple[Tensor, Tensor]:
     return block.centres, block.others
 
 
-def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gradient:
+def skipgram(
+    inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, room: tuple[Tensor, Tensor] | None = None
+) -> Gradient:
     """Each id tells those around it: the gradient of `loss` for tables (V, D), downhill.
 
     negatives: as many as are told apart from each neighbour; the S of a tile stand for them, each with its share.
+    room:      where the gradients of inputs and outputs are written; None: into memory of their own.
     """
     (tiles, shared), window, width = block.negatives.shape, block.window, inputs.shape[1]
     weights, length = block.weights, len(block.ids)
@@ -126,8 +129,9 @@ def skipgram(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -
     other = fetched[length:].view(tiles, shared, width)
     told = torch.bmm(centre, around.transpose(1, 2)).neg_().sigmoid_().mul_(weights)
     apart = torch.bmm(centre, other.transpose(1, 2)).sigmoid_().mul_(_counted(block, weights)).mul_(-negatives / shared)
-    of_centre = torch.bmm(told, around).baddbmm_(apart, other)
-    of_others = torch.empty_like(fetched)
+    of_centre, of_others = (torch.empty_like(centre), torch.empty_like(fetched)) if room is None else room
+    of_centre = of_centre.view(tiles, TILE, width)
+    torch.bmm(told, around, out=of_centre).baddbmm_(apart, other)
     _add(torch.bmm(told.transpose(1, 2), centre), window, of_others[:length])
     torch.bmm(apart.transpose(1, 2), centre, out=of_others[length:].view(tiles, shared, width))
     told, others = rows_of(block, mean=False)
@@ -168,11 +172,13 @@ def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float, places:
     table.index_add_(0, torch.from_numpy(ranked[first]), step)
 
 
-def cbow(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gradient:
+def cbow(
+    inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, room: tuple[Tensor, Tensor] | None = None
+) -> Gradient:
     """Those around tell each id, from their mean: the gradient of `loss`, downhill.
 
     Each of n neighbours gets 1 / n of the gradient of their mean, as it has to; word2vec.c and gensim give each all of
-    it (İrsoy, Benton & Stratos 2021).
+    it (İrsoy, Benton & Stratos 2021). Arguments as of `skipgram`.
     """
     (tiles, shared), window, width = block.negatives.shape, block.window, inputs.shape[1]
     weights, centres = block.weights, block.centres
@@ -187,11 +193,12 @@ def cbow(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int) -> Gr
     different = (centres.view(tiles, TILE, 1) != block.negatives[:, None, :]).float().mul_(known)
     apart = torch.bmm(mean, other.transpose(1, 2)).sigmoid_().mul_(different).mul_(-negatives / shared)
     of_mean = (told * centre).baddbmm_(apart, other)
-    of_around = around.new_empty(len(block.ids), width)
+    told_ids, others = rows_of(block, mean=True)
+    of_around, of_others = room or (around.new_empty(len(ids), width) for ids in (told_ids, others))
     _add(torch.bmm(share.transpose(1, 2), of_mean), window, of_around)
-    of_others = torch.cat([(told * mean).view(-1, width), torch.bmm(apart.transpose(1, 2), mean).view(-1, width)])
-    told, others = rows_of(block, mean=True)
-    return Gradient((told, of_around), (others, of_others))
+    torch.mul(told, mean, out=of_others[: len(centres)].view(tiles, TILE, width))
+    torch.bmm(apart.transpose(1, 2), mean, out=of_others[len(centres) :].view(tiles, shared, width))
+    return Gradient((told_ids, of_around), (others, of_others))
 
 
 def loss(inputs: Tensor, outputs: Tensor, block: Block, *, negatives: int, mean: bool = False) -> Tensor:
@@ -281,33 +288,37 @@ class Stretches:
         return torch.from_numpy(ids[ids >= 0]), torch.from_numpy(rows[ids >= 0])
 
 
+def shared_room(ids: list[tuple[Tensor, Tensor]], width: int) -> tuple[Gradient, list[tuple[Tensor, Tensor]]]:
+    """The gradient of all blocks, not filled in, and where in it that of each is. ids: `rows_of` each block."""
+    whole, each = [], []
+    for some in ([told for told, _ in ids], [others for _, others in ids]):
+        rows = torch.cat(some) if some else torch.empty(0, dtype=torch.int64)
+        whole.append((rows, torch.empty(len(rows), width)))
+        each.append(whole[-1][1].split([len(of) for of in some]) if some else ())
+    return Gradient(*whole), list(zip(*each, strict=True))
+
+
 def own_share(blocks: list[Block]) -> slice:
     """Which of the parts of a block this process computes, of several that share the work."""
     share = -(-len(blocks) // dist.get_world_size())
     return slice(dist.get_rank() * share, (dist.get_rank() + 1) * share)
 
 
-def gathered(found: list[Gradient], blocks: list[Block], *, mean: bool, width: int) -> list[Gradient]:
-    """The gradients of all blocks, `found` those of this process's share, in every process. Each knows the ids of all,
-    so that numbers alone are sent. The steps are the same bits where the processors are alike."""
+def gathered(found: Gradient, blocks: list[Block], *, mean: bool, width: int) -> Gradient:
+    """The gradient of all blocks, `found` that of this process's share, in every process. Each knows the ids of all, so
+    that numbers alone are sent. The steps are the same bits where the processors are alike."""
     ids = [rows_of(block, mean=mean) for block in blocks]
     share = -(-len(blocks) // dist.get_world_size())
     groups = [ids[first * share : (first + 1) * share] for first in range(dist.get_world_size())]
-    most = max(sum(len(some) for pair in group for some in pair) for group in groups)
-    sent, place = torch.zeros(most, width), 0
-    for part in (part for gradient in found for _, part in (gradient.inputs, gradient.outputs)):
-        sent[place : place + len(part)] = part
-        place += len(part)
+    sizes = [[sum(map(len, some)) for some in zip(*group, strict=True)] or [0, 0] for group in groups]
+    sent = torch.zeros(max(map(sum, sizes)), width)
+    numbers = torch.cat([found.inputs[1], found.outputs[1]])
+    sent[: len(numbers)] = numbers
     received = [torch.empty_like(sent) for _ in groups]
     dist.all_gather(received, sent)
-    everyone = []
-    for group, numbers in zip(groups, received, strict=True):
-        place = 0
-        for told, others in group:
-            middle, last = place + len(told), place + len(told) + len(others)
-            everyone.append(Gradient((told, numbers[place:middle]), (others, numbers[middle:last])))
-            place = last
-    return everyone
+    parts = zip(*(all_[: sum(size)].split(size) for all_, size in zip(received, sizes, strict=True)), strict=True)
+    told, others = ((torch.cat(some), torch.cat(of)) for some, of in zip(zip(*ids, strict=True), parts, strict=True))
+    return Gradient(told, others)
 
 
 def draw(counts: np.ndarray, uniform: np.ndarray) -> np.ndarray:
@@ -326,6 +337,20 @@ def draw(counts: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     rest = np.cumsum(share - whole)
     found[left] = np.searchsorted(rest, places[left] - len(table), side="right").clip(max=len(counts) - 1)
     return found
+
+
+def other_threads(count: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    """So many beside this one, for as long as the context is open; None of none."""
+    return ThreadPoolExecutor(count) if count else nullcontext()
+
+
+def at_once(tasks: list[Callable[[], object]], pool: ThreadPoolExecutor | None) -> None:
+    """Does all of them, the first in this thread, which would wait for the others otherwise; without others all."""
+    others = [] if pool is None else [pool.submit(task) for task in tasks[1:]]
+    for task in tasks if pool is None else tasks[:1]:
+        task()
+    for other in others:
+        other.result()
 
 
 @contextmanager
@@ -367,6 +392,11 @@ class NeighbourFit:
     def passes(self) -> int:
         return self.epochs * self.stretches
 
+    @property
+    def sharing(self) -> int:
+        """All threads of all processes."""
+        return self.workers * self.processes
+
     def has_converged(self, state: dict[str, Tensor]) -> bool:
         return False
 
@@ -389,7 +419,7 @@ class NeighbourFit:
         blocks = self.blocks(*examples.stretch(done % len(examples)), examples.counts, generator)
         measured, outputs = {}, state["outputs"]
         inputs = state["inputs"] if self.parts is None else torch.zeros_like(outputs)
-        with ThreadPoolExecutor(self.workers) as pool, one_thread_each():
+        with other_threads(self.workers - 1) as pool, one_thread_each():
             for place, block in enumerate(blocks):
                 rate = self.rate * max(1e-4, 1 - (done + place / len(blocks)) / self.passes)
                 if self.parts is not None:
@@ -398,34 +428,29 @@ class NeighbourFit:
                 if place == len(blocks) // 2:
                     of_pairs = float(loss(inputs, outputs, block, negatives=self.negatives, mean=self.mean))
                     measured = {"loss": of_pairs / max(self.pairs(block), 1.0), "learning_rate": rate}
-                found = self.gradients(inputs, outputs, block, pool)
-                self.step(state, found, pool, rate=rate)
+                self.step(state, self.gradient(inputs, outputs, block, pool), pool, rate=rate)
         state["done"] += 1
         return measured
 
-    def gradients(self, inputs: Tensor, outputs: Tensor, block: Block, pool: ThreadPoolExecutor) -> list[Gradient]:
-        """Of the parts of a block, which threads and processes share."""
+    def gradient(self, inputs: Tensor, outputs: Tensor, block: Block, pool: ThreadPoolExecutor | None) -> Gradient:
+        """Of a block, whose parts threads and processes share."""
         compute = partial(cbow if self.mean else skipgram, inputs, outputs, negatives=self.negatives)
-        blocks = block.parts(self.workers * self.processes) if self.workers * self.processes > 1 else [block]
+        if self.sharing == 1:
+            return compute(block)
+        blocks = block.parts(self.sharing)
         own = blocks[own_share(blocks)] if self.processes > 1 else blocks
-        found = list(pool.map(compute, own)) if self.workers > 1 else list(map(compute, own))
+        found, rooms = shared_room([rows_of(part, mean=self.mean) for part in own], self.dim)
+        at_once([partial(compute, part, room=room) for part, room in zip(own, rooms, strict=True)], pool)
         return gathered(found, blocks, mean=self.mean, width=self.dim) if self.processes > 1 else found
 
-    def step(self, state: dict[str, Tensor], found: list[Gradient], pool: ThreadPoolExecutor, *, rate: float) -> None:
+    def step(self, state: dict[str, Tensor], found: Gradient, pool: ThreadPoolExecutor | None, *, rate: float) -> None:
         """Moves the rows of both tables."""
-        if len(found) == 1:
-            inputs, outputs = found[0].inputs, found[0].outputs
-        else:
-            inputs, outputs = (
-                tuple(map(torch.cat, zip(*parts, strict=True)))
-                for parts in ([part.inputs for part in found], [part.outputs for part in found])
-            )
         of_inputs = update if self.parts is None else self.parts.update
-        steps = [partial(of_inputs, state["inputs"], *inputs), partial(update, state["outputs"], *outputs)]
-        for step in [pool.submit(step, rate=rate) for step in steps] if self.workers > 1 else []:
-            step.result()
-        for step in steps if self.workers == 1 else []:
-            step(rate=rate)
+        steps = [
+            partial(of_inputs, state["inputs"], *found.inputs, rate=rate),
+            partial(update, state["outputs"], *found.outputs, rate=rate),
+        ]
+        at_once(steps, pool)
 
     def held_out(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> float:
         """The loss of a pair over the first stretch of rows that are not learnt from."""

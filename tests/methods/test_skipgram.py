@@ -22,6 +22,7 @@ from hf_replearn.methods.skipgram import (
     cbow,
     draw,
     loss,
+    other_threads,
     skipgram,
     update,
 )
@@ -141,6 +142,22 @@ def test_the_gradient_is_that_of_the_loss(mean):
     for (ids, gradient), right in zip((found.inputs, found.outputs), wanted, strict=True):
         summed = torch.zeros(vocabulary, width).index_add_(0, ids, gradient)
         torch.testing.assert_close(summed, -right.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_threads_that_share_a_block_find_its_gradient(mean, workers):
+    """Also where there are fewer tiles than threads."""
+    inputs, outputs = (torch.randn(50, 8) for _ in range(2))
+    documents = [torch.randint(0, 50, (length,)).tolist() for length in (40, 1, 17, 70)]
+    block = block_of(documents, window=3, reach=2 if mean else None)
+    fit = NeighbourFit(8, 3, 5, epochs=1, stretches=1, rate=0.025, mean=mean, workers=workers)
+    with other_threads(workers - 1) as pool:
+        found = fit.gradient(inputs, outputs, block, pool)
+    wanted = GRADIENTS[mean](inputs, outputs, block, negatives=5)
+    for few, many in ((wanted.inputs, found.inputs), (wanted.outputs, found.outputs)):
+        one, other = (torch.zeros(50, 8).index_add_(0, *some) for some in (few, many))
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_negative_that_is_the_neighbour_is_left_out():
