@@ -31,16 +31,16 @@ class EpisodesSettings(EpisodeSettings):
         section="model",
     )
     inner_learning_rate: float | None = setting(
-        None, "of the steps within an episode; none: 0.4, of anil 0.1, of reptile 0.001 (by Adam)", section="training",
-        above=0, at_most=100,
+        None, "of the steps within an episode; none: 0.4 of maml, 0.1 of fomaml and anil, 0.001 of reptile (by Adam)",
+        section="training", above=0, at_most=100,
     )  # fmt: skip
     inner_steps: int | None = setting(
-        None, "within an episode, in training; none: 1, of anil and reptile 5", section="training", at_least=1,
+        None, "within an episode, in training; none: 1 of maml, else 5", section="training", at_least=1,
         at_most=1000,
     )  # fmt: skip
     test_steps: int | None = setting(
-        None, "within an episode that judges; none: 3, of anil 10, of reptile 50", section="evaluation", at_least=0,
-        at_most=10_000,
+        None, "within an episode that judges; none: 3 of maml, 10 of fomaml and anil, 50 of reptile",
+        section="evaluation", at_least=0, at_most=10_000,
     )  # fmt: skip
 
 
@@ -141,11 +141,12 @@ INNER = {
     "inner_steps": 1,
     "test_steps": 3,
 }
+SMALLER = INNER | {"inner_learning_rate": 0.1, "inner_steps": 5, "test_steps": 10}
 USUAL = {
     "protonet": ADAM,
     "maml": INNER,
-    "fomaml": INNER,
-    "anil": INNER | {"inner_learning_rate": 0.1, "inner_steps": 5, "test_steps": 10},
+    "fomaml": SMALLER,  # by one large step hardly anything is learnt without second derivatives
+    "anil": SMALLER,
     "reptile": {
         "learning_rate": 1.0,
         "per_device_train_batch_size": 5,

@@ -18,7 +18,11 @@ def make(method: str, **more) -> MAMLForPreTraining:
     config = MAMLConfig(
         **SMALL | {"method": method, "inner_learning_rate": 0.1, "inner_steps": 2, "test_steps": 2} | more
     )
-    return MAMLForPreTraining(config)
+    model = MAMLForPreTraining(config)
+    assert not model.head.weight.any() and not model.head.bias.any()
+    torch.nn.init.normal_(model.head.weight, std=0.3)  # as if learnt: from 0 a first step moves the head alone
+    torch.nn.init.normal_(model.head.bias, std=0.3)
+    return model
 
 
 @pytest.fixture

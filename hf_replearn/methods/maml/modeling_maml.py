@@ -7,7 +7,6 @@ E episodes, N classes of one, K support images and Q queries of each class, M = 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +31,7 @@ def normalised_by(network: nn.Module, count: int, *, moving: bool = False) -> It
     """
     norms = [norm for norm in network.modules() if isinstance(norm, BATCH_NORMS)]
     for norm in norms:
-        norm.forward = partial(_normalised, norm, count, moving=moving)
+        norm.forward = lambda x, norm=norm: _normalised(norm, x, count, moving=moving)
     try:
         yield
     finally:
@@ -40,7 +39,7 @@ def normalised_by(network: nn.Module, count: int, *, moving: bool = False) -> It
             del norm.forward
 
 
-def _normalised(norm: nn.Module, count: int, x: Tensor, *, moving: bool) -> Tensor:
+def _normalised(norm: nn.Module, x: Tensor, count: int, *, moving: bool) -> Tensor:
     """What batch normalisation makes of x (B, C, …) by the statistics of its first rows."""
     rows, shape = x[:count].movedim(1, -1).reshape(-1, x.shape[1]), (1, -1, *[1] * (x.ndim - 2))
     mean = rows.mean(0)
@@ -71,7 +70,8 @@ class MAMLModel(ImageEncoder):
 
 class MAMLForPreTraining(ImageForPreTraining):
     """The encoder f, and a linear map g to the classes of an episode, whose weights are the start of each adaptation.
-    All is computed in single precision, whatever the autocast."""
+    At first they are 0, for which class is which output is drawn for each episode, and whatever else they are is noise
+    that has to be unlearnt (Kao, Chiu & Chen 2022). All is computed in single precision, whatever the autocast."""
 
     config_class = MAMLConfig
 
@@ -79,6 +79,8 @@ class MAMLForPreTraining(ImageForPreTraining):
         super().__init__(config)
         self.head = nn.Linear(self.model.features, config.way)
         self.post_init()
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, pixel_values: Tensor, order: Tensor | None = None, return_loss: bool = True) -> AdaptedOutput:
         """pixel_values: (E, N, M, C, H, W), of each class the support first. order: (E, steps, images), of Reptile: the
