@@ -1,13 +1,15 @@
 """Learning from few examples on Omniglot: the 20 official one-shot runs, and episodes of alphabets held out.
 
     python -m benchmarks.episodes official --omniglot path/to/omniglot --output_dir out/episodes
-    python -m benchmarks.episodes alphabets --omniglot path/to/omniglot --output_dir out/episodes
+    python -m benchmarks.episodes alphabets --omniglot path/to/omniglot --output_dir out/episodes --steps 3000
+    python -m benchmarks.episodes alphabets … --methods maml anil reptile --steps 1000
 
 The folder has the tables background*.parquet (image, alphabet, label) and one_shot*.parquet (image, run, part, label).
 `official` trains ProtoNet and a plain classifier on all alphabets of the background, on as many images, and judges them
 by the 20 runs, each of 20 characters of one alphabet that none of them has seen, with one image each. `alphabets` holds
-alphabets out, and judges by episodes of five characters. CPU seconds are those of one thread. Each run goes on where it
-was stopped; then its CPU seconds are not all counted, and are left out.
+alphabets out, and judges by episodes of five characters; rows of methods that are not asked for stay as they are in the
+results. CPU seconds are those of one thread, with judging. Each run goes on where it was stopped; then its CPU seconds
+are not all counted, and are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ COMMON |= {"beside": False}
 OFFICIAL = COMMON | {"held_out": ("0",), "way": 20, "shots": 1, "queries": 4}
 METHODS = ("protonet", "classifier")
 ALPHABETS = COMMON | {"way": 5, "shots": 1, "queries": 5, "per_device_train_batch_size": 4, "test_episodes": 500}
-ADAPTING = ("fomaml", "protonet")
+ADAPTING = ("protonet", "fomaml", "maml", "anil", "reptile")
+OWN = {"reptile": {"test_episodes": 150}}  # each takes 50 steps
+POINTS = 20  # of a curve
 
 
 def main() -> None:
@@ -37,6 +41,7 @@ def main() -> None:
     parser.add_argument("--omniglot", required=True)
     parser.add_argument("--output_dir", required=True)
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--methods", nargs="+", choices=ADAPTING, default=ADAPTING[:2], help="of alphabets")
     asked = parser.parse_args()
     note(asked.part, official(asked) if asked.part == "official" else alphabets(asked))
 
@@ -79,18 +84,33 @@ def official(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def alphabets(asked: argparse.Namespace) -> dict[str, Any]:
-    """Accuracies on episodes of five characters of the alphabets held out, as the runs report them."""
-    rows = {}
-    for method in ADAPTING:
+    """Accuracies on episodes of five characters of the alphabets held out, as the runs report them: of each method as
+    it adapts, beside the same start from random weights; and by the nearest mean of its features."""
+    path = RESULTS / "episodes.json"
+    rows = json.loads(path.read_text()).get("alphabets", {}).get("rows", {}) if path.exists() else {}
+    for method in asked.methods:
         out = Path(asked.output_dir, f"alphabets_{method}")
         about = {"dataset": asked.omniglot, "files": ("background*",), "method": method, "max_steps": asked.steps}
-        seconds = learn(out, **ALPHABETS, **about)
+        seconds = learn(out, **ALPHABETS | OWN.get(method, {}), **about)
         report = json.loads((out / "report.json").read_text())
-        rows[method] = {"steps": asked.steps, "cpu_seconds": seconds} | report["rows"][report["method"]["name"]]
+        found = report["rows"][report["method"]["name"]]
+        rows[method] = {"steps": asked.steps, "cpu_seconds": seconds} | OWN.get(method, {}) | found
+        rows[method]["losses"] = losses(out)
         for row in ("random weights", "raw pixels"):
-            rows[row] = rows.get(row, {}) | report["rows"][row]
+            scores = report["rows"][row]
+            rows[method] |= {f"{name} of {row}": value for name, value in scores.items() if name.startswith("adapted")}
+            rows[row] = {name: value for name, value in scores.items() if name.startswith("nearest_mean")}
     held_out = report["data"]["held_out"]
     return {"settings": {name: str(value) for name, value in ALPHABETS.items()}, "held_out": held_out, "rows": rows}
+
+
+def losses(out: Path) -> dict[str, float]:
+    """{step: the mean loss of the steps up to it} of a run."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    logged = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    size = max(1, len(logged) // POINTS)
+    parts = [logged[first : first + size] for first in range(0, len(logged), size)]
+    return {str(part[-1][0]): round(sum(loss for _, loss in part) / len(part), 4) for part in parts}
 
 
 def errors(asked: argparse.Namespace, model: str | None, *, trained: bool = True) -> dict[str, float]:
