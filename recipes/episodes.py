@@ -39,7 +39,7 @@ class EpisodesSettings(EpisodeSettings):
         at_most=1000,
     )  # fmt: skip
     test_steps: int | None = setting(
-        None, "within an episode that judges; none: 3 of maml, 10 of fomaml and anil, 50 of reptile",
+        None, "within an episode that judges; none: 1 of maml, 10 of fomaml and anil, 50 of reptile",
         section="evaluation", at_least=0, at_most=10_000,
     )  # fmt: skip
 
@@ -139,7 +139,7 @@ INNER = {
     "per_device_train_batch_size": 8,
     "inner_learning_rate": 0.4,
     "inner_steps": 1,
-    "test_steps": 3,
+    "test_steps": 1,  # the paper has 3; before thousands of episodes are learnt from, more steps than in training harm
 }
 SMALLER = INNER | {"inner_learning_rate": 0.1, "inner_steps": 5, "test_steps": 10}
 USUAL = {
