@@ -157,26 +157,12 @@ def _add(tiles: Tensor, window: int, total: Tensor) -> None:
         )
 
 
-def update(
-    table: Tensor,
-    ids: Tensor,
-    gradient: Tensor,
-    *,
-    rate: float,
-    places: np.ndarray | None = None,
-    share: tuple[int, int] = (0, 1),
-) -> None:
+def update(table: Tensor, ids: Tensor, gradient: Tensor, *, rate: float, places: np.ndarray | None = None) -> None:
     """Adds to each row of a table (V, D) the sum of its gradients times the rate, at most `CAP` long.
 
-    ids: (n,). gradient: (n, D); or the gradients that are at `places` (n,) in it. share: (k, m), only of the ids that
-    leave k when divided by m, so that m threads do all.
+    ids: (n,). gradient: (n, D); or the gradients that are at `places` (n,) in it.
     """
-    packed = (ids.numpy() << PLACES) | np.arange(len(ids))
-    if share[1] > 1:
-        packed = packed[ids.numpy() % share[1] == share[0]]
-        if not len(packed):
-            return
-    packed.sort()  # by id, then by place: faster than argsort
+    packed = np.sort((ids.numpy() << PLACES) | np.arange(len(ids)))  # by id, then by place: faster than argsort
     order, ranked = packed & ((1 << PLACES) - 1), packed >> PLACES
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]]))
     order = order if places is None else places[order]
@@ -459,17 +445,12 @@ class NeighbourFit:
 
     def step(self, state: dict[str, Tensor], found: Gradient, pool: ThreadPoolExecutor | None, *, rate: float) -> None:
         """Moves the rows of both tables."""
-        inputs, outputs = (state["inputs"], *found.inputs), (state["outputs"], *found.outputs)
-
-        def some_rows(thread: int) -> None:
-            for table in (inputs, outputs):
-                update(*table, rate=rate, share=(thread, self.workers))
-
-        if self.parts is None:
-            tasks = [partial(some_rows, thread) for thread in range(self.workers)]
-        else:
-            tasks = [partial(self.parts.update, *inputs, rate=rate), partial(update, *outputs, rate=rate)]
-        at_once(tasks, pool)
+        of_inputs = update if self.parts is None else self.parts.update
+        steps = [
+            partial(of_inputs, state["inputs"], *found.inputs, rate=rate),
+            partial(update, state["outputs"], *found.outputs, rate=rate),
+        ]
+        at_once(steps, pool)
 
     def held_out(self, state: dict[str, Tensor], examples: Stretches, generator: torch.Generator) -> float:
         """The loss of a pair over the first stretch of rows that are not learnt from."""

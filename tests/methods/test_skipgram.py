@@ -222,16 +222,6 @@ def test_two_threads_learn_what_one_does():
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("ids", [torch.arange(60) * 7 % 11, torch.full((60,), 4)], ids=["several", "one"])
-def test_shares_of_the_rows_are_together_the_whole_step(ids):
-    table, gradient = torch.randn(11, 5), torch.randn(60, 5)
-    whole, shares = table.clone(), table.clone()
-    update(whole, ids, gradient, rate=0.1)
-    for thread in range(3):
-        update(shares, ids, gradient, rate=0.1, share=(thread, 3))
-    assert torch.equal(whole, shares) and not torch.equal(whole, table)
-
-
 def test_nothing_diverges_in_large_blocks():
     """Where a row has hundreds of gradients at once: without the cap this is not finite."""
     state = learnt(corpus(words=10), block=4096, rate=0.5)
