@@ -10,8 +10,9 @@ at a time, by turns, so that what else the machine does falls on both. Printed a
 
 Tried of several workers: PyTorch's own threads in each operation (20 times slower where others use the cores too, for
 each operation waits for all threads); the parts of a block put together by one thread, which others wait for (a sixth
-of the CPU time); threads that write their parts into one place, the first of them the caller (kept). Tables that all
-change without waiting, as gensim's are, would give other bits in each run.
+of the CPU time); threads that write their parts into one place, the first of them the caller (kept); of the rows that
+move half to each thread, and not a table to each, which are of unequal size (a fifth slower: more small operations).
+Tables that all change without waiting, as gensim's are, would give other bits in each run.
 """
 
 from __future__ import annotations

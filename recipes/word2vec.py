@@ -17,7 +17,7 @@ With --subwords a word is, as in fastText (Bojanowski et al. 2017, arXiv:1607.04
 and of those of its parts, so that words that were never met have one too: in `hf_replearn.nearest`, `.encode` and
 `hf-replearn evaluate`; other libraries get the words of the text. Under torchrun several processes share the tables
 and end with the bits that as many threads do. On one machine threads (--workers) cost less, for they send no
-gradients, and one may be faster than two.
+gradients, and two are hardly faster than one.
 
 About a million words a second on a CPU core, after they were cut into words.
 """
