@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
@@ -69,6 +70,8 @@ def start(main: Callable[[], None], log: Path, *, processes: int = 1) -> Process
             finally:
                 sys.stdout.flush()
                 sys.stderr.flush()
+                for worker in multiprocessing.active_children():  # as at the end of every process but this
+                    worker.terminate()
                 os._exit(code)
         ids.append(process)
     return Processes(ids, log)
