@@ -417,11 +417,10 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, message, bert, tmp_pat
     assert error.startswith("error: ") and message in error
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    from hf_replearn.pretraining.recipe import TaskSettings
-
-    settings = TaskSettings(tasks=("toy",), output_dir=str(tmp_path), use_cpu=True)
-    two = SimpleNamespace(world_size=2)
-    monkeypatch.setattr(TaskSettings, "training_arguments", lambda self, **more: two)
-    with pytest.raises(InputError, match="2 processes were launched, and several tasks are learnt by one"):
-        settings.task_arguments(steps=1, batch=1)
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_several_processes_are_refused(rank, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    assert multitask(*SMALL, "--output_dir", tmp_path / "out") == 2
+    assert "2 processes were launched, and this works in one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -52,6 +52,7 @@ from hf_replearn.sharing.trackers import tell_trackers
 from hf_replearn.training import optimizers, schedules
 from hf_replearn.training.callbacks import Estimate, JSONLines
 from hf_replearn.training.folder import check_folder, circumstances, claim_folder, find_checkpoint
+from hf_replearn.training.launch import check_alone
 from hf_replearn.training.trainer import PretrainingTrainer
 
 START, HEADS, ALONE = "start", "heads", "single"
@@ -116,6 +117,7 @@ def learn_tasks(settings: TaskSettings, method: TaskMethod, *, command: str | No
     transformers.logging.disable_progress_bar()
 
     # 1. Data. What can be wrong with the input is found out here.
+    check_alone()
     out, asked = Path(settings.output_dir), read_tasks(settings.tasks)
     check_settings(settings, asked)
     check_folder(settings)

@@ -23,6 +23,15 @@ def check_launch(args: TrainingArguments) -> None:
     asked_layout(args.world_size)
 
 
+def check_alone() -> None:
+    """Raises InputError when this is one of several processes, of which each would do all of the same work."""
+    if (asked := processes_asked()) > 1:
+        raise InputError(
+            f"{asked} processes were launched, and this works in one: start it without a launcher, or with "
+            "--num_processes 1"
+        )
+
+
 def check_devices(*, use_cpu: bool) -> None:
     """Raises InputError where this machine has fewer GPUs than processes, which would end in an error of CUDA's."""
     processes, devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.accelerator.device_count()

@@ -18,10 +18,10 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hf_replearn.errors import InputError, TrainingError
+from hf_replearn.errors import TrainingError
 from hf_replearn.files import read_json_lines, write_whole
 from hf_replearn.training.checkpoints import rotate, seal, step_of
-from hf_replearn.training.launch import check_launch
+from hf_replearn.training.launch import check_alone, check_launch
 
 STATE, PROGRESS = "state.safetensors", "progress.json"
 
@@ -60,10 +60,8 @@ def on_cpus() -> Process:
 
 
 def alone(*, use_cpu: bool) -> Process:
-    """Raises InputError where several processes were launched: a fit is of one."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise InputError(f"{processes} processes were launched, and this fit is of one: start it without a launcher")
+    """Where a fit is done. Raises InputError where several processes were launched: a fit is of one."""
+    check_alone()
     device = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
     return Process(device or torch.device("cpu"))
 

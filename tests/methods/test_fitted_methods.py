@@ -203,4 +203,4 @@ def test_several_processes_are_refused(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert start("pca", "--dataset", str(images), "--output_dir", str(tmp_path / "run")) == 2
-    assert "this fit is of one" in capsys.readouterr().err
+    assert "2 processes were launched, and this works in one" in capsys.readouterr().err

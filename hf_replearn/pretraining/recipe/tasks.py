@@ -103,11 +103,6 @@ class TaskSettings(PretrainingSettings):
             max_grad_norm=self.max_grad_norm,
             train_sampling_strategy="sequential",  # the rows are in the order of the steps
         )
-        if args.world_size > 1:
-            raise InputError(
-                f"{args.world_size} processes were launched, and several tasks are learnt by one: start it without a "
-                "launcher"
-            )
         args.max_steps, args.per_device_train_batch_size = steps, batch
         return args
 
