@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import small_runs
 import timm
 import torch
 import torch.distributed as dist
@@ -97,7 +98,7 @@ TEXTS = {
 
 
 ALL = [*TEXTS, *IMAGES, *TENSOR_PARALLEL]
-LIKE_OTHERS = {"barlow_twins", "dcl", "sigreg", "simsiam", "supcon", "vicreg"}  # SimCLR's network with another loss
+LIKE_OTHERS = {name.replace("-", "_") for name in small_runs.LIKE_OTHERS}
 LIKE_OTHERS |= {"rotation", "context_prediction", "gpt2 recomputed", "qwen3", "qwen3 tp"}
 
 
